@@ -1,0 +1,50 @@
+# Every target makes the virtual environment itself when it is missing or older than what it is made from.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+PEERS  := .venv-bench
+JOBS   ?= 2
+
+.PHONY: demo test check bench-upload bench-ingest bench-cli clean format
+
+demo: $(STAMP)
+	$(BIN)/python -m tests.demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench-upload: $(STAMP) $(PEERS)/.installed
+	$(BIN)/python -m tests.benchmarks.upload --peers $(PEERS)
+
+bench-ingest: $(STAMP)
+	$(BIN)/python -m tests.benchmarks.ingest
+
+bench-cli: $(STAMP)
+	$(BIN)/python -m tests.benchmarks.commands
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "paletta needs Python 3.11 or newer; name one with: make PYTHON=python3.12 …" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# The peers that the benchmarks measure against pin versions of their own, so they never share our environment.
+$(PEERS)/.installed: tests/benchmarks/peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/benchmarks/peers.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(PEERS) demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
