@@ -1,0 +1,147 @@
+"""The HTTP API."""
+
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+
+import paletta_server.tasks  # noqa: F401 (routes defer jobs)
+from paletta_server import __version__
+from paletta_server.accounts.routes import pages as account_pages
+from paletta_server.accounts.routes import router as accounts
+from paletta_server.clips.routes import router as clips
+from paletta_server.core.errors import Invalid, NotFound, PalettaError, Unavailable
+from paletta_server.core.health import router as health
+from paletta_server.core.metrics import MetricsMiddleware
+from paletta_server.core.runtime import Runtime
+from paletta_server.core.settings import Settings, get_settings
+from paletta_server.manifest_schema.routes import router as manifest_schema
+from paletta_server.moderation.routes import router as moderation
+from paletta_server.taxonomy.routes import router as taxonomy
+from paletta_server.uploads.routes import router as uploads
+
+log = logging.getLogger(__name__)
+
+BODY_LIMIT = 16 * 1024 * 1024
+"""No request of ours carries video; the largest is a page of a hundred clips' metadata."""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application; connections are made when it starts and closed when it stops."""
+    chosen = settings or get_settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with Runtime.open(chosen, listen=True) as runtime:
+            app.state.runtime = runtime
+            yield
+
+    app = FastAPI(
+        title="Paletta",
+        version=__version__,
+        description="A marketplace for stock video clips, worked from the terminal.",
+        lifespan=lifespan,
+    )
+    for router in (health, accounts, account_pages, taxonomy, manifest_schema, uploads, clips, moderation):
+        app.include_router(router)
+    app.add_exception_handler(PalettaError, _known)
+    app.add_exception_handler(RequestValidationError, _unreadable)
+    app.add_exception_handler(HTTPException, _framework)
+    app.add_exception_handler(DataError, _unstorable)
+    for lost in (ConnectionError, OperationalError, InterfaceError, PoolTimeout):
+        app.add_exception_handler(lost, _connection_lost)
+    app.add_exception_handler(Exception, _unknown)
+    app.middleware("http")(_guard)
+    app.add_middleware(MetricsMiddleware)
+    return app
+
+
+async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    """A request id in every log line and answer; a limit on bodies; headers that pages want."""
+    request_id = secrets.token_hex(8)
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(
+        request_id=request_id, ip=request.client.host if request.client else None
+    )
+    request.state.request_id = request_id
+    length = request.headers.get("content-length", "0")
+    if not length.isdigit() or int(length) > BODY_LIMIT or "transfer-encoding" in request.headers:
+        words = f"a request's body must say its length, {BODY_LIMIT:,} bytes at most"
+        return _answer(request, Invalid(words, code="body_too_large"))
+    response = await call_next(request)
+    response.headers["X-Request-Id"] = request_id
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Referrer-Policy", "no-referrer")
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+def _answer(request: Request, error: PalettaError) -> JSONResponse:
+    request_id = getattr(request.state, "request_id", None)
+    return JSONResponse(
+        error.problem(request_id).model_dump(exclude_none=True),
+        status_code=error.status,
+        media_type="application/problem+json",
+        headers=error.headers,
+    )
+
+
+async def _known(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PalettaError)
+    if error.status >= 500:
+        log.warning("request failed", extra={"code": error.code, "detail": error.detail})
+    return _answer(request, error)
+
+
+async def _unreadable(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = [
+        {
+            "pointer": "/" + "/".join(str(step) for step in item["loc"][1:]),
+            "where": str(item["loc"][0]),
+            "code": item["type"],
+            "message": item["msg"],
+        }
+        for item in error.errors()[:100]
+    ]
+    first = found[0]
+    detail = f"{first['where']} {first['pointer']}: {first['message']}"
+    return _answer(request, Invalid(detail, code="invalid_request", problems=found))
+
+
+async def _framework(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return _answer(request, NotFound("address", request.url.path[:200]))
+    known = PalettaError(str(error.detail), code="http_error", headers=error.headers)
+    known.status = error.status_code  # type: ignore[misc]
+    return _answer(request, known)
+
+
+async def _connection_lost(request: Request, error: Exception) -> Response:
+    """The database or the store is away, a lock was not to be had in time, or two requests met head-on."""
+    log.warning("a connection behind the API failed", exc_info=error)
+    return _answer(request, Unavailable("something behind the API does not answer", retry_after=2))
+
+
+async def _unstorable(request: Request, error: Exception) -> Response:
+    """Input that no check of ours minds and the database does: a NUL character, a number beyond its range."""
+    log.info("the database refused a value", exc_info=error)
+    return _answer(
+        request, Invalid("a value cannot be stored", code="unstorable", hint="look for NUL characters")
+    )
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+    log.error("request crashed", exc_info=error)
+    return _answer(
+        request, PalettaError("something went wrong here", hint="the request id finds it in the logs")
+    )

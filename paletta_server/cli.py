@@ -1,0 +1,233 @@
+"""The `paletta-server` command. Each function collects options and calls one of `paletta_server.commands`."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="paletta-server",
+    help="Run the Paletta service: all of it on one machine, or its parts on many.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_joined: dict[str, str] = {}
+"""What a running stack's settings file added to the environment."""
+
+_data: Path | None = None
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+class Role(StrEnum):
+    """The roles an operator can give."""
+
+    CUSTOMER = "customer"
+    CONTRIBUTOR = "contributor"
+    ADMIN = "admin"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"paletta-server {version('paletta')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Work on the stack that `up` runs on this data directory.")
+    ] = None,
+    _show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Settings come from PALETTA_… variables, a `.env` file, or a running stack (`--data`)."""
+    global _data
+    _data = data
+
+
+def _join_stack(*, by_default: bool) -> None:
+    """Take the settings of the stack named by `--data`.
+
+    With `by_default`, the stack on the default directory is taken when there is one and no database is set.
+    """
+    from paletta_server.embedded.stackdir import StackDir, StackError, default_data_dir
+
+    found = StackDir(_data or default_data_dir())
+    if _data is None:
+        from paletta_server.core.settings import get_settings
+
+        if not by_default or not found.env_file.exists():
+            return
+        if "database_url" in get_settings().model_fields_set:
+            return
+        get_settings.cache_clear()
+    try:
+        _joined.update(found.read_env())
+    except StackError as error:
+        from paletta_server.commands import terminal
+
+        terminal.error(str(error))
+        raise typer.Exit(1) from error
+    os.environ.update(_joined)
+
+
+@app.command()
+def up(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where everything is kept.", show_default="$XDG_DATA_HOME/paletta or ~/.local/share/paletta"
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the API.")] = 8750,
+    workers: Annotated[int, typer.Option(min=0, max=64, help="How many workers to run.")] = 1,
+    ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Keep nothing after the end.")] = False,
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Write addresses and pids there, as JSON, once everything is ready.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print addresses and pids on standard output when ready.")
+    ] = False,
+) -> None:
+    """Run the whole service on this machine: database, object store, mail, API and workers."""
+    from paletta_server.commands.up import up as run_up
+
+    chosen = data or _data
+    if ephemeral and chosen is not None:
+        raise typer.BadParameter("an ephemeral stack chooses its own folder", param_hint="--data")
+    raise typer.Exit(
+        run_up(
+            data=chosen,
+            port=port,
+            workers=workers,
+            ephemeral=ephemeral,
+            as_json=as_json,
+            ready_file=ready_file,
+        )
+    )
+
+
+@app.command()
+def migrate(
+    bucket: Annotated[
+        bool, typer.Option("--bucket", help="Also create the bucket and set its CORS and lifecycle rules.")
+    ] = False,
+) -> None:
+    """Bring the database to this version's schema."""
+    from paletta_server.commands.serve import migrate as run_migrate
+
+    _join_stack(by_default=False)
+    raise typer.Exit(run_migrate(bucket=bucket))
+
+
+@app.command()
+def api(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8750,
+    reload: Annotated[bool, typer.Option("--reload", help="Restart when the code changes.")] = False,
+) -> None:
+    """Serve the HTTP API."""
+    from paletta_server.commands.serve import api as run_api
+
+    _join_stack(by_default=False)
+    raise typer.Exit(run_api(host=host, port=port, reload=reload))
+
+
+@app.command()
+def worker(
+    concurrency: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="Jobs at once.", show_default="PALETTA_WORKER_CONCURRENCY"),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name in logs and in the database.", show_default="host and pid")
+    ] = None,
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Write the pid there once it takes jobs.", hidden=True)
+    ] = None,
+) -> None:
+    """Work on jobs: ingest, mail, cleaning up. Any number may run, on any machine."""
+    from paletta_server.commands.serve import worker as run_worker
+
+    _join_stack(by_default=False)
+    raise typer.Exit(run_worker(concurrency=concurrency, name=name, ready_file=ready_file))
+
+
+@app.command("create-user")
+def create_user(
+    email: Annotated[str, typer.Argument(help="Address of the account.")],
+    role: Annotated[Role, typer.Option(help="What the account may do.")] = Role.CUSTOMER,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+    ] = False,
+) -> None:
+    """Make an account, its address taken as verified."""
+    from paletta_server.commands.users import create_user as run_create
+
+    _join_stack(by_default=True)
+    raise typer.Exit(run_create(email=email, role=role.value, password_stdin=password_stdin))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check everything the service needs, and name the fix for what is wrong."""
+    from paletta_server.commands.doctor import doctor as run_doctor
+
+    _join_stack(by_default=True)
+    raise typer.Exit(run_doctor(as_json=as_json))
+
+
+@app.command()
+def config(as_json: Json = False) -> None:
+    """Print the effective settings and where each comes from; secrets are masked."""
+    from paletta_server.commands.config import config as run_config
+
+    _join_stack(by_default=True)
+    raise typer.Exit(run_config(as_json=as_json, stack_names=frozenset(_joined)))
+
+
+def run() -> None:
+    """Entry point: the command, with faults of the settings told as the operator's, not as ours."""
+    try:
+        app()
+    except ImportError as error:
+        _explain_import(error)
+    except ValueError as error:
+        _explain_settings(error)
+
+
+def _explain_import(error: ImportError) -> None:
+    from paletta_server.commands import terminal
+
+    missing = (error.name or "").partition(".")[0]
+    if missing.startswith("paletta") or not missing:
+        raise error
+    terminal.error(f"`{missing}` is not installed\nhint: pip install 'paletta[embedded]'")
+    raise SystemExit(1) from error
+
+
+def _explain_settings(error: ValueError) -> None:
+    from pydantic import ValidationError
+
+    from paletta_server.commands import terminal
+
+    if not isinstance(error, ValidationError) or error.title != "Settings":
+        raise error
+    for problem in error.errors(include_input=False, include_url=False, include_context=False):
+        name = "_".join(["PALETTA", *(str(part).upper() for part in problem["loc"])])
+        terminal.error(f"{name if problem['loc'] else 'settings'}: {problem['msg']}")
+    raise SystemExit(2) from error
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,1 @@
+"""What the subcommands of `paletta-server` do; `paletta_server/cli.py` declares them."""

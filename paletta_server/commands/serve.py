@@ -1,0 +1,121 @@
+"""`paletta-server migrate`, `api` and `worker`: the parts that run on any number of machines."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from paletta_server.commands import terminal
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from paletta_server.core.settings import Settings
+
+log = logging.getLogger(__name__)
+
+KEEP_ALIVE_SECONDS = 65
+"""Longer than the 60 s after which common balancers drop an idle connection, so that they are the ones to."""
+
+GRACE_SECONDS = 3
+"""What a stopping API gives requests in flight. Long polls wait for up to 25 s; their clients ask again."""
+
+
+def migrate(*, bucket: bool) -> int:
+    """Bring the database to this code's revision; with `bucket`, set the bucket up too."""
+    from paletta_server import migrations
+    from paletta_server.core.logging import configure_logging
+    from paletta_server.core.settings import get_settings
+    from paletta_server.core.storage import ObjectStore
+
+    settings = get_settings()
+    configure_logging(settings)
+    before, _ = migrations.versions(settings)
+    migrations.migrate(settings)
+    after, _ = migrations.versions(settings)
+    terminal.say(f"database: {before or 'empty'} → {after}" if before != after else f"database: at {after}")
+    if bucket:
+
+        async def set_up() -> None:
+            async with ObjectStore(settings) as store:
+                await store.ensure_bucket(web_origin=settings.public_url)
+
+        asyncio.run(set_up())
+        terminal.say(f"bucket: `{settings.s3_bucket}` is set up")
+    return 0
+
+
+def api(*, host: str, port: int, reload: bool) -> int:
+    """Serve HTTP until told to stop."""
+    import uvicorn
+
+    uvicorn.run(
+        "paletta_server.commands.serve:make_app",
+        factory=True,
+        host=host,
+        port=port,
+        reload=reload,
+        log_config=None,
+        server_header=False,
+        ws="none",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    return 0
+
+
+def make_app() -> FastAPI:
+    """Return the application with its logs set up: what uvicorn, or any ASGI server, loads."""
+    from paletta_server.app import create_app
+    from paletta_server.core.logging import configure_logging
+    from paletta_server.core.settings import get_settings
+
+    settings = get_settings()
+    configure_logging(settings)
+    return create_app(settings)
+
+
+def worker(*, concurrency: int | None, name: str | None, ready_file: Path | None) -> int:
+    """Work on jobs until told to stop."""
+    from paletta_server.core.logging import configure_logging
+    from paletta_server.core.settings import get_settings
+    from paletta_server.ingest.sandbox import Sandbox, SandboxUnavailable
+
+    settings = get_settings()
+    configure_logging(settings)
+    try:
+        sandbox = Sandbox.create(settings.sandbox_mode)
+    except SandboxUnavailable as error:
+        terminal.error(f"{error.reason}\nhint: {error.hint}")
+        return 1
+    for warning in sandbox.warnings:
+        log.warning(warning)
+    chosen = concurrency or settings.worker_concurrency
+    called = name or f"{socket.gethostname()}-{os.getpid()}"
+    log.info("worker starts", extra={"worker": called, "concurrency": chosen, "sandbox": sandbox.describe()})
+    asyncio.run(_work(settings.model_copy(update={"worker_concurrency": chosen}), called, ready_file))
+    return 0
+
+
+async def _work(settings: Settings, name: str, ready_file: Path | None) -> None:
+    from sqlalchemy import text
+
+    import paletta_server.tasks  # noqa: F401 (every job there is)
+    from paletta_server.core.jobs import run_worker
+    from paletta_server.core.runtime import Runtime
+    from paletta_server.ingest.service import sweep_scratch
+
+    swept = sweep_scratch(settings)
+    if swept:
+        log.info("removed scratch folders of workers that died", extra={"folders": swept})
+    async with Runtime.open(settings) as runtime:
+        if ready_file is not None:
+            ready_file.write_text(str(os.getpid()))
+        await run_worker(runtime, name=name, concurrency=settings.worker_concurrency)
+        # A worker also ends when it loses its database: then this raises, and whoever runs us sees a failure.
+        async with runtime.db.transaction() as session:
+            await session.execute(text("SELECT 1"))

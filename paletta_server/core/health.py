@@ -1,0 +1,107 @@
+"""Probes: `/healthz` (the process answers), `/readyz` (so does what it needs), `/metrics` (Prometheus)."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import secrets
+from typing import Any
+
+import psycopg
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from paletta_server.core.errors import Forbidden, PalettaError
+from paletta_server.core.metrics import JOBS, REGISTRY
+from paletta_server.core.runtime import Runtime, RuntimeDep
+from paletta_server.core.storage import StoreError
+
+router = APIRouter(tags=["operations"])
+
+PROBE_SECONDS = 3.0
+"""Balancers commonly give a probe five seconds; an answer "not ready" must come before that."""
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """The process runs its event loop. Says nothing about what is behind it: no reason to restart."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", responses={503: {"description": "Something that requests need does not answer"}})
+async def readyz(runtime: RuntimeDep) -> JSONResponse:
+    """Whether this node can serve requests: database and object store answer within three seconds."""
+    database, store = await asyncio.gather(_within(_database(runtime)), _within(_store(runtime)))
+    checks = {"database": database, "object_store": store}
+    ready = all(answer == "ok" for answer in checks.values())
+    body: dict[str, Any] = {"status": "ready" if ready else "not ready", "checks": checks}
+    return JSONResponse(body, status_code=200 if ready else 503)
+
+
+@router.get("/metrics", include_in_schema=False)
+async def metrics(request: Request, runtime: RuntimeDep) -> Response:
+    """Prometheus' text format, for this machine or with `PALETTA_METRICS_TOKEN` as bearer token."""
+    _check_reader(request, runtime)
+    try:
+        await asyncio.wait_for(_count_jobs(runtime), PROBE_SECONDS)
+    except (TimeoutError, SQLAlchemyError, psycopg.Error, OSError):
+        JOBS.clear()  # better no figure than an old one
+    return PlainTextResponse(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _within(check: Any) -> str:
+    """The check's word, at the latest after PROBE_SECONDS. Never the error's own text: anyone may ask."""
+    try:
+        await asyncio.wait_for(check, PROBE_SECONDS)
+    except TimeoutError:
+        return "no answer in time"
+    except (SQLAlchemyError, psycopg.Error, StoreError, PalettaError, OSError):
+        return "does not answer"
+    return "ok"
+
+
+async def _database(runtime: Runtime) -> None:
+    async with runtime.db.engine.connect() as connection:
+        await connection.execute(text("SELECT 1"))
+
+
+async def _store(runtime: Runtime) -> None:
+    await runtime.store.head("_paletta/ready")
+
+
+async def _count_jobs(runtime: Runtime) -> None:
+    counting = text("SELECT queue_name, status::text, count(*) FROM procrastinate_jobs GROUP BY 1, 2")
+    async with runtime.db.engine.connect() as connection:
+        rows = (await connection.execute(counting)).all()
+    JOBS.clear()
+    for queue, status, count in rows:
+        JOBS.labels(queue, status).set(count)
+
+
+def _check_reader(request: Request, runtime: Runtime) -> None:
+    wanted = runtime.settings.metrics_token
+    if wanted is not None:
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not secrets.compare_digest(
+            given.encode(), wanted.get_secret_value().encode()
+        ):
+            raise Forbidden(
+                "metrics need the metrics token", hint="send PALETTA_METRICS_TOKEN as bearer token"
+            )
+        return
+    # Behind a proxy every client looks local: what was forwarded is not from this machine.
+    forwarded = "x-forwarded-for" in request.headers or "forwarded" in request.headers
+    if forwarded or not _is_loopback(request.client.host if request.client else ""):
+        raise Forbidden(
+            "metrics are for this machine", hint="set PALETTA_METRICS_TOKEN and send it as bearer token"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,199 @@
+"""Background work on PostgreSQL: a job is deferred in the transaction that makes it necessary.
+
+The engine is procrastinate; nothing outside this module names it. Jobs run at least once, so every job must bear
+running twice. A worker that dies is noticed by its missing heartbeat and its jobs are handed to another
+(`reap_stalled`); how often a job may kill its worker is for the job itself to count.
+"""
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Concatenate, ParamSpec, cast
+
+import procrastinate
+from procrastinate import exceptions as engine_errors
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from paletta_server.core.database import psycopg_connection
+from paletta_server.core.logging import bind_job
+from paletta_server.core.runtime import Runtime
+from paletta_server.core.settings import Settings
+
+P = ParamSpec("P")
+log = logging.getLogger(__name__)
+
+_app = procrastinate.App(connector=procrastinate.PsycopgConnector())
+
+HEARTBEAT_SECONDS = 5.0
+STOP_SECONDS = 3.0
+"""How long a running job may take to finish when its worker is told to stop."""
+FILMS, REST = ("ingest",), ("default", "mail")
+REST_AT_ONCE = 4
+"""Mails and sweeps mostly wait for somebody else."""
+RETRIES = procrastinate.RetryStrategy(max_attempts=8, exponential_wait=3)
+"""For trouble around a job (database or store away): 3, 9, 27 s … about an hour and a half in all. What a job
+knows how to fail at it handles itself."""
+
+
+def job(
+    name: str, *, queue: str = "default", cron: str | None = None
+) -> Callable[
+    [Callable[Concatenate[Runtime, P], Awaitable[None]]], Callable[Concatenate[Runtime, P], Awaitable[None]]
+]:
+    """Register `async def f(runtime, **arguments)` as a job. With `cron` it also runs on that schedule (UTC)."""
+
+    def register(
+        function: Callable[Concatenate[Runtime, P], Awaitable[None]],
+    ) -> Callable[Concatenate[Runtime, P], Awaitable[None]]:
+        async def run(context: procrastinate.JobContext, /, **arguments: Any) -> None:
+            bind_job(context.task.name, context.job.id)
+            arguments.pop("timestamp", None)  # what the scheduler adds
+            runtime = cast(Runtime, context.additional_context["runtime"])
+            await cast(Callable[..., Awaitable[None]], function)(runtime, **arguments)
+
+        task = _app.task(
+            name=name,
+            queue=queue,
+            pass_context=True,
+            retry=RETRIES,
+            queueing_lock=name if cron else None,
+        )(run)
+        if cron:
+            _app.periodic(cron=cron)(task)  # type: ignore[arg-type]  # its stub insists on a timestamp parameter
+        return function
+
+    return register
+
+
+async def defer(session: AsyncSession, name: str, *, delay_seconds: int = 0, **arguments: Any) -> None:
+    """Queue the job `name` in the session's own transaction: it exists if, and only if, that commits."""
+    await defer_all(session, name, [arguments], delay_seconds=delay_seconds)
+
+
+async def defer_all(
+    session: AsyncSession, name: str, each: Sequence[dict[str, Any]], *, delay_seconds: int = 0
+) -> None:
+    """Queue the job `name` once for each set of arguments, in one statement."""
+    if not each:
+        return
+    connection = await psycopg_connection(session)
+    configured = _app.configure_task(
+        name,
+        allow_unknown=False,
+        connection=connection,
+        schedule_in={"seconds": delay_seconds} if delay_seconds else None,
+    )
+    await configured.batch_defer_async(*each)
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[procrastinate.App]:
+    """The engine with every registered job, connected to this service's database."""
+    connector = procrastinate.PsycopgConnector(
+        conninfo=settings.libpq_url, min_size=1, max_size=settings.worker_concurrency + REST_AT_ONCE + 4
+    )
+    with _app.replace_connector(connector) as app:
+        async with app.open_async():
+            yield app
+
+
+async def run_worker(runtime: Runtime, *, name: str, concurrency: int, wait: bool = True) -> None:
+    """Work until told to stop (SIGTERM, SIGINT), or with `wait=False` until the queues are empty.
+
+    `concurrency` films are ingested at once. Everything else has a lane of its own, so that a mail never waits
+    behind a film. On a stop, running jobs get a moment to finish; what is cut off is taken up by another worker.
+    """
+    async with opened(runtime.settings) as app:
+        reaper = asyncio.create_task(_reap_for_ever(app, runtime.settings.stalled_seconds))
+        lanes = [
+            asyncio.create_task(_lane(app, runtime, f"{name}-{label}", queues, width, wait=wait))
+            for label, queues, width in (("films", FILMS, concurrency), ("rest", REST, REST_AT_ONCE))
+        ]
+        try:
+            if wait:
+                await _until_stopped(lanes)
+            else:
+                await asyncio.gather(*lanes)
+        finally:
+            reaper.cancel()
+
+
+async def _lane(
+    app: procrastinate.App, runtime: Runtime, name: str, queues: Sequence[str], width: int, *, wait: bool
+) -> None:
+    await app.run_worker_async(
+        name=name,
+        queues=list(queues),
+        concurrency=width,
+        wait=wait,
+        additional_context={"runtime": runtime},
+        delete_jobs=procrastinate.jobs.DeleteJobCondition.SUCCESSFUL,
+        update_heartbeat_interval=HEARTBEAT_SECONDS,
+        stalled_worker_timeout=float(runtime.settings.stalled_seconds),
+        # Without waiting, "stopping" begins when the queue is empty: running jobs end by themselves.
+        shutdown_graceful_timeout=STOP_SECONDS if wait else float("inf"),
+        fetch_job_polling_interval=2.0,
+        install_signal_handlers=False,
+    )
+
+
+async def _until_stopped(lanes: Sequence[asyncio.Task[None]]) -> None:
+    """Wait for a signal, or for a lane to end by itself (it lost its database); then end all of them."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    # On Windows loops know no signals; there Ctrl-C cancels this task itself.
+    signals = () if sys.platform == "win32" else (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, stop.set)
+    told = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({told, *lanes}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+        for task in (told, *lanes):
+            task.cancel()
+        outcomes = await asyncio.gather(*lanes, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+
+
+async def reap_stalled(app: procrastinate.App, stalled_seconds: float) -> int:
+    """Give the jobs of workers that stopped breathing back to the queue; how many there were."""
+    stalled = list(await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=stalled_seconds))
+    for stale in stalled:
+        log.warning("job taken from a silent worker", extra={"job": stale.task_name, "job_id": stale.id})
+        try:
+            await app.job_manager.retry_job(stale)
+        except engine_errors.ConnectorException:
+            # Another worker's reaper was first, or the job ended after all.
+            log.info("stalled job was already dealt with", extra={"job_id": stale.id})
+    return len(stalled)
+
+
+async def _reap_for_ever(app: procrastinate.App, stalled_seconds: int) -> None:
+    """Runs beside the queue and not in it: a reaper that is itself a job can get stuck like any other."""
+    while True:
+        try:
+            await reap_stalled(app, stalled_seconds)
+        except engine_errors.ConnectorException:
+            log.exception("looking for stalled jobs failed; trying again")
+        await asyncio.sleep(max(1.0, stalled_seconds / 3))
+
+
+async def has_job(session: AsyncSession, name: str, **arguments: Any) -> bool:
+    """Whether a job with these arguments is waiting or running."""
+    found = await session.scalar(
+        text(
+            "SELECT EXISTS (SELECT FROM procrastinate_jobs WHERE task_name = :name"
+            " AND status NOT IN ('succeeded', 'failed', 'cancelled', 'aborted') AND args @> CAST(:arguments AS jsonb))"
+        ),
+        {"name": name, "arguments": json.dumps(arguments)},
+    )
+    return bool(found)

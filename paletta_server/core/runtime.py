@@ -1,0 +1,44 @@
+"""What a process of ours holds: settings, database, object store, notifications. Made once, closed once."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from paletta_server.core.database import Database
+from paletta_server.core.notify import Notifier
+from paletta_server.core.settings import Settings
+from paletta_server.core.storage import ObjectStore
+
+
+@dataclass(frozen=True)
+class Runtime:
+    settings: Settings
+    db: Database
+    store: ObjectStore
+    notify: Notifier
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Settings, *, listen: bool = False) -> AsyncIterator["Runtime"]:
+        """Connect to everything. `listen` starts the task that wakes long polls (API processes only)."""
+        database = Database(settings)
+        notifier = Notifier(settings.libpq_url)
+        async with ObjectStore(settings) as store:
+            if listen:
+                notifier.start()
+            try:
+                yield cls(settings, database, store, notifier)
+            finally:
+                await notifier.stop()
+                await database.close()
+
+
+def _runtime(request: Request) -> Runtime:
+    runtime: Runtime = request.app.state.runtime
+    return runtime
+
+
+RuntimeDep = Annotated[Runtime, Depends(_runtime)]

@@ -1,0 +1,110 @@
+"""Everything an operator can set, by environment (`PALETTA_…`) or a `.env` file."""
+
+from functools import lru_cache
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Words = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """Effective settings of one process. Sizes are bytes, times are in the unit that the name says."""
+
+    model_config = SettingsConfigDict(env_prefix="PALETTA_", env_file=".env", extra="ignore", frozen=True)
+
+    env: Literal["development", "production"] = "development"
+    database_url: SecretStr = SecretStr("postgresql://127.0.0.1/paletta")
+    database_pool_size: int = Field(10, ge=1)
+    public_url: str = "http://127.0.0.1:8750"
+    """Where people reach the API: mailed links are built from this, never from a request's Host header."""
+
+    s3_endpoint: str | None = None
+    """None is Amazon S3 itself."""
+    s3_region: str = "us-east-1"
+    s3_bucket: str = "paletta"
+    s3_access_key: SecretStr | None = None
+    s3_secret_key: SecretStr | None = None
+
+    smtp_host: str = "127.0.0.1"
+    smtp_port: int = 25
+    smtp_username: str | None = None
+    smtp_password: SecretStr | None = None
+    smtp_tls: Literal["none", "starttls", "tls"] = "none"
+    mail_from: str = "Paletta <no-reply@localhost>"
+
+    review: Literal["auto", "manual"] = "manual"
+    contributors: Literal["auto", "manual"] = "manual"
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "console"] = "json"
+    metrics_token: SecretStr | None = None
+
+    scratch_dir: Path = Path(gettempdir()) / "paletta-scratch"
+    worker_concurrency: int = Field(1, ge=1)
+    sandbox: Literal["require", "prefer", "off"] | None = None
+
+    ingest_min_long_edge: int = 1280
+    ingest_min_seconds: float = 3.0
+    ingest_max_seconds: float = 120.0
+    ingest_max_bytes: int = 4 * 1024**3
+    ingest_max_pixels: int = 36_000_000
+    ingest_max_fps: float = 120.0
+    ingest_containers: Words = ("mov", "mp4", "m4v", "mxf")
+    ingest_codecs: Words = ("h264", "hevc", "prores", "mjpeg", "dnxhd")
+    ingest_attempts: int = Field(3, ge=1)
+    stalled_seconds: int = Field(30, ge=5)
+    """A worker silent for this long is taken for dead and its jobs go to another."""
+
+    upload_url_seconds: int = Field(900, ge=1, le=7 * 24 * 3600)
+    upload_expiry_hours: float = Field(72.0, gt=0, le=14 * 24)
+    upload_claim_seconds: int = Field(20, ge=1)
+    """A completion whose API process says nothing for so long is taken up by whoever asks next."""
+    uploads_open_max: int = Field(20_000, ge=1)
+    """Unfinished uploads that one account may hold at once."""
+
+    password_min_length: int = Field(15, ge=8)
+    token_idle_days: int = 30
+    token_absolute_days: int = 90
+    mail_link_minutes: int = 60
+
+    @field_validator("ingest_containers", "ingest_codecs", mode="before")
+    @classmethod
+    def _words(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(word.strip().lower() for word in value.split(",") if word.strip())
+        return value
+
+    @field_validator("public_url", "s3_endpoint")
+    @classmethod
+    def _no_trailing_slash(cls, value: str | None) -> str | None:
+        return value.rstrip("/") if value else value
+
+    @model_validator(mode="after")
+    def _production_is_strict(self) -> Self:
+        if self.env == "production" and self.public_url.startswith("http://"):
+            raise ValueError("PALETTA_PUBLIC_URL must be https in production")
+        return self
+
+    @property
+    def sandbox_mode(self) -> Literal["require", "prefer", "off"]:
+        """Uploads are hostile until proven otherwise, so production insists on the sandbox by default."""
+        return self.sandbox or ("require" if self.env == "production" else "prefer")
+
+    @property
+    def libpq_url(self) -> str:
+        """The database address as psycopg takes it."""
+        return self.database_url.get_secret_value().replace("postgresql+psycopg://", "postgresql://", 1)
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        return self.libpq_url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()

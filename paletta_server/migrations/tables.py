@@ -1,0 +1,12 @@
+"""Every model, imported once, so that the metadata that migrations compare with is whole."""
+
+from paletta_server.accounts import models as _accounts  # noqa: F401
+from paletta_server.audit import models as _audit  # noqa: F401
+from paletta_server.clips import models as _clips  # noqa: F401
+from paletta_server.core import mail as _mail  # noqa: F401
+from paletta_server.core.database import Base
+from paletta_server.ingest import models as _ingest  # noqa: F401
+from paletta_server.taxonomy import models as _taxonomy  # noqa: F401
+from paletta_server.uploads import models as _uploads  # noqa: F401
+
+metadata = Base.metadata
