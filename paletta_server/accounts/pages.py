@@ -1,0 +1,95 @@
+"""The two pages behind mailed links: confirm an address, choose a new password.
+
+GET only shows a button, since mail scanners open links; the form's POST does it. There is no cookie to
+abuse, yet a POST must come from our own page: `Sec-Fetch-Site` says so in every current browser, `Origin`
+in the others.
+"""
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Depends, Form, Query, Request
+from fastapi.responses import HTMLResponse
+
+from paletta_server.accounts import links, markup, recovery
+from paletta_server.accounts.dependencies import HashSlot
+from paletta_server.accounts.passwords import LONGEST
+from paletta_server.core.database import SessionDep
+from paletta_server.core.errors import Forbidden, Invalid
+from paletta_server.core.runtime import RuntimeDep
+
+pages = APIRouter(prefix="/account", include_in_schema=False, default_response_class=HTMLResponse)
+
+Token = Annotated[str, Query(max_length=200)]
+SentToken = Annotated[str, Form(max_length=200)]
+SentPassword = Annotated[str, Form(max_length=4 * LONGEST)]
+
+
+def _from_our_own_page(request: Request, runtime: RuntimeDep) -> None:
+    """Refuse a form that another site sent. Raises `Forbidden` (`cross_site`)."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        ours = site == "same-origin"
+    else:
+        address = urlsplit(runtime.settings.public_url)
+        ours = request.headers.get("origin") == f"{address.scheme}://{address.netloc}"
+    if not ours:
+        raise Forbidden("this form was not sent by our own page", code="cross_site")
+
+
+OurOwnPage = Depends(_from_our_own_page)
+
+
+@pages.get("/verify")
+async def show_verify(session: SessionDep, token: Token = "") -> HTMLResponse:
+    try:
+        email = await links.peek(session, "verify", token)
+    except Invalid as error:
+        return markup.dead_link(error)
+    return markup.verify_form(email, token)
+
+
+@pages.post("/verify", dependencies=[OurOwnPage])
+async def do_verify(session: SessionDep, token: SentToken) -> HTMLResponse:
+    try:
+        user = await recovery.verify(session, token)
+    except Invalid as error:
+        return markup.dead_link(error)
+    return markup.verified(user.email)
+
+
+@pages.get("/reset")
+async def show_reset(session: SessionDep, runtime: RuntimeDep, token: Token = "") -> HTMLResponse:
+    try:
+        email = await links.peek(session, "reset", token)
+    except Invalid as error:
+        return markup.dead_link(error)
+    return markup.reset_form(email, token, shortest=runtime.settings.password_min_length)
+
+
+@pages.post("/reset", dependencies=[OurOwnPage])
+async def do_reset(
+    _: HashSlot,
+    runtime: RuntimeDep,
+    token: SentToken,
+    new_password: SentPassword,
+    repeated: SentPassword,
+) -> HTMLResponse:
+    """A refused password shows the form again. It needs a transaction of its own: what it did must be
+    undone then."""
+    try:
+        async with runtime.db.transaction() as session:
+            email = await links.peek(session, "reset", token)
+    except Invalid as error:
+        return markup.dead_link(error)
+    try:
+        if new_password != repeated:
+            raise Invalid("the two passwords are not the same", hint="type the new one twice")
+        async with runtime.db.transaction() as session:
+            await recovery.reset(session, runtime, token, new_password)
+    except Invalid as error:
+        if error.code == "bad_link":
+            return markup.dead_link(error)
+        shortest = runtime.settings.password_min_length
+        return markup.reset_form(email, token, shortest=shortest, problem=error)
+    return markup.password_changed(email)

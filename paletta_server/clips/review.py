@@ -1,0 +1,36 @@
+"""The review axis of a clip."""
+
+from sqlalchemy import func, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from paletta_server.clips.models import Clip
+from paletta_server.core.errors import Conflict
+from paletta_server.core.ids import resolve
+
+
+async def decide(session: AsyncSession, text: str, verdict: str, *, reason: str | None) -> Clip:
+    """Move a submitted clip to `approved` or `rejected`: of two moderators who decide at once, one wins.
+
+    Raises `NotFound`, or `Conflict` (`not_in_review`) when somebody decided before.
+    """
+    clip = await resolve(
+        session, Clip, text, Clip.processing == "ready", Clip.deleted_at.is_(None), kind="clip"
+    )
+    moved = await session.scalar(
+        update(Clip)
+        .where(Clip.id == clip.id, Clip.review == "submitted")
+        .values(
+            review=verdict,
+            reason=reason,
+            listed_at=func.coalesce(Clip.listed_at, func.now()) if verdict == "approved" else Clip.listed_at,
+            version=Clip.version + 1,
+        )
+        .returning(Clip.id)
+    )
+    if moved is None:
+        await session.refresh(clip)
+        raise Conflict(
+            f"this clip is {clip.review.replace('_', ' ')}, not waiting for review", code="not_in_review"
+        )
+    await session.refresh(clip)
+    return clip

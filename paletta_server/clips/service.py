@@ -1,0 +1,224 @@
+"""Clips: made when an upload is registered, filled by ingest, edited and deleted by their owner."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, delete, func, insert, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from paletta_server.clips.metadata import ClipMetadata
+from paletta_server.clips.models import STANDING, Clip, ClipCategory, ClipTag, Rendition
+from paletta_server.core.ids import new_uid
+from paletta_server.core.jobs import defer
+from paletta_server.taxonomy import service as taxonomy
+
+FILE_FIELDS = ("file_name", "size", "sha256", "crc64nvme")
+
+
+def listed() -> ColumnElement[bool]:
+    """The one rule of what the public sees: ready, approved, not deleted."""
+    return and_(Clip.processing == "ready", Clip.review == "approved", Clip.deleted_at.is_(None))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A clip that stands for some bytes of an owner."""
+
+    id: int
+    uid: str
+    processing: str
+
+
+@dataclass(frozen=True)
+class NewClip:
+    """A clip to be: the file's facts as its owner's machine computed them, and checked metadata."""
+
+    file_name: str
+    size: int
+    sha256: str
+    crc64nvme: str
+    metadata: ClipMetadata
+
+
+async def standing(session: AsyncSession, owner_id: int, sha256s: Sequence[str]) -> dict[str, Standing]:
+    """Of these bytes, the ones that already are a clip of this owner (being made, in review or live)."""
+    rows = await session.execute(
+        select(Clip.sha256, Clip.id, Clip.uid, Clip.processing).where(
+            Clip.owner_id == owner_id, Clip.sha256.in_(sha256s), text(STANDING)
+        )
+    )
+    return {sha256: Standing(key, uid, processing) for sha256, key, uid, processing in rows}
+
+
+async def create(session: AsyncSession, owner_id: int, new: Sequence[NewClip]) -> dict[str, Standing]:
+    """Make pending clips, by SHA-256. Bytes that a rival registered first are left out: look at `standing`."""
+    if not new:
+        return {}
+    rows = []
+    # One order for all: two processes that register the same files wait for each other once, not crosswise.
+    for clip in sorted(new, key=lambda clip: clip.sha256):
+        uid = new_uid("clip")
+        rows.append(
+            {
+                **clip.metadata.columns(),
+                **{name: getattr(clip, name) for name in FILE_FIELDS},
+                "owner_id": owner_id,
+                "uid": uid,
+                # A random name of its own: what is stored there once is never replaced.
+                "original_key": f"originals/{uid}/{new_uid('obj')}",
+            }
+        )
+    made = await session.execute(
+        upsert(Clip)
+        .values(rows)
+        .on_conflict_do_nothing(index_elements=["owner_id", "sha256"], index_where=text(STANDING))
+        .returning(Clip.sha256, Clip.id, Clip.uid)
+    )
+    created = {sha256: Standing(key, uid, "pending") for sha256, key, uid in made}
+    await _label(
+        session, owner_id, {created[clip.sha256].id: clip.metadata for clip in new if clip.sha256 in created}
+    )
+    return created
+
+
+async def describe(session: AsyncSession, owner_id: int, metadata: Mapping[int, ClipMetadata]) -> None:
+    """Replace the metadata of clips, by key. The caller has checked that they are the owner's."""
+    if not metadata:
+        return
+    for clip_id, fields in sorted(metadata.items()):
+        await session.execute(
+            update(Clip).where(Clip.id == clip_id).values(**fields.columns(), version=Clip.version + 1)
+        )
+    await session.execute(delete(ClipTag).where(ClipTag.clip_id.in_(metadata)))
+    await session.execute(delete(ClipCategory).where(ClipCategory.clip_id.in_(metadata)))
+    await _label(session, owner_id, metadata)
+
+
+async def _label(session: AsyncSession, owner_id: int, metadata: Mapping[int, ClipMetadata]) -> None:
+    """Tie clips to their tags (made where unknown) and categories (known to exist)."""
+    if not metadata:
+        return
+    tags = await taxonomy.tags_for_uploads(session, [clip.keywords for clip in metadata.values()], owner_id)
+    slugs = {slug for clip in metadata.values() for slug in clip.categories}
+    categories = await taxonomy.categories_by_slug(session, sorted(slugs))
+    tag_rows = [
+        {"clip_id": clip_id, "tag_id": tag_id, "position": position}
+        for clip_id, tag_ids in zip(metadata, tags, strict=True)
+        for position, tag_id in enumerate(dict.fromkeys(tag_ids))
+    ]
+    category_rows = [
+        {"clip_id": clip_id, "category_id": categories[slug], "position": position}
+        for clip_id, clip in metadata.items()
+        for position, slug in enumerate(clip.categories)
+        if slug in categories
+    ]
+    if tag_rows:
+        await session.execute(insert(ClipTag), tag_rows)
+    if category_rows:
+        await session.execute(insert(ClipCategory), category_rows)
+
+
+async def original_keys(session: AsyncSession, clip_ids: Sequence[int]) -> dict[int, str]:
+    """Where the originals of clips are stored."""
+    rows = await session.execute(select(Clip.id, Clip.original_key).where(Clip.id.in_(clip_ids)))
+    return dict(rows.all())
+
+
+async def set_processing(session: AsyncSession, clip_id: int, expected: Sequence[str], status: str) -> bool:
+    """Move a clip that is not deleted along its processing axis; False when a rival moved it first."""
+    moved = await session.scalar(
+        update(Clip)
+        .where(Clip.id == clip_id, Clip.processing.in_(expected), Clip.deleted_at.is_(None))
+        .values(processing=status)
+        .returning(Clip.id)
+    )
+    return moved is not None
+
+
+async def fail(session: AsyncSession, clip_id: int, *, reason: str, hint: str | None) -> None:
+    """The clip cannot be made; `reason` is for its owner."""
+    await session.execute(
+        update(Clip)
+        .where(Clip.id == clip_id, Clip.processing.in_(("pending", "processing")))
+        .values(processing="failed", reason=reason, hint=hint)
+    )
+
+
+@dataclass(frozen=True)
+class Made:
+    """What ingest made of a clip: facts from the probe and the stored outputs (columns of `Rendition`)."""
+
+    technical: dict[str, Any]
+    duration: float
+    width: int
+    height: int
+    fps: float
+    codec: str
+    warnings: Sequence[str]
+    renditions: Sequence[Mapping[str, Any]]
+    poster_number: int | None
+
+
+async def publish(session: AsyncSession, clip_id: int, made: Made, *, review: str) -> bool:
+    """Switch a clip over to its outputs. `review` is where it stands then: `approved` or `submitted`.
+
+    False when the clip was deleted meanwhile. Objects of an earlier run are discarded by a job.
+    """
+    switched = await session.scalar(
+        update(Clip)
+        .where(Clip.id == clip_id, Clip.processing == "processing", Clip.deleted_at.is_(None))
+        .values(
+            processing="ready",
+            review=review,
+            reason=None,
+            hint=None,
+            technical=made.technical,
+            duration=made.duration,
+            width=made.width,
+            height=made.height,
+            fps=made.fps,
+            codec=made.codec,
+            warnings=list(made.warnings),
+            poster_number=made.poster_number,
+            listed_at=func.now() if review == "approved" else None,
+        )
+        .returning(Clip.id)
+    )
+    if switched is None:
+        return False
+    old = list(
+        await session.scalars(delete(Rendition).where(Rendition.clip_id == clip_id).returning(Rendition.key))
+    )
+    if old:
+        await defer(session, "clips.discard", keys=old)
+    await session.execute(insert(Rendition), [{"clip_id": clip_id, **row} for row in made.renditions])
+    return True
+
+
+async def remove(session: AsyncSession, clip_ids: Sequence[int]) -> None:
+    """Mark clips as deleted; their objects are discarded by a job."""
+    if not clip_ids:
+        return
+    gone = await session.execute(
+        update(Clip)
+        .where(Clip.id.in_(clip_ids), Clip.deleted_at.is_(None))
+        .values(deleted_at=func.now())
+        .returning(Clip.id, Clip.original_key)
+    )
+    rows = gone.all()
+    if not rows:
+        return
+    keys = [key for _, key in rows]
+    keys += list(
+        await session.scalars(
+            select(Rendition.key).where(Rendition.clip_id.in_([clip_id for clip_id, _ in rows]))
+        )
+    )
+    await defer(session, "clips.discard", keys=keys)
+
+
+async def poster_wish(session: AsyncSession, clip_id: int) -> float | None:
+    """At which second the contributor wants the poster, if they said."""
+    return await session.scalar(select(Clip.poster_at).where(Clip.id == clip_id))

@@ -1,0 +1,60 @@
+"""The manifest's JSON Schema with this service's live limits: what a client needs to find every mistake itself."""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from paletta_server.clips import metadata as fields
+from paletta_server.core.settings import Settings
+from paletta_server.uploads.protocol import ITEMS_PER_CALL, MAX_PART, MAX_PARTS, MIN_PART, TARGET_PARTS
+
+
+def limits(settings: Settings) -> dict[str, Any]:
+    """Lengths as [least, most], sizes in bytes, times in seconds."""
+    return {
+        "title": [fields.TITLE_MIN, fields.TITLE_MAX],
+        "description_max": fields.DESCRIPTION_MAX,
+        "keywords": [fields.KEYWORDS_MIN, fields.KEYWORDS_MAX],
+        "categories": [fields.CATEGORIES_MIN, fields.CATEGORIES_MAX],
+        "file_max": fields.FILE_MAX,
+        "media": {
+            "max_bytes": settings.ingest_max_bytes,
+            "min_seconds": settings.ingest_min_seconds,
+            "max_seconds": settings.ingest_max_seconds,
+            "min_long_edge": settings.ingest_min_long_edge,
+            "max_fps": settings.ingest_max_fps,
+            "containers": list(settings.ingest_containers),
+            "codecs": list(settings.ingest_codecs),
+        },
+    }
+
+
+def upload_policy(settings: Settings) -> dict[str, int]:
+    """How a file is cut into parts, and how much goes into one call. Sizes in bytes."""
+    return {
+        "min_part": MIN_PART,
+        "max_part": MAX_PART,
+        "target_parts": TARGET_PARTS,
+        "max_parts": MAX_PARTS,
+        "items_per_call": ITEMS_PER_CALL,
+        "url_seconds": settings.upload_url_seconds,
+    }
+
+
+@lru_cache(maxsize=1)
+def manifest_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of `paletta.yaml`: the one document that editors, the client and this service share.
+
+    It says what one clip may hold; `clips.metadata` is what the service accepts, and a test keeps the two alike.
+    """
+    document: dict[str, Any] = json.loads(_schema_file().read_text(encoding="utf-8"))
+    return document
+
+
+def _schema_file() -> Path:
+    """Beside this module in an installed package, in `manifests/` in a checkout."""
+    packaged = Path(__file__).with_name("paletta.schema.json")
+    if packaged.exists():
+        return packaged
+    return Path(__file__).resolve().parents[2] / "manifests" / "paletta.schema.json"
