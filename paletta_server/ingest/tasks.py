@@ -1,0 +1,38 @@
+"""Ingest as jobs."""
+
+import logging
+
+from paletta_server.core.jobs import defer, has_job, job
+from paletta_server.core.runtime import Runtime
+from paletta_server.ingest import service
+from paletta_server.uploads import ingestion as uploads
+
+log = logging.getLogger(__name__)
+
+
+@job("ingest.run", queue="ingest")
+async def run(runtime: Runtime, *, upload_id: int) -> None:
+    """One attempt at making a clip from an upload."""
+    await service.run(runtime, upload_id)
+
+
+@job("ingest.discard", queue="default")
+async def discard(runtime: Runtime, *, prefix: str) -> None:
+    """Delete what an attempt stored that came to nothing."""
+    await runtime.store.delete_prefix(prefix)
+
+
+@job("ingest.sweep", queue="default", cron="*/5 * * * *")
+async def sweep(runtime: Runtime) -> None:
+    """Uploads that are on their way with no job to carry them (a lost job, a restored database) get one."""
+    last = 0
+    while True:
+        async with runtime.db.transaction() as session:
+            page = await uploads.on_their_way(session, after=last)
+            for upload_id in page:
+                if not await has_job(session, "ingest.run", upload_id=upload_id):
+                    log.warning("upload had no ingest job", extra={"upload_id": upload_id})
+                    await defer(session, "ingest.run", upload_id=upload_id)
+        if not page:
+            return
+        last = page[-1]

@@ -1,0 +1,142 @@
+"""What the watcher of a batch is told, and when a batch has settled.
+
+Every change of an upload's stage goes through `report`: it raises the version of each batch that the upload
+belongs to (under that batch's row lock, so versions appear in commit order and a long poll misses nothing), notes
+the event, wakes long polls and, when nothing of a sealed batch is under way any more, settles it with one mail.
+Locks are taken in one order: uploads, then batches by id.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Select, exists, func, insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from paletta_server.core.jobs import defer
+from paletta_server.core.notify import announce
+from paletta_server.uploads.models import BatchItem, Upload, UploadBatch, UploadEvent
+
+TERMINAL = ("in_review", "live", "rejected", "failed", "cancelled", "expired")
+
+
+def topic(batch_id: int) -> str:
+    """The notification topic of a batch."""
+    return f"batch:{batch_id}"
+
+
+async def lock(session: AsyncSession, upload_ids: Sequence[int]) -> None:
+    """Take uploads' row locks in the one order, before any other lock of a transaction."""
+    await session.execute(
+        select(Upload.id).where(Upload.id.in_(upload_ids)).order_by(Upload.id).with_for_update()
+    )
+
+
+async def report(
+    session: AsyncSession,
+    upload_ids: Sequence[int],
+    stage: str,
+    *,
+    progress: float | None = None,
+    reason: str | None = None,
+    hint: str | None = None,
+    warnings: Sequence[str] | None = None,
+    event: bool = True,
+) -> None:
+    """Uploads are now at `stage` (`progress` from 0 to 1 within it). `event=False` for mere progress."""
+    if not upload_ids:
+        return
+    await lock(session, upload_ids)
+    values: dict[str, Any] = {"stage": stage, "progress": progress, "reason": reason, "hint": hint}
+    if warnings is not None:
+        values["warnings"] = list(warnings)
+    await session.execute(
+        update(Upload)
+        .where(Upload.id.in_(upload_ids))
+        .values(values)
+        .execution_options(synchronize_session=False)
+    )
+    if event:
+        detail = {"reason": reason} if reason else {}
+        await session.execute(
+            insert(UploadEvent),
+            [{"upload_id": upload_id, "stage": stage, "detail": detail} for upload_id in upload_ids],
+        )
+    await touch(session, upload_ids, settle=stage in TERMINAL)
+
+
+async def touch(session: AsyncSession, upload_ids: Sequence[int], *, settle: bool = False) -> None:
+    """Raise the version of every batch that these uploads belong to, and wake who watches."""
+    batch_ids = list(
+        await session.scalars(
+            select(UploadBatch.id)
+            .where(
+                UploadBatch.id.in_(
+                    select(BatchItem.batch_id).where(BatchItem.upload_id.in_(upload_ids)).scalar_subquery()
+                )
+            )
+            .order_by(UploadBatch.id)
+            .with_for_update()
+        )
+    )
+    if not batch_ids:
+        return
+    await session.execute(
+        text(
+            "WITH raised AS (UPDATE upload_batches SET version = version + 1, touched_at = now()"
+            " WHERE id = ANY(:batches) RETURNING id, version)"
+            " UPDATE batch_items SET version = raised.version FROM raised"
+            " WHERE batch_items.batch_id = raised.id AND batch_items.upload_id = ANY(:uploads)"
+        ),
+        {"batches": batch_ids, "uploads": list(upload_ids)},
+    )
+    for batch_id in batch_ids:
+        await announce(session, topic(batch_id))
+        if settle:
+            await settle_if_done(session, batch_id)
+
+
+async def settle_if_done(session: AsyncSession, batch_id: int) -> bool:
+    """Settle a sealed batch of which nothing is under way any more; one mail tells its owner."""
+    under_way = exists().where(
+        BatchItem.batch_id == batch_id, BatchItem.upload_id == Upload.id, Upload.stage.not_in(TERMINAL)
+    )
+    settled = await session.scalar(
+        update(UploadBatch)
+        .where(UploadBatch.id == batch_id, UploadBatch.status == "sealed", ~under_way)
+        .values(status="settled", settled_at=func.now(), version=UploadBatch.version + 1)
+        .returning(UploadBatch.id)
+        .execution_options(synchronize_session=False)
+    )
+    if settled is None:
+        return False
+    await announce(session, topic(batch_id))
+    await defer(session, "uploads.mail_settled", batch_id=batch_id)
+    return True
+
+
+async def report_clips(
+    session: AsyncSession, clip_ids: Sequence[int], stage: str, *, reason: str | None = None
+) -> None:
+    """A decision on clips (approved, rejected, deleted): their uploads' watchers hear of it."""
+    upload_ids = list(
+        await session.scalars(
+            select(func.max(Upload.id)).where(Upload.clip_id.in_(clip_ids)).group_by(Upload.clip_id)
+        )
+    )
+    await report(session, upload_ids, stage, reason=reason)
+
+
+def clips_at(stage: str) -> Select[int]:
+    """The keys of the clips with an upload that ended at `stage`, as a subquery."""
+    return select(Upload.clip_id).where(Upload.stage == stage)
+
+
+async def latest_of(
+    session: AsyncSession, clip_ids: Sequence[int], *, locked: bool = False
+) -> dict[int, Upload]:
+    """The latest upload of each clip, by the clip's key."""
+    latest = select(func.max(Upload.id)).where(Upload.clip_id.in_(clip_ids)).group_by(Upload.clip_id)
+    query = select(Upload).where(Upload.id.in_(latest)).order_by(Upload.id)
+    if locked:
+        query = query.with_for_update().execution_options(populate_existing=True)
+    return {upload.clip_id: upload for upload in await session.scalars(query)}

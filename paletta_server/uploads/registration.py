@@ -1,0 +1,388 @@
+"""Registering the files of a batch: checked, tied to clips, and told apart from what is here already."""
+
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from pydantic import ValidationError
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from paletta_server.accounts.security import Principal
+from paletta_server.clips import service as clips
+from paletta_server.clips.metadata import ClipMetadata, problems_of
+from paletta_server.core.errors import Conflict, Invalid
+from paletta_server.core.ids import new_uid
+from paletta_server.core.jobs import defer
+from paletta_server.core.runtime import Runtime
+from paletta_server.core.settings import Settings
+from paletta_server.ingest import runs
+from paletta_server.taxonomy import service as taxonomy
+from paletta_server.uploads import progress
+from paletta_server.uploads.models import BatchItem, Upload, UploadBatch
+from paletta_server.uploads.protocol import cut
+from paletta_server.uploads.schemas import FileFacts, Item, ItemProblem, NewItem
+from paletta_server.uploads.service import find_batch
+
+TRANSFERRING = ("created", "uploading", "completing")
+MOST_SUGGESTIONS = 10
+"""Unknown categories of a call that get a near miss named; each costs a look at all categories."""
+
+
+@dataclass
+class _Checked:
+    """A file of a request on its way through registration."""
+
+    item: NewItem
+    metadata: ClipMetadata | None = None
+    problems: list[ItemProblem] = field(default_factory=list)
+    warnings: list[ItemProblem] = field(default_factory=list)
+
+
+async def register(
+    runtime: Runtime, user: Principal, batch_text: str, items: Sequence[NewItem]
+) -> list[Item]:
+    """Register files with their metadata, all of them validated, in one transaction; answers in the same order.
+
+    Idempotent, and safe against the same files being registered by another process at the same time: what stands
+    for some bytes of an account is decided by one unique index on clips.
+    """
+    settings = runtime.settings
+    async with runtime.db.transaction() as session:
+        batch = await find_batch(session, user, batch_text)
+        if len({item.ref for item in items}) < len(items):
+            raise Invalid("two files of one call have the same `ref`", code="repeated_ref")
+        checked = [_check(settings, item) for item in items]
+        await _check_categories(session, checked)
+        await _check_quota(session, settings, user, checked)
+        valid: dict[str, _Checked] = {}
+        for one in checked:
+            if not one.problems:
+                valid.setdefault(one.item.file.sha256, one)
+        await _look_at_tags(session, user, valid)
+        outcome, uploads = await _uploads_for(session, settings, user, valid)
+        owners = await _refs_of(session, batch, list(uploads.values()))
+        answers = []
+        touched: dict[str, Upload] = {}
+        for one in checked:
+            if one.problems:
+                answers.append(Item(ref=one.item.ref, outcome="invalid", problems=one.problems))
+                continue
+            upload = uploads[one.item.file.sha256]
+            touched[one.item.ref] = upload
+            # The same bytes under two names in one batch: the first sends them, the second is the same clip.
+            first = owners.setdefault(upload.id, one.item.ref) == one.item.ref
+            answer = _answer(one.item.ref, outcome[upload.sha256] if first else "already_yours", upload)
+            answer.warnings = one.warnings
+            answers.append(answer)
+        await _attach(session, batch, answers, touched)
+        await _open_again(session, batch, any(answer.outcome in ("created", "resumed") for answer in answers))
+    return answers
+
+
+def _check(settings: Settings, item: NewItem) -> _Checked:
+    checked = _Checked(item)
+    try:
+        checked.metadata = ClipMetadata.model_validate(item.metadata)
+    except ValidationError as error:
+        checked.problems = [ItemProblem(**problem) for problem in problems_of(error)]
+    checked.problems += _file_problems(settings, item.file)
+    return checked
+
+
+def _file_problems(settings: Settings, file: FileFacts) -> list[ItemProblem]:
+    problems = []
+    if any(unicodedata.category(character) in ("Cc", "Cf", "Cs") for character in file.name):
+        problems.append(
+            ItemProblem(
+                pointer="/file/name",
+                code="bad_name",
+                message="the file's name has control characters in it",
+                hint="rename the file",
+            )
+        )
+    if any(separator in file.name for separator in "/\\:") or not file.name.strip(". "):
+        problems.append(
+            ItemProblem(
+                pointer="/file/name",
+                code="bad_name",
+                message="this is a path, not the name of a file",
+                hint="send the name alone",
+            )
+        )
+    if file.size == 0:
+        problems.append(
+            ItemProblem(
+                pointer="/file/size",
+                code="empty",
+                message="the file is empty",
+                hint="copy it from the card again",
+            )
+        )
+    if file.size > settings.ingest_max_bytes:
+        problems.append(
+            ItemProblem(
+                pointer="/file/size",
+                code="too_large",
+                message=f"{file.size:,} bytes is more than the {settings.ingest_max_bytes:,} that are taken",
+                hint="export it shorter or at a lower bit rate",
+            )
+        )
+    return problems
+
+
+async def _check_categories(session: AsyncSession, checked: Iterable[_Checked]) -> None:
+    """Categories must exist; a near miss is named."""
+    wanted = {slug for one in checked if one.metadata for slug in one.metadata.categories}
+    known = await taxonomy.categories_by_slug(session, sorted(wanted))
+    unknown = sorted(wanted - known.keys())
+    suggestions = {
+        slug: await taxonomy.suggest_category(session, slug) for slug in unknown[:MOST_SUGGESTIONS]
+    }
+    for one in checked:
+        if one.metadata is None:
+            continue
+        for position, slug in enumerate(one.metadata.categories):
+            if slug not in known:
+                near = suggestions.get(slug)
+                one.problems.append(
+                    ItemProblem(
+                        pointer=f"/metadata/categories/{position}",
+                        code="unknown_category",
+                        message=f"there is no category `{slug}`",
+                        hint=f"did you mean `{near}`?"
+                        if near
+                        else "list them with `paletta categories list`",
+                    )
+                )
+
+
+async def _check_quota(
+    session: AsyncSession, settings: Settings, user: Principal, checked: Iterable[_Checked]
+) -> None:
+    """An account may hold only so many unfinished uploads; those that it has may always go on."""
+    good = [one for one in checked if not one.problems]
+    standing = await clips.standing(session, user.user_id, [one.item.file.sha256 for one in good])
+    new = [one for one in good if one.item.file.sha256 not in standing]
+    open_now = await session.scalar(
+        select(func.count()).where(Upload.owner_id == user.user_id, Upload.state.in_(TRANSFERRING))
+    )
+    if (open_now or 0) + len(new) <= settings.uploads_open_max:
+        return
+    for one in new:
+        one.problems.append(
+            ItemProblem(
+                pointer="/file",
+                code="too_many_open",
+                message=f"{open_now:,} uploads of this account are unfinished, {settings.uploads_open_max:,} may be",
+                hint="finish or cancel some first: `paletta uploads list`",
+            )
+        )
+
+
+async def _look_at_tags(session: AsyncSession, user: Principal, valid: Mapping[str, _Checked]) -> None:
+    """Say where a new tag nearly repeats an old one, and make all new tags in one step (in one order: two
+    processes that make the same tags in several steps could wait for each other)."""
+    lists = [one.metadata.keywords for one in valid.values() if one.metadata]
+    near = {
+        suggestion.name: suggestion.did_you_mean
+        for suggestion in await taxonomy.suggest_tags(session, [name for names in lists for name in names])
+    }
+    for one in valid.values():
+        for position, keyword in enumerate(one.metadata.keywords if one.metadata else ()):
+            if alike := near.get(taxonomy.fold_tag(keyword)):
+                one.warnings.append(
+                    ItemProblem(
+                        pointer=f"/metadata/keywords/{position}",
+                        code="near_duplicate_tag",
+                        message=f"`{keyword}` is a new tag",
+                        hint="did you mean " + " or ".join(f"`{name}`" for name in alike) + "?",
+                    )
+                )
+    await taxonomy.tags_for_uploads(session, lists, user.user_id)
+
+
+async def _uploads_for(
+    session: AsyncSession, settings: Settings, user: Principal, wanted: Mapping[str, _Checked]
+) -> tuple[dict[str, str], dict[str, Upload]]:
+    """The upload of each SHA-256: made now, or found; with the outcome to tell."""
+    await _lock_known(session, user, list(wanted))
+    standing = await clips.standing(session, user.user_id, list(wanted))
+    missing = [sha for sha in wanted if sha not in standing]
+    revived = await _revive(session, user, missing)
+    created = await clips.create(
+        session, user.user_id, [_new_clip(wanted[sha]) for sha in missing if sha not in revived]
+    )
+    made = await _create_uploads(
+        session,
+        settings,
+        user,
+        {sha: one.item.file for sha, one in wanted.items() if sha in created},
+        created,
+    )
+    # A rival may have registered the same bytes between our look and our insert: then theirs stands.
+    lost = [sha for sha in wanted if sha not in standing | created | revived]
+    standing |= await clips.standing(session, user.user_id, lost)
+    latest = await progress.latest_of(session, [clip.id for clip in standing.values()], locked=True)
+    outcome, uploads = dict.fromkeys(created, "created"), made
+    expiry = await _expiry(session, settings)
+    described: dict[int, ClipMetadata] = {}
+    for sha, clip in standing.items():
+        upload = latest[clip.id]
+        uploads[sha] = upload
+        resumed = upload.state in TRANSFERRING
+        outcome[sha] = "resumed" if resumed else "already_yours"
+        if resumed:
+            upload.expires_at = expiry
+            metadata = wanted[sha].metadata
+            assert metadata is not None
+            described[clip.id] = metadata
+    await session.flush()
+    await clips.describe(session, user.user_id, described)
+    await progress.report(session, [upload.id for upload in revived.values()], "stored")
+    for sha, upload in revived.items():
+        await defer(session, "ingest.run", upload_id=upload.id)
+        await session.refresh(upload)
+        uploads[sha], outcome[sha] = upload, "resumed"
+    return outcome, uploads
+
+
+async def _lock_known(session: AsyncSession, user: Principal, sha256s: Sequence[str]) -> None:
+    """Every upload of these bytes, by id: what follows touches some of them, and workers touch them too."""
+    await session.execute(
+        select(Upload.id)
+        .where(Upload.owner_id == user.user_id, Upload.sha256.in_(sha256s))
+        .order_by(Upload.id)
+        .with_for_update()
+    )
+
+
+def _new_clip(checked: _Checked) -> clips.NewClip:
+    facts = checked.item.file
+    assert checked.metadata is not None
+    return clips.NewClip(facts.name, facts.size, facts.sha256, facts.crc64nvme, checked.metadata)
+
+
+async def _expiry(session: AsyncSession, settings: Settings) -> datetime:
+    now: datetime | None = await session.scalar(select(func.now()))
+    assert now is not None
+    return now + timedelta(hours=settings.upload_expiry_hours)
+
+
+async def _create_uploads(
+    session: AsyncSession,
+    settings: Settings,
+    user: Principal,
+    facts: Mapping[str, FileFacts],
+    made: Mapping[str, clips.Standing],
+) -> dict[str, Upload]:
+    if not made:
+        return {}
+    keys = await clips.original_keys(session, [clip.id for clip in made.values()])
+    expires_at = await _expiry(session, settings)
+    uploads = {}
+    for sha, file in facts.items():
+        clip = made[sha]
+        plan = cut(file.size)
+        uploads[sha] = Upload(
+            uid=new_uid("upl"),
+            owner_id=user.user_id,
+            clip_id=clip.id,
+            clip_uid=clip.uid,
+            file_name=file.name,
+            size=file.size,
+            sha256=sha,
+            crc64nvme=file.crc64nvme,
+            part_size=plan.part_size,
+            part_count=plan.count,
+            key=keys[clip.id],
+            state="created",
+            stage="waiting",
+            warnings=[],
+            expires_at=expires_at,
+        )
+    session.add_all(uploads.values())
+    await session.flush()
+    return uploads
+
+
+async def _revive(session: AsyncSession, user: Principal, sha256s: Sequence[str]) -> dict[str, Upload]:
+    """Uploads whose ingest we gave up on, given another chance: the bytes are still in the store."""
+    latest = (
+        select(func.max(Upload.id))
+        .where(Upload.owner_id == user.user_id, Upload.sha256.in_(sha256s))
+        .group_by(Upload.sha256)
+    )
+    failed = await session.scalars(select(Upload).where(Upload.id.in_(latest), Upload.stage == "failed"))
+    revived = {}
+    for upload in failed:
+        if await clips.set_processing(session, upload.clip_id, ["failed"], "pending"):
+            await runs.forgive(session, upload.id)
+            revived[upload.sha256] = upload
+    return revived
+
+
+def _answer(ref: str, outcome: str, upload: Upload) -> Item:
+    return Item(
+        ref=ref,
+        outcome=outcome,
+        upload_id=upload.uid,
+        clip_id=upload.clip_uid,
+        stage=upload.stage,
+        part_size=upload.part_size,
+        part_count=upload.part_count,
+    )
+
+
+async def _attach(
+    session: AsyncSession, batch: UploadBatch, answers: Sequence[Item], uploads: Mapping[str, Upload]
+) -> None:
+    """Make the uploads items of the batch, so that whoever watches it hears of them."""
+    rows = [
+        {
+            "batch_id": batch.id,
+            "ref": answer.ref,
+            "upload_id": uploads[answer.ref].id,
+            "outcome": answer.outcome,
+        }
+        for answer in answers
+        if answer.ref in uploads
+    ]
+    if not rows:
+        return
+    statement = upsert(BatchItem).values(rows)
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["batch_id", "ref"], set_={"upload_id": statement.excluded.upload_id}
+        )
+    )
+    await progress.touch(session, sorted({upload.id for upload in uploads.values()}))
+
+
+async def _open_again(session: AsyncSession, batch: UploadBatch, under_way: bool) -> None:
+    """A batch that gets files is open, whatever it was; unless its owner cancelled it, this very moment or before."""
+    status = await session.scalar(
+        select(UploadBatch.status).where(UploadBatch.id == batch.id).with_for_update()
+    )
+    if status == "cancelled":
+        raise Conflict("this batch was cancelled", code="batch_cancelled", hint="start a new upload")
+    if under_way and status != "open":
+        await session.execute(
+            update(UploadBatch).where(UploadBatch.id == batch.id).values(status="open", settled_at=None)
+        )
+
+
+async def _refs_of(session: AsyncSession, batch: UploadBatch, uploads: Sequence[Upload]) -> dict[int, str]:
+    """The name under which each of these uploads first came into the batch."""
+    rows = await session.execute(
+        select(BatchItem.upload_id, func.min(BatchItem.ref))
+        .where(
+            BatchItem.batch_id == batch.id,
+            BatchItem.upload_id.in_([upload.id for upload in uploads]),
+            BatchItem.outcome != "already_yours",
+        )
+        .group_by(BatchItem.upload_id)
+    )
+    return dict(rows.all())

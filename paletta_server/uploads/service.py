@@ -1,0 +1,125 @@
+"""Batches: opening, sealing, cancelling; and cancelling uploads."""
+
+import uuid
+from collections.abc import Sequence
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from paletta_server.accounts.security import Principal
+from paletta_server.audit.service import record
+from paletta_server.clips import service as clips
+from paletta_server.core.errors import Conflict
+from paletta_server.core.ids import new_uid, resolve
+from paletta_server.core.jobs import defer
+from paletta_server.ingest import runs
+from paletta_server.uploads import progress
+from paletta_server.uploads.models import BatchItem, Upload, UploadBatch
+
+
+async def open_batch(
+    session: AsyncSession, user: Principal, *, client_ref: uuid.UUID, name: str
+) -> tuple[UploadBatch, bool]:
+    """The batch that this run of a client made or makes now, and whether it is new."""
+    made = await session.scalar(
+        upsert(UploadBatch)
+        .values(uid=new_uid("batch"), owner_id=user.user_id, client_ref=client_ref, name=name)
+        .on_conflict_do_nothing(index_elements=["owner_id", "client_ref"])
+        .returning(UploadBatch)
+    )
+    if made is not None:
+        return made, True
+    found = await session.scalars(
+        select(UploadBatch).where(UploadBatch.owner_id == user.user_id, UploadBatch.client_ref == client_ref)
+    )
+    return found.one(), False
+
+
+async def find_batch(session: AsyncSession, user: Principal, text: str, *, lock: bool = False) -> UploadBatch:
+    """A batch of the caller's own. Raises `NotFound` for anybody else's."""
+    return await resolve(
+        session, UploadBatch, text, UploadBatch.owner_id == user.user_id, kind="batch", lock=lock
+    )
+
+
+async def seal(session: AsyncSession, user: Principal, text: str) -> UploadBatch:
+    """No more files will come; the batch settles once all of them have."""
+    batch = await find_batch(session, user, text, lock=True)
+    if batch.status == "open":
+        batch.status = "sealed"
+        await session.flush()
+        await progress.settle_if_done(session, batch.id)
+        await session.refresh(batch)
+    return batch
+
+
+async def cancel_batch(session: AsyncSession, user: Principal, text: str) -> UploadBatch:
+    """Stop everything of a batch that is not finished; what is live or in review stays."""
+    batch = await find_batch(session, user, text)
+    unfinished = await session.scalars(
+        select(Upload)
+        .join(BatchItem, BatchItem.upload_id == Upload.id)
+        .where(BatchItem.batch_id == batch.id, Upload.stage.not_in(progress.TERMINAL))
+        .order_by(Upload.id)
+        .with_for_update(of=Upload)
+    )
+    uploads = list(unfinished)
+    # Before the uploads end: a sealed batch whose last file ends would count as settled.
+    await session.execute(
+        update(UploadBatch)
+        .where(UploadBatch.id == batch.id, UploadBatch.status.in_(("open", "sealed")))
+        .values(status="cancelled", version=UploadBatch.version + 1)
+    )
+    await cancel(session, uploads)
+    await record(session, user, "batch:cancelled", batch.uid)
+    await session.refresh(batch)
+    return batch
+
+
+async def cancel_upload(session: AsyncSession, user: Principal, text: str) -> Upload:
+    """Stop one upload wherever it is on its way; a finished one is left alone (`upload_finished`)."""
+    upload = await resolve(session, Upload, text, Upload.owner_id == user.user_id, kind="upl", lock=True)
+    if upload.stage in progress.TERMINAL:
+        if upload.stage != "cancelled":
+            raise Conflict(
+                f"this upload is {upload.stage.replace('_', ' ')} already",
+                code="upload_finished",
+                hint=f"delete the clip itself with `paletta clips delete {upload.clip_uid}`",
+            )
+        return upload
+    await cancel(session, [upload])
+    await record(session, user, "upload:cancelled", upload.uid)
+    await session.refresh(upload)
+    return upload
+
+
+async def cancel_for_clip(session: AsyncSession, clip_id: int) -> None:
+    """Stop whatever upload is still making this clip."""
+    running = await session.scalars(
+        select(Upload)
+        .where(Upload.clip_id == clip_id, Upload.stage.not_in(progress.TERMINAL))
+        .order_by(Upload.id)
+        .with_for_update()
+    )
+    await cancel(session, list(running))
+
+
+async def cancel(session: AsyncSession, uploads: Sequence[Upload], *, stage: str = "cancelled") -> None:
+    """End locked uploads as `cancelled` or `expired`: their clips go, their bytes are discarded by a job."""
+    ids = [upload.id for upload in uploads]
+    if not ids:
+        return
+    await session.execute(
+        update(Upload)
+        .where(Upload.id.in_(ids))
+        .values(state="expired" if stage == "expired" else "cancelled")
+        .execution_options(synchronize_session=False)
+    )
+    for prefix in await runs.supersede(session, ids):
+        await defer(session, "ingest.discard", delay_seconds=60, prefix=prefix)
+    await clips.remove(session, [upload.clip_id for upload in uploads])
+    await progress.report(session, ids, stage)
+    for upload in uploads:
+        if upload.multipart_id:
+            await defer(session, "uploads.abort", key=upload.key, multipart_id=upload.multipart_id)

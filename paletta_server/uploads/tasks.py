@@ -1,0 +1,172 @@
+"""Background work on uploads: sweeping what was abandoned, and the mail when a batch settles."""
+
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy import exists, func, or_, select, text, update
+
+from paletta_server.accounts import service as accounts
+from paletta_server.core.jobs import job
+from paletta_server.core.mail import send_mail
+from paletta_server.core.runtime import Runtime
+from paletta_server.uploads import completion, progress, service
+from paletta_server.uploads.models import BatchItem, Upload, UploadBatch
+
+log = logging.getLogger(__name__)
+
+REAP_AT_ONCE = 200
+QUIET_BATCH = "15 minutes"
+"""An open batch with nothing under way whose client said no more for so long is taken as finished."""
+MAIL_LINES = 200
+
+
+@job("uploads.abort", queue="default")
+async def abort(runtime: Runtime, *, key: str, multipart_id: str) -> None:
+    """Free the parts of an upload that was given up."""
+    await runtime.store.abort_multipart(key, multipart_id)
+
+
+@job("uploads.reap", queue="default", cron="*/5 * * * *")
+async def reap(runtime: Runtime) -> None:
+    """Finish what completed unnoticed, expire what was abandoned, close batches that went quiet."""
+    seen: set[int] = set()
+    while page := await _interrupted(runtime, seen):
+        seen.update(upload.id for upload in page)
+        problems = await completion.finish(runtime, page)
+        # What the store could not tell about is looked at again next time: it may be complete.
+        incomplete = [
+            upload.id
+            for upload in page
+            if upload.uid in problems and problems[upload.uid].code != "store_unavailable"
+        ]
+        expired = await _expire(runtime, incomplete)
+        log.info("swept interrupted uploads", extra={"seen": len(page), "expired": expired})
+    await _seal_quiet(runtime)
+
+
+async def _interrupted(runtime: Runtime, seen: set[int]) -> list[Upload]:
+    """A page of completions whose API process died, and of uploads that nobody came back to."""
+    claim_is_old = Upload.claimed_at < func.now() - timedelta(seconds=runtime.settings.upload_claim_seconds)
+    async with runtime.db.transaction() as session:
+        rows = await session.scalars(
+            select(Upload)
+            .where(
+                Upload.id.not_in(seen),
+                or_(
+                    (Upload.state == "completing") & claim_is_old,
+                    Upload.state.in_(("created", "uploading")) & (Upload.expires_at < func.now()),
+                ),
+            )
+            .order_by(Upload.id)
+            .limit(REAP_AT_ONCE)
+        )
+        return list(rows)
+
+
+async def _expire(runtime: Runtime, upload_ids: list[int]) -> int:
+    """End those that are still abandoned; their owner may have come back this very moment."""
+    async with runtime.db.transaction() as session:
+        rows = await session.scalars(
+            select(Upload)
+            .where(
+                Upload.id.in_(upload_ids),
+                Upload.state.in_(("created", "uploading")),
+                Upload.expires_at < func.now(),
+            )
+            .order_by(Upload.id)
+            .with_for_update()
+        )
+        abandoned = list(rows)
+        await service.cancel(session, abandoned, stage="expired")
+        return len(abandoned)
+
+
+async def _seal_quiet(runtime: Runtime) -> None:
+    under_way = exists().where(
+        BatchItem.batch_id == UploadBatch.id,
+        BatchItem.upload_id == Upload.id,
+        Upload.stage.not_in(progress.TERMINAL),
+    )
+    some = exists().where(BatchItem.batch_id == UploadBatch.id)
+    async with runtime.db.transaction() as session:
+        quiet = list(
+            await session.scalars(
+                update(UploadBatch)
+                .where(
+                    UploadBatch.status == "open",
+                    UploadBatch.touched_at < func.now() - text(f"interval '{QUIET_BATCH}'"),
+                    some,
+                    ~under_way,
+                )
+                .values(status="sealed")
+                .returning(UploadBatch.id)
+                .execution_options(synchronize_session=False)
+            )
+        )
+        for batch_id in quiet:
+            await progress.settle_if_done(session, batch_id)
+
+
+WORDS = {
+    "live": "live",
+    "in_review": "waiting for review",
+    "rejected": "rejected",
+    "failed": "failed",
+    "cancelled": "cancelled",
+    "expired": "expired",
+}
+
+
+@job("uploads.mail_settled", queue="mail")
+async def mail_settled(runtime: Runtime, *, batch_id: int) -> None:
+    """One mail for the whole batch: how many clips ended how, and why the ones that did not go through."""
+    async with runtime.db.transaction() as session:
+        batch = await session.get_one(UploadBatch, batch_id)
+        if batch.settled_at is None:
+            return  # more files came; there will be another end
+        rows = (
+            await session.scalars(
+                select(Upload)
+                .join(BatchItem, BatchItem.upload_id == Upload.id)
+                .where(BatchItem.batch_id == batch_id)
+                .order_by(Upload.id)
+                .distinct()
+            )
+        ).all()
+        if not rows:
+            return
+        await send_mail(
+            session,
+            to=await accounts.email_of(session, batch.owner_id),
+            subject=_subject(batch, rows),
+            text=_body(runtime.settings.public_url, batch, rows),
+            dedup_key=f"batch-settled:{batch.uid}:{batch.settled_at.isoformat()}",
+        )
+
+
+def _tally(uploads: Sequence[Upload]) -> list[tuple[str, list[Upload]]]:
+    groups = [(stage, [upload for upload in uploads if upload.stage == stage]) for stage in WORDS]
+    return [(stage, group) for stage, group in groups if group]
+
+
+def _subject(batch: UploadBatch, uploads: Sequence[Upload]) -> str:
+    tally = ", ".join(f"{len(group)} {WORDS[stage]}" for stage, group in _tally(uploads))
+    name = " ".join(batch.name.split())[:60]
+    return f"Your upload {name}: {tally}"
+
+
+def _body(public_url: str, batch: UploadBatch, uploads: Sequence[Upload]) -> str:
+    lines = [f"Your upload {batch.name} ({batch.uid}) is finished.", ""]
+    for stage, group in _tally(uploads):
+        lines.append(f"{WORDS[stage].capitalize()}: {len(group)}")
+        for upload in group[:MAIL_LINES]:
+            why = f": {upload.reason}" if upload.reason else ""
+            lines.append(f"  {upload.file_name} ({upload.clip_uid}){why}")
+        if len(group) > MAIL_LINES:
+            lines.append(f"  and {len(group) - MAIL_LINES} more")
+        lines.append("")
+    if any(upload.stage in ("rejected", "failed") for upload in uploads):
+        lines += [f"Mend them and run: paletta upload --failed {batch.uid}", ""]
+    lines += [f"Details: paletta uploads show {batch.uid}", f"Service: {public_url}"]
+    return "\n".join(lines)
