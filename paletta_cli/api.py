@@ -1,0 +1,255 @@
+"""Talking to the service: one HTTP client with the token, bounded retries, and its errors as typed
+exceptions.
+
+    with api.connect() as service:
+        me = service.get("/v1/me")
+        for clip in service.pages("/v1/me/clips", stage="live"):
+            …
+
+Retries: a request that never left (connection refused) is always tried again; one whose answer was lost, or
+that got 429 or 5xx, only when it is idempotent (GET, PUT, DELETE, and POSTs marked so by their
+caller). Waits are full jitter, U(0, min(30, 2^n)) seconds; a Retry-After from the service wins. Redirects are
+never followed, so that the token cannot reach another host; certificates are always verified.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+from paletta_cli import __version__
+from paletta_cli.errors import ApiProblem, GaveUp, NotAuthorised, PalettaError
+from paletta_cli.settings import Settings, checked_url, is_loopback, load
+
+if TYPE_CHECKING:
+    import httpx
+
+TRIES = 5  # for a person who waits; transfers ask for more
+_RETRY_STATUS = frozenset({429, 500, 502, 503, 504})  # 500: a database that restarts looks like that
+_MOST_WAIT = 30.0
+
+
+def connect(settings: Settings | None = None, *, login: bool = True, tries: int = TRIES) -> "Service":
+    """A client for the service in force, with the stored token.
+
+    Raises NotAuthorised when nobody is logged in, unless `login` is False (public endpoints; the token is
+    then sent if there is one).
+    """
+    from paletta_cli.credentials import token
+
+    settings = settings or load()
+    stored = token(settings)
+    if login and stored is None:
+        raise NotAuthorised(
+            f"not logged in to {settings.url}", hint="run `paletta login`, or set PALETTA_TOKEN for scripts"
+        )
+    return Service(settings.url, stored, tries=tries)
+
+
+class Service:
+    """The HTTP API at `url`. Safe to share between threads. Every method raises the errors of
+    `paletta_cli.errors`.
+
+    `stop`, when set, ends waits between tries at once (the next step then raises GaveUp).
+    """
+
+    def __init__(
+        self, url: str, token: str | None = None, *, tries: int = TRIES, stop: threading.Event | None = None
+    ) -> None:
+        import httpx
+
+        self.url = checked_url(url)
+        self.tries = tries
+        self.on_trouble: Callable[[str], None] | None = None
+        """Told once per outage, in words for a person, before a request is tried again."""
+        self._trouble = False
+        self.stop = stop or threading.Event()
+        headers = {"user-agent": f"paletta/{__version__}", "accept": "application/json"}
+        if token is not None:
+            headers["authorization"] = f"Bearer {token}"
+        host = httpx.URL(self.url).host
+        self._client = httpx.Client(
+            base_url=self.url,
+            headers=headers,
+            follow_redirects=False,
+            trust_env=not is_loopback(host),  # a proxy has no business between this machine and itself
+            timeout=httpx.Timeout(30.0, connect=10.0),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def get(self, path: str, *, timeout: float | None = None, **params: Any) -> Any:
+        """GET; parameters that are None are left out. `timeout` in seconds, for long-polls."""
+        return self.request("GET", path, params=params, timeout=timeout)
+
+    def post(self, path: str, body: Any = None, *, idempotent: bool = False) -> Any:
+        """POST a JSON body.
+
+        `idempotent`: the service answers a repetition the same way, so it may be repeated.
+        """
+        return self.request("POST", path, body=body, idempotent=idempotent)
+
+    def put(self, path: str, body: Any = None) -> Any:
+        return self.request("PUT", path, body=body)
+
+    def patch(self, path: str, body: Any, *, if_match: str | None = None) -> Any:
+        return self.request("PATCH", path, body=body, headers={"if-match": if_match} if if_match else None)
+
+    def delete(self, path: str) -> Any:
+        return self.request("DELETE", path)
+
+    def pages(self, path: str, *, most: int | None = None, **params: Any) -> Iterator[dict[str, Any]]:
+        """All items of a list, page by page, at most `most`."""
+        cursor: str | None = None
+        sent = 0
+        while True:
+            page = self.get(path, cursor=cursor, **params)
+            for item in page["items"]:
+                yield item
+                sent += 1
+                if sent == most:
+                    return
+            cursor = page.get("next_cursor")
+            if not cursor:
+                return
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        idempotent: bool | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """The answer's JSON (None for 204)."""
+        import httpx
+
+        repeatable = method in ("GET", "PUT", "DELETE") if idempotent is None else idempotent
+        query = {key: value for key, value in (params or {}).items() if value is not None}
+        options: dict[str, Any] = {"params": query, "headers": dict(headers or {})}
+        if body is not None:
+            options["json"] = body
+        if timeout is not None:
+            options["timeout"] = timeout
+
+        for attempt in range(self.tries):
+            last = attempt == self.tries - 1
+            try:
+                response = self._client.request(method, path, **options)
+            except httpx.TransportError as error:
+                never_left = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
+                if last or not (repeatable or never_left):
+                    raise _unreachable(self.url, error) from error
+                self._tell(f"cannot reach {self.url}; trying again")
+                self._wait(attempt, None)
+                continue
+            if (
+                response.status_code in _RETRY_STATUS
+                and not last
+                and (repeatable or response.status_code == 429)
+            ):
+                self._tell(f"{self.url} answers {response.status_code}; trying again")
+                self._wait(attempt, retry_after(response.headers.get("retry-after")))
+                continue
+            self._trouble = False
+            return _answer(response)
+        raise AssertionError("the last try returns or raises")
+
+    def _tell(self, words: str) -> None:
+        if self.on_trouble is not None and not self._trouble:
+            self.on_trouble(words)
+        self._trouble = True
+
+    def _wait(self, attempt: int, asked: float | None) -> None:
+        if self.stop.wait(min(asked, 60.0) if asked is not None else jitter(attempt)):
+            raise GaveUp("stopped while waiting for the service")
+
+
+def segment(text: str) -> str:
+    """`text` as one segment of a path, whatever a person typed."""
+    from urllib.parse import quote
+
+    return quote(text, safe="")
+
+
+def jitter(attempt: int, most: float = _MOST_WAIT, draw: Callable[[], float] = random.random) -> float:
+    """Seconds to wait before try `attempt` + 1: uniform between 0 and min(most, 2^attempt) ("full jitter").
+
+    Source: AWS Architecture Blog, "Exponential backoff and jitter" (2015); spreads out clients that failed
+    together.
+    """
+    return draw() * min(most, 2.0 ** min(attempt, 16))
+
+
+def retry_after(value: str | None) -> float | None:
+    """Seconds from a Retry-After header (RFC 9110 §10.2.3: seconds or a date), or None."""
+    if not value:
+        return None
+    if value.strip().isdigit():
+        return float(value)
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _answer(response: "httpx.Response") -> Any:
+    if response.is_success:
+        if response.status_code == 204 or not response.content:
+            return None
+        try:
+            return response.json()
+        except ValueError as error:
+            raise _not_the_service(response) from error
+    if response.is_redirect:
+        target = response.headers.get("location", "elsewhere")
+        raise PalettaError(
+            f"the service at {response.request.url.host} redirects to {target}",
+            hint="set PALETTA_URL (or the profile's url) to the final address",
+        )
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        if response.status_code in (401, 403, 429) or response.status_code >= 500:
+            raise ApiProblem(response.status_code, {})
+        raise _not_the_service(response)
+    if response.status_code == 422 and not isinstance(body.get("detail"), str):
+        body["detail"] = body.get("title") or "the service did not understand the request"
+    raise ApiProblem(response.status_code, body)
+
+
+def _not_the_service(response: "httpx.Response") -> PalettaError:
+    asked = response.request.url
+    return PalettaError(
+        f"unexpected answer {response.status_code} from {asked.host}{asked.path}",
+        hint="is PALETTA_URL the address of a paletta service, and is this `paletta` recent enough for it?",
+    )
+
+
+def _unreachable(url: str, error: Exception) -> GaveUp:
+    reason = str(error) or type(error).__name__
+    hint = (
+        "is the service running? on this machine: `paletta-server up`"
+        if is_local(url)
+        else "check the network"
+    )
+    return GaveUp(f"cannot reach {url}: {reason[:200]}", hint=hint)
+
+
+def is_local(url: str) -> bool:
+    """Whether the service at `url` runs on this machine."""
+    from urllib.parse import urlsplit
+
+    return is_loopback(urlsplit(url).hostname or "")

@@ -1,0 +1,201 @@
+"""`paletta admin taxonomy plan | apply | export`: the operator's categories and tags as one file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from paletta_cli.commands import Json, Yes
+
+if TYPE_CHECKING:
+    from paletta_cli.api import Service
+    from paletta_cli.output import Output
+
+app = typer.Typer(no_args_is_help=True, help="categories and tags from a file: plan, apply, export")
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="the taxonomy, such as manifests/taxonomy.yaml")]
+Prune = Annotated[
+    bool, typer.Option("--prune", help="delete the operator's entries that the file does not name")
+]
+Moves = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--move",
+        metavar="OLD=NEW",
+        help="merge OLD into NEW, clips and all; repeatable; `tag:OLD=NEW` where a category has the name too",
+    ),
+]
+
+MAX_BYTES = 8 * 1024 * 1024
+"""Twice what the service reads: the rest is refused here, before it is sent."""
+
+
+@app.command()
+def plan(file: File, prune: Prune = False, move: Moves = None, json: Json = False) -> None:
+    """show what applying a file would change, and how many clips each change touches
+
+    Marks: + is new, ~ changes or is renamed, - goes. Nothing is changed.
+    """
+    from paletta_cli.api import connect
+    from paletta_cli.output import Output
+
+    out = Output(json=json)
+    body = _body(file, prune, move)
+    with connect() as service:
+        made = _post(out, service, "plan", body)
+    _show(out, made, result=True)
+
+
+@app.command()
+def apply(file: File, prune: Prune = False, move: Moves = None, yes: Yes = False, json: Json = False) -> None:
+    """make the service's categories and tags what a file says, all or nothing
+
+    Shows the plan and asks first. Without a terminal it goes ahead by itself, unless something would be deleted:
+    that needs --yes. Running it again changes nothing.
+    """
+    from paletta_cli.api import connect
+    from paletta_cli.errors import PalettaError
+    from paletta_cli.output import Output
+    from paletta_cli.taxonomy_plan import destroys, summary
+    from paletta_cli.text import plural
+
+    out = Output(json=json)
+    body = _body(file, prune, move)
+    with connect() as service:
+        made = _post(out, service, "plan", body)
+        blocked = sum(bool(change["blocked"]) for change in made["changes"])
+        if blocked or not made["changes"]:
+            _show(out, made, result=True)
+        if blocked:
+            raise PalettaError(
+                f"{plural(blocked, 'deletion')} blocked, so nothing was changed",
+                hint="say where the clips go with --move OLD=NEW, or under `moves:` in the file",
+            )
+        if not made["changes"]:
+            return
+        _show(out, made, result=False)
+        if not _agreed(out, summary(made), destroys=destroys(made), yes=yes):
+            out.note("nothing was changed")
+            raise typer.Exit(1)
+        done = _post(out, service, "apply", {**body, "digest": made["digest"]})
+    out.data(done)
+    out.note(f"applied `{file}`")
+
+
+@app.command()
+def export(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="where to; without it, stdout")
+    ] = None,
+    yes: Yes = False,
+) -> None:
+    """write the operator's categories and tags as a file that `apply` reads back without a change"""
+    from paletta_cli.api import connect
+    from paletta_cli.errors import PalettaError
+    from paletta_cli.output import Output
+
+    out = Output()
+    with connect() as service:
+        document = service.get("/v1/admin/taxonomy")["document"]
+    if file is None:
+        out.raw(document)
+        return
+    if file.exists() and not out.confirm(f"replace `{file}`, comments and all?", yes=yes):
+        raise typer.Exit(1)
+    draft = file.with_name(f".{file.name}.new")
+    try:
+        draft.write_text(document, encoding="utf-8", newline="\n")
+        draft.replace(file)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise PalettaError(f"cannot write `{file}`: {(error.strerror or str(error)).lower()}") from error
+    out.note(f"wrote `{file}`")
+
+
+def _body(file: Path, prune: bool, moves: list[str] | None) -> dict[str, Any]:
+    return {
+        "document": _text(file),
+        "filename": str(file)[-1024:].encode("utf-8", "replace").decode(),
+        "prune": prune,
+        "moves": [_move(move) for move in moves or []],
+    }
+
+
+def _text(file: Path) -> str:
+    from paletta_cli.errors import ManifestInvalid, UsageError
+
+    try:
+        with file.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"`{file}` cannot be read: {(error.strerror or str(error)).lower()}") from error
+    if len(raw) > MAX_BYTES:
+        raise ManifestInvalid(f"`{file}` is larger than {MAX_BYTES >> 20} MiB")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = raw[: error.start].decode("utf-8", "replace")
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        raise ManifestInvalid(
+            f"`{file}:{line}:{column}` is not UTF-8 text", hint="save the file as UTF-8"
+        ) from None
+
+
+def _move(text: str) -> dict[str, str]:
+    from paletta_cli.errors import UsageError
+
+    old, equals, new = text.partition("=")
+    kind, colon, rest = old.partition(":")
+    move = {"old": old, "new": new}
+    if colon and kind in ("category", "tag"):
+        move = {"kind": kind, "old": rest, "new": new}
+    if not equals or not move["old"].strip() or not new.strip():
+        raise UsageError(f"`--move {text}` does not say what goes where", hint="write --move OLD=NEW")
+    return move
+
+
+def _post(out: "Output", service: "Service", verb: str, body: dict[str, Any]) -> Any:
+    """Ask for a plan or an apply; what is wrong with the file is listed before the error is raised."""
+    from paletta_cli.errors import ApiProblem, ManifestInvalid
+    from paletta_cli.taxonomy_plan import problem_lines
+
+    try:
+        # An apply that was done already changes nothing, but its digest then says so: never repeat it blindly.
+        return service.post(f"/v1/admin/taxonomy/{verb}", body, idempotent=verb == "plan")
+    except ApiProblem as problem:
+        if problem.code != "taxonomy_invalid":
+            raise
+        found = problem.body.get("problems", [])
+        out.data({"problems": found})
+        for line in problem_lines(found):
+            out.line(line)
+        raise ManifestInvalid(f"{problem.message}, so nothing was changed") from None
+
+
+def _show(out: "Output", made: dict[str, Any], *, result: bool) -> None:
+    """The plan: the result of `plan`, and what `apply` says before it asks."""
+    import shutil
+
+    from paletta_cli.taxonomy_plan import render, summary
+
+    if result:
+        out.data(made)
+    width = min(shutil.get_terminal_size().columns, 120)
+    if result:
+        for line in render(made, width):
+            out.line(line)
+    else:
+        for line in render(made, width):
+            out.note(line)
+    for warning in made["warnings"]:
+        out.warn(warning)
+    if made["changes"]:
+        out.note(summary(made))
+
+
+def _agreed(out: "Output", what: str, *, destroys: bool, yes: bool) -> bool:
+    import sys
+
+    if not sys.stdin.isatty() and not destroys:
+        return True
+    return out.confirm(f"{what}: apply?", yes=yes)

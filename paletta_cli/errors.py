@@ -1,0 +1,115 @@
+"""The few ways a command can end badly, each with its exit code.
+
+A command raises one of these and nothing else; `paletta_cli.main` is the one place that prints them
+(`error: …`, then `hint: …`, on stderr) and turns them into the exit code.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class PalettaError(Exception):
+    """A command cannot go on.
+
+    `message`: lower case, no full stop, paths in backticks. `hint`: what to do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None, exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        if exit_code is not None:
+            self.exit_code = exit_code
+
+
+class UsageError(PalettaError):
+    """The command line asks for something impossible."""
+
+    exit_code = 2
+
+
+class ManifestInvalid(PalettaError):
+    """The manifest (or another file that the user wrote) has errors; they were already listed."""
+
+    exit_code = 3
+
+
+class NotAuthorised(PalettaError):
+    """No token, or one that does not allow this."""
+
+    exit_code = 4
+
+
+class GaveUp(PalettaError):
+    """The network or the service stayed out of reach through all retries: the same command may work later."""
+
+    exit_code = 5
+
+
+class SomeFailed(PalettaError):
+    """Part of a batch failed; the rest is done."""
+
+    exit_code = 6
+
+
+class AccountRefused(PalettaError):
+    """The service refuses this account whatever is tried (suspended, over quota, not a contributor)."""
+
+    exit_code = 7
+
+
+class NotLiveYet(PalettaError):
+    """Everything arrived, but not everything is live."""
+
+    exit_code = 8
+
+
+class Interrupted(BaseException):
+    """Ctrl-C. Not an Exception, so that no `except Exception` swallows it. `hint`: how to go on."""
+
+    exit_code = 130
+
+    def __init__(self, hint: str | None = None) -> None:
+        super().__init__("interrupted")
+        self.hint = hint
+
+
+class ApiProblem(PalettaError):
+    """The service answered with problem+json (RFC 9457).
+
+    `status` is the HTTP status, `code` the service's stable word for what happened, `body` the whole
+    document, so that callers can read members such as `did_you_mean`.
+    """
+
+    def __init__(self, status: int, body: Mapping[str, Any]) -> None:
+        self.status = status
+        self.body = dict(body)
+        self.code = str(body.get("code") or f"http_{status}")
+        self.request_id = body.get("request_id")
+        detail = body.get("detail") or body.get("title") or f"the service answered {status}"
+        if status >= 500 and self.request_id:
+            detail = f"{detail} (request {self.request_id})"
+        hint = body.get("hint")
+        super().__init__(
+            str(detail), hint=str(hint) if hint else None, exit_code=_exit_code(status, self.code)
+        )
+        if status == 401 and self.hint is None:
+            self.hint = "run `paletta login`"
+
+
+# 403 codes that no other token of the same person would change.
+_ACCOUNT_CODES = frozenset(
+    {"account_suspended", "account_disabled", "account_closed", "quota_exceeded", "not_a_contributor"}
+)
+
+
+def _exit_code(status: int, code: str) -> int:
+    if code in _ACCOUNT_CODES or status == 402:
+        return AccountRefused.exit_code
+    if status in (401, 403):
+        return NotAuthorised.exit_code
+    if status == 429 or status >= 500:
+        return GaveUp.exit_code
+    return PalettaError.exit_code

@@ -1,0 +1,216 @@
+"""The `paletta` command: finds the command that was asked for, runs it, and turns its errors into exit codes.
+
+Start-up time is a feature, so nothing heavy is imported here: `--version` needs no library at all, `--help`
+only Typer, and a command's module is imported only when its name stands on the command line. The other
+commands are registered as names with a line of help. To add a command, write `commands/<noun>.py` and add it
+to COMMANDS.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, NamedTuple, NoReturn
+
+from paletta_cli import __version__
+
+if TYPE_CHECKING:
+    import typer
+
+    from paletta_cli.output import Output
+
+
+class Command(NamedTuple):
+    """Where a command lives:
+
+    `module` in paletta_cli.commands, `attribute` in it (a function, or a typer.Typer).
+    """
+
+    module: str
+    attribute: str
+    help: str
+    panel: str
+
+
+_ACCOUNT, _CONTRIBUTE, _OPERATE = "your account", "your clips", "the service"
+
+COMMANDS = {
+    "upload": Command("upload", "upload", "send clips and follow them until they are live", _CONTRIBUTE),
+    "uploads": Command("uploads", "app", "your batches: list, show, cancel", _CONTRIBUTE),
+    "manifest": Command("manifest", "app", "write, check, import and export manifests", _CONTRIBUTE),
+    "clips": Command("clips", "app", "your clips: list, show, edit, choose a poster, delete", _CONTRIBUTE),
+    "categories": Command("categories", "app", "list, create and delete categories", _CONTRIBUTE),
+    "tags": Command("tags", "app", "list, create and delete tags", _CONTRIBUTE),
+    "register": Command("account", "register", "make an account", _ACCOUNT),
+    "login": Command("account", "login", "log in on this machine", _ACCOUNT),
+    "logout": Command("account", "logout", "log out, and revoke this machine's token", _ACCOUNT),
+    "verify": Command("account", "verify", "confirm your e-mail address", _ACCOUNT),
+    "reset-password": Command("account", "reset_password", "choose a new password by mail", _ACCOUNT),
+    "whoami": Command("account", "whoami", "who is logged in, and where", _ACCOUNT),
+    "profile": Command("profile", "app", "see and change your profile", _ACCOUNT),
+    "tokens": Command("tokens", "app", "list, create and revoke API tokens", _ACCOUNT),
+    "admin": Command("admin", "app", "taxonomy, review and applications", _OPERATE),
+}
+
+# Options of `paletta` itself that are accepted anywhere on the line, because people add them at the end.
+_GLOBAL_WITH_VALUE = ("--profile", "--url")
+
+
+def run() -> NoReturn:
+    """Entry point of the `paletta` script."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command line and return its exit code. Prints to sys.stdout and sys.stderr, never raises."""
+    if list(argv) in (["--version"], ["-V"]):
+        sys.stdout.write(f"paletta {__version__}\n")
+        return 0
+    from paletta_cli.errors import Interrupted, PalettaError
+    from paletta_cli.output import Output
+
+    _interrupt_once()
+    out = Output()
+    try:
+        return _dispatch(list(argv), out)
+    except PalettaError as error:
+        out.error(error.message, error.hint)
+        return error.exit_code
+    except (Interrupted, KeyboardInterrupt) as error:
+        out.note("interrupted")
+        if hint := getattr(error, "hint", None):
+            out.hint(hint)
+        return Interrupted.exit_code
+    except BrokenPipeError:
+        # The reader of our output left (`paletta … | head`): nothing to say, and no second error at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        return _crashed(out, error)
+
+
+def _dispatch(argv: list[str], out: "Output") -> int:
+    import typer
+
+    app = _build(argv)
+    try:
+        result = app(args=_hoisted(argv), prog_name="paletta", standalone_mode=False)
+    except typer.Exit as exit_:
+        return exit_.exit_code
+    except typer.Abort:
+        return 1
+    except typer.TyperException as error:  # what the parser says about the command line
+        message = error.format_message().strip()
+        if not message or "Usage:" in message:  # a noun without a verb: Typer has made its help
+            if message:
+                out.note(message)
+            return 2
+        out.error(message[0].lower() + message[1:].removesuffix("."), "`paletta --help` lists the commands")
+        return 2
+    return result if isinstance(result, int) else 0
+
+
+def _build(argv: Sequence[str]) -> "typer.Typer":
+    """The application with the commands that `argv` may mean loaded, and the others as names."""
+    import importlib
+
+    import typer
+
+    app = typer.Typer(
+        help="Sell and buy stock video from the terminal.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+
+    @app.callback()
+    def options(
+        profile: Annotated[str | None, typer.Option(help="the profile to use (PALETTA_PROFILE)")] = None,
+        url: Annotated[str | None, typer.Option(help="address of the service (PALETTA_URL)")] = None,
+        version: Annotated[bool, typer.Option("--version", "-V", help="print the version and exit")] = False,
+    ) -> None:
+        from paletta_cli import settings
+
+        if version:
+            sys.stdout.write(f"paletta {__version__}\n")
+            raise typer.Exit
+        settings.flags.profile, settings.flags.url = profile, url
+
+    completing = any(name.endswith("_COMPLETE") and "PALETTA" in name for name in os.environ)
+    for name, command in COMMANDS.items():
+        if not completing and name not in argv:
+            app.command(name, help=command.help, rich_help_panel=command.panel)(_placeholder)
+            continue
+        module = importlib.import_module(f"paletta_cli.commands.{command.module}")
+        target = getattr(module, command.attribute)
+        if isinstance(target, typer.Typer):
+            app.add_typer(target, name=name, help=command.help, rich_help_panel=command.panel)
+        else:
+            app.command(name, help=None if target.__doc__ else command.help, rich_help_panel=command.panel)(
+                target
+            )
+    return app
+
+
+def _placeholder() -> None:
+    """Stands for a command whose name is not on the command line."""
+
+
+def _hoisted(argv: Sequence[str]) -> list[str]:
+    """`argv` with the global options moved to the front, where the parser wants them."""
+    front: list[str] = []
+    rest: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if word == "--":
+            rest += [word, *words]
+        elif word in _GLOBAL_WITH_VALUE:
+            front += [word, *[value for value in [next(words, None)] if value is not None]]
+        elif word.startswith(tuple(f"{option}=" for option in _GLOBAL_WITH_VALUE)):
+            front.append(word)
+        else:
+            rest.append(word)
+    return front + rest
+
+
+def _interrupt_once() -> None:
+    """Let Ctrl-C raise our own Interrupted, which no library takes for its own business."""
+    import signal
+    import threading
+
+    from paletta_cli.errors import Interrupted
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise Interrupted
+
+    # A shell starts background jobs with SIGINT ignored: leave that as it is.
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, interrupt)
+
+
+def _crashed(out: "Output", error: Exception) -> int:
+    """Say what happened in a line, and keep the traceback in a file for the bug report."""
+    import time
+    import traceback
+
+    from paletta_cli.settings import state_dir, write_private
+
+    trace = _masked("".join(traceback.format_exception(error)))
+    path = state_dir() / "crashes" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
+    try:
+        write_private(path, f"paletta {__version__}, python {sys.version}\n{trace}")
+        hint = f"this is a bug in paletta; the details are in `{path}`"
+    except OSError:
+        out.note(trace)
+        hint = "this is a bug in paletta"
+    out.error(f"unexpected {type(error).__name__}: {_masked(str(error))[:200]}", hint)
+    return 1
+
+
+def _masked(text: str) -> str:
+    """`text` without presigned queries and tokens, which are secrets wherever a library put them."""
+    import re
+
+    text = re.sub(r"(https?://[^\s'\"?]+)\?[^\s'\"]+", r"\1?…", text)
+    return re.sub(r"plt_[A-Za-z0-9_]+", "plt_…", text)

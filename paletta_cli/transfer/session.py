@@ -1,0 +1,231 @@
+"""One `paletta upload` from the command line's words to its exit code."""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from paletta_cli import settings
+from paletta_cli.errors import Interrupted, PalettaError, UsageError
+from paletta_cli.output import Output
+from paletta_cli.text import plural, size
+from paletta_cli.transfer import again as failures
+from paletta_cli.transfer import plan as planning
+from paletta_cli.transfer import report
+from paletta_cli.transfer.items import Item
+from paletta_cli.transfer.journal import Journal, Run
+from paletta_cli.transfer.plan import Plan
+from paletta_cli.transfer.protocol import Limits, Protocol, batch_name
+from paletta_cli.transfer.uploader import Uploader
+from paletta_cli.transfer.view import LiveView, PlainView, View, outcomes
+from paletta_cli.transfer.watch import Watcher
+
+if TYPE_CHECKING:
+    from paletta_cli.api import Service
+
+_API_TRIES = 12  # as patient with the service as with the store
+_TICK = 0.2
+_GO_ON = "run the same command again to go on: nothing that arrived is sent again"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for. `until`: uploaded, ready or live. `limit_rate` in bytes per second."""
+
+    paths: tuple[Path, ...] = ()
+    dry_run: bool = False
+    until: str = "live"
+    concurrency: int | None = None
+    limit_rate: int | None = None
+    check_media: bool = True
+    failed: str | None = None
+
+
+def upload(options: Options, out: Output) -> int:
+    """Do it; the exit code. Raises the errors of `paletta_cli.errors`."""
+    from paletta_cli import api
+
+    config = settings.load()
+    with (
+        api.connect(config, tries=_API_TRIES) as service,
+        Journal(config.state_dir / "uploads.db", out.warn) as journal,
+    ):
+        service.on_trouble = out.warn
+        account = str(service.get("/v1/me")["id"])
+        service.on_trouble = None  # from here on the live picture tells
+        again = None
+        if options.failed:
+            again = failures.find(service, journal, (config.url, account), options.failed, options.paths)
+            if not again.refs:
+                return again.nothing(out)
+        paths = again.paths if again else options.paths
+        if not paths:
+            raise UsageError("nothing to upload", hint="name a folder with a `paletta.yaml`, or a clip")
+        plan, limits = _checked_plan(service, paths, options, out)
+        if again is not None:
+            plan.items = again.keep(plan.items, out)
+        if not plan.items:
+            out.note("no clips to upload")
+            return 0
+        out.note(f"{plural(len(plan.items), 'clip')}, {size(sum(item.size for item in plan.items))}")
+        protocol = Protocol(service, limits)
+        if options.dry_run:
+            from paletta_cli.transfer.rehearsal import rehearse
+
+            return rehearse(protocol, journal, plan, out)
+        absolute = [str(path.absolute()) for path in paths]
+        identity = (config.url, account, absolute, batch_name(Path(absolute[0]).name))
+        run = journal.begin_new(*identity) if again else journal.begin(*identity)
+        batch = protocol.open_batch(run)
+        if batch["status"] == "cancelled":  # somebody gave that run up: this is a new one
+            run = journal.begin_new(*identity)
+            batch = protocol.open_batch(run)
+        journal.name_batch(run, str(batch["id"]))
+        return _Session(protocol, journal, plan, options, out).go(run, str(batch["id"]))
+
+
+def _checked_plan(
+    service: "Service", paths: Sequence[Path], options: Options, out: Output
+) -> tuple[Plan, Limits]:
+    from paletta_cli.manifests import Rules
+
+    document = service.get("/v1/manifest-schema")
+    try:
+        rules = Rules.from_schema_response(document)
+    except ValueError as error:
+        raise PalettaError(str(error), hint="is this `paletta` recent enough for the service?") from error
+    plan = planning.make(paths, rules, check_media=options.check_media)
+    planning.report(plan, out)
+    return plan, Limits.read(document)
+
+
+class _Session:
+    """The transfer and the watch, with a view over both."""
+
+    def __init__(
+        self, protocol: Protocol, journal: Journal, plan: Plan, options: Options, out: Output
+    ) -> None:
+        self._protocol, self._journal, self._plan, self._options, self._out = (
+            protocol,
+            journal,
+            plan,
+            options,
+            out,
+        )
+        self._began = time.monotonic()
+        self._planned = self._told = False
+        self._watcher: Watcher | None = None
+        self._view: View | None = None
+
+    def go(self, run: Run, batch_id: str) -> int:
+        """Transfer, watch, report; the exit code."""
+        items = self._plan.items
+        uploader = Uploader(
+            self._protocol,
+            self._journal,
+            run,
+            batch_id,
+            items,
+            concurrency=self._options.concurrency,
+            limit_rate=self._options.limit_rate,
+        )
+        self._view = self._make_view(uploader)
+        try:
+            self._transfer(uploader, batch_id)
+            self._settle(run, batch_id)
+            if self._options.until != "uploaded":
+                self._watch()
+        except (Interrupted, KeyboardInterrupt):
+            self._view.close()
+            self._out.note("stopping; what has arrived stays there")
+            uploader.halt()
+            raise Interrupted(_GO_ON) from None
+        finally:
+            self._view.close()
+            self._say_doubts()
+            if self._watcher is not None:
+                self._watcher.stop()
+        return self._finish(run, batch_id, uploader)
+
+    def _transfer(self, uploader: Uploader, batch_id: str) -> None:
+        uploader.start()
+        while not uploader.wait(_TICK):
+            self._tick(uploader, batch_id)
+        self._tick(uploader, batch_id)
+
+    def _tick(self, uploader: Uploader, batch_id: str) -> None:
+        assert self._view is not None
+        items = self._plan.items
+        if not self._planned and uploader.registered:
+            self._planned = True
+            self._view.say(outcomes(items))
+            self._say_doubts()
+        if self._watcher is None and self._options.until != "uploaded" and any(map(_to_watch, items)):
+            self._watcher = Watcher(self._protocol, batch_id, items)
+            self._watcher.start()
+        self._view.tick()
+
+    def _say_doubts(self) -> None:
+        """Tell, once, what the service found doubtful: a second registration does not hear it again."""
+        assert self._view is not None
+        found = [doubt for item in self._plan.items for doubt in self._plan.place_doubts(item)]
+        if found and not self._told:
+            self._told = True
+            # What stands in the defaults is one warning, not one of each clip.
+            self._view.say(
+                planning.shortened(list(dict.fromkeys(map(str, found))), "`--json` lists them all")
+            )
+
+    def _settle(self, run: Run, batch_id: str) -> None:
+        """No more files will come; files that stand for the same bytes share their fate."""
+        first = {item.upload_id: item for item in self._plan.items if item.outcome != "already_yours"}
+        for item in self._plan.items:
+            twin = first.get(item.upload_id) if item.outcome == "already_yours" else None
+            if twin is not None and twin.ended and not item.ended:
+                item.stage, item.reason = twin.stage, f"the same bytes as `{twin.ref}`"
+        self._protocol.seal(batch_id)
+        self._journal.finish(run)
+
+    def _watch(self) -> None:
+        if self._watcher is None:
+            return
+        assert self._view is not None
+        self._watcher.all_transferred()
+        while not self._watcher.wait(_TICK):
+            self._view.tick()
+
+    def _finish(self, run: Run, batch_id: str, uploader: Uploader) -> int:
+        items = self._plan.items
+        uploader.note_ends()
+        for item in items:
+            for problem in self._plan.place(item):
+                self._out.note(problem)
+        code = report.exit_code(items, self._options.until)
+        facts = {
+            "batch_id": batch_id,
+            "until": self._options.until,
+            "seconds": round(time.monotonic() - self._began, 3),
+            "bytes_total": uploader.meter.total,
+            "bytes_skipped": uploader.meter.skipped,
+            "bytes_stored": uploader.meter.stored,
+            "bytes_repeated": uploader.meter.repeated,
+        }
+        report.show(self._out, items, facts, code)
+        self._out.note(report.summary(items))
+        if report.failed(items):
+            self._out.hint(f"`paletta upload --failed {batch_id}` tries those again alone")
+        elif code and self._options.until == "live":
+            self._out.hint(f"`paletta uploads show {batch_id}` says how they are getting on")
+        return code
+
+    def _make_view(self, uploader: Uploader) -> View:
+        if sys.stderr.isatty():
+            return LiveView(self._out, self._plan.items, uploader.meter)
+        return PlainView(self._out, self._plan.items, uploader.meter)
+
+
+def _to_watch(item: Item) -> bool:
+    """Whether the service has a file in work."""
+    return item.transferred and bool(item.upload_id) and not item.ended
