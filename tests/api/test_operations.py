@@ -1,0 +1,96 @@
+"""`/healthz`, `/readyz` and `/metrics`."""
+
+from __future__ import annotations
+
+import httpx
+from fastapi import FastAPI
+
+from paletta_server.app import create_app
+from paletta_server.core.settings import Settings
+from paletta_server.embedded.ports import free_ports
+
+
+def sample(text: str, name: str) -> float:
+    """The value of one line of Prometheus' text format; 0 when it is not there."""
+    return next((float(line.split()[-1]) for line in text.splitlines() if line.startswith(name)), 0.0)
+
+
+async def test_alive_and_ready(client: httpx.AsyncClient) -> None:
+    alive = await client.get("/healthz")
+    assert (alive.status_code, alive.json()) == (200, {"status": "ok"})
+    ready = await client.get("/readyz")
+    assert ready.status_code == 200
+    assert ready.json() == {"status": "ready", "checks": {"database": "ok", "object_store": "ok"}}
+
+
+async def test_alive_but_not_ready_without_database_and_store(settings: Settings) -> None:
+    nobody, nothing = free_ports(2)
+    broken = settings.model_copy(
+        update={
+            "database_url": type(settings.database_url)(
+                f"postgresql://paletta:hunter22@127.0.0.1:{nobody}/paletta"
+            ),
+            "s3_endpoint": f"http://127.0.0.1:{nothing}",
+        }
+    )
+    app = create_app(broken)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=settings.public_url) as client,
+    ):
+        assert (await client.get("/healthz")).status_code == 200
+        answer = await client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json() == {
+        "status": "not ready",
+        "checks": {"database": "does not answer", "object_store": "does not answer"},
+    }
+    assert "hunter22" not in answer.text
+
+
+async def test_requests_are_counted_by_route_and_not_by_id(client: httpx.AsyncClient) -> None:
+    name = 'paletta_http_requests_total{method="GET",route="/v1/clips/{clip}",status="404"}'
+    before = sample((await client.get("/metrics")).text, name)
+    for number in range(3):
+        assert (await client.get(f"/v1/clips/clip_{number}")).status_code == 404
+    text = (await client.get("/metrics")).text
+    assert sample(text, name) == before + 3
+    assert "clip_1" not in text
+
+
+async def test_unknown_paths_and_methods_share_one_label(client: httpx.AsyncClient) -> None:
+    await client.get("/no/such/page/4711")
+    await client.request("PROPFIND", "/no/such/page")
+    text = (await client.get("/metrics")).text
+    assert sample(text, 'paletta_http_requests_total{method="GET",route="unmatched",status="404"}') >= 1
+    assert "4711" not in text
+    assert "PROPFIND" not in text
+
+
+async def test_metrics_are_for_this_machine(app: FastAPI, settings: Settings) -> None:
+    for client_address, headers, status in (
+        ("127.0.0.1", {}, 200),
+        ("::1", {}, 200),
+        ("203.0.113.7", {}, 403),
+        ("127.0.0.1", {"X-Forwarded-For": "203.0.113.7"}, 403),
+    ):
+        transport = httpx.ASGITransport(app, client=(client_address, 1234))
+        async with httpx.AsyncClient(transport=transport, base_url=settings.public_url) as client:
+            answer = await client.get("/metrics", headers=headers)
+            assert answer.status_code == status, (client_address, headers)
+
+
+async def test_metrics_with_a_token_are_for_who_brings_it(settings: Settings) -> None:
+    secret = type(settings.database_url)("scrape-me-not")
+    app = create_app(settings.model_copy(update={"metrics_token": secret}))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(app, client=("203.0.113.7", 1)), base_url=settings.public_url
+        ) as client,
+    ):
+        assert (await client.get("/metrics")).status_code == 403
+        assert (await client.get("/metrics", headers={"Authorization": "Bearer wrong"})).status_code == 403
+        given = await client.get("/metrics", headers={"Authorization": "Bearer scrape-me-not"})
+        assert given.status_code == 200
+        assert given.headers["content-type"].startswith("text/plain")

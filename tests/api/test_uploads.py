@@ -1,0 +1,382 @@
+"""Registering, sending, resuming and completing, against a real store and a real database."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from paletta_server.core.runtime import Runtime
+from paletta_server.uploads.protocol import MIB, cut
+from tests.conftest import MakeUser
+from tests.support.uploading import Uploader, item
+
+MANY = 16 * MIB + 5
+
+
+@pytest.fixture
+async def up(client: httpx.AsyncClient, make_user: MakeUser, transport: None) -> AsyncIterator[Uploader]:
+    person = await make_user("contributor")
+    made = Uploader(client, person.headers)
+    yield made
+    await made.store.aclose()
+
+
+@pytest.fixture
+async def transport(runtime: Runtime) -> None:
+    """The category that the tests' metadata name."""
+    async with runtime.db.transaction() as session:
+        await session.execute(text("INSERT INTO categories (slug, name) VALUES ('transport', 'Transport')"))
+
+
+async def states(runtime: Runtime) -> list[str]:
+    async with runtime.db.transaction() as session:
+        return list(await session.scalars(text("SELECT state FROM uploads ORDER BY id")))
+
+
+async def test_a_small_file_is_one_registration_one_put_one_completion(
+    up: Uploader, runtime: Runtime
+) -> None:
+    data = os.urandom(1000)
+    batch = await up.batch()
+    (registered,) = await up.register(batch, item(data))
+    assert registered["outcome"] == "created"
+    assert registered["part_count"] == 1
+    assert (await up.put(registered["put"], data)).status_code == 200
+    (completed,) = await up.complete(registered["upload_id"])
+    assert (completed["state"], completed["problem"]) == ("stored", None)
+    assert (await up.complete(registered["upload_id"])) == [completed], "a replay gives the same answer"
+    async with runtime.db.transaction() as session:
+        jobs = await session.scalar(
+            text("SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'ingest.run'")
+        )
+    assert jobs == 1
+
+
+async def test_a_stored_object_cannot_be_replaced_through_its_address(up: Uploader) -> None:
+    data = os.urandom(1000)
+    (registered,) = await up.register(await up.batch(), item(data))
+    assert (await up.put(registered["put"], data)).status_code == 200
+    assert (await up.put(registered["put"], data)).status_code == 412
+
+
+@pytest.mark.parametrize("wrong", ["other bytes", "one byte more", "another header"])
+async def test_an_address_is_good_for_these_bytes_only(up: Uploader, wrong: str) -> None:
+    data = os.urandom(1000)
+    (registered,) = await up.register(await up.batch(), item(data))
+    address = registered["put"]
+    if wrong == "another header":
+        address = {**address, "headers": {**address["headers"], "x-amz-acl": "public-read"}}
+    body = {"other bytes": os.urandom(1000), "one byte more": data + b"x", "another header": data}[wrong]
+    if wrong == "one byte more":
+        address = {**address, "headers": {**address["headers"], "content-length": "1001"}}
+    assert (await up.put(address, body)).status_code in (400, 403)
+    (completed,) = await up.complete(registered["upload_id"])
+    assert completed["problem"]["code"] == "missing_parts"
+    assert completed["problem"]["retryable"] is True
+
+
+async def test_parts_resume_where_the_store_says(up: Uploader) -> None:
+    data = os.urandom(2 * MANY)
+    (registered,) = await up.register(await up.batch(), item(data))
+    size, upload = registered["part_size"], registered["upload_id"]
+    assert registered["part_count"] == cut(len(data)).count == 3
+    signed = await up.sign(upload, data, size, [2])
+    assert (await up.put(signed["parts"][0], data[size : 2 * size])).status_code == 200
+    (again,) = await up.register(await up.batch(), item(data))
+    assert (again["outcome"], again["upload_id"], again["uploaded_parts"]) == ("resumed", upload, [2])
+    (early,) = await up.complete(upload)
+    assert early["problem"]["missing_parts"] == [1, 3]
+    for part in (await up.sign(upload, data, size, [1, 3]))["parts"]:
+        start = (part["number"] - 1) * size
+        assert (await up.put(part, data[start : start + part["size"]])).status_code == 200
+    (completed,) = await up.complete(upload)
+    assert completed["state"] == "stored"
+
+
+async def test_a_part_is_signed_for_one_checksum_only(up: Uploader) -> None:
+    data = os.urandom(MANY)
+    (registered,) = await up.register(await up.batch(), item(data))
+    await up.sign(registered["upload_id"], data, registered["part_size"], [1])
+    other = await up.sign(registered["upload_id"], os.urandom(MANY), registered["part_size"], [1])
+    assert other["problem"]["code"] == "part_differs"
+
+
+async def test_a_wrong_whole_checksum_is_refused_and_can_be_sent_again(
+    up: Uploader, runtime: Runtime
+) -> None:
+    data = os.urandom(MANY)
+    lie = item(data)
+    lie["file"]["crc64nvme"] = "AAAAAAAAAAA="
+    (registered,) = await up.register(await up.batch(), lie)
+    size, upload = registered["part_size"], registered["upload_id"]
+    for part in (await up.sign(upload, data, size, [1, 2]))["parts"]:
+        start = (part["number"] - 1) * size
+        await up.put(part, data[start : start + part["size"]])
+    (completed,) = await up.complete(upload)
+    assert completed["problem"]["code"] == "checksum_mismatch"
+    assert await states(runtime) == ["uploading"]
+    view = await up.call("GET", f"/uploads/{upload}")
+    assert view["uploaded_parts"] == []
+
+
+async def test_every_mistake_of_every_file_is_named_at_once(up: Uploader) -> None:
+    good = item(b"good" * 300, "good.mp4")
+    bad = item(
+        b"bad!" * 300, "bad.mp4", title="Tram", keywords=["one"], categories=["transprot"], colour="red"
+    )
+    first, second = await up.register(await up.batch(), good, bad)
+    assert first["outcome"] == "created"
+    assert second["outcome"] == "invalid"
+    assert {problem["pointer"] for problem in second["problems"]} == {
+        "/metadata/title",
+        "/metadata/keywords",
+        "/metadata/colour",
+    }
+    (third,) = await up.register(await up.batch(), item(b"bad!" * 300, categories=["transprot"]))
+    (problem,) = third["problems"]
+    assert problem["pointer"] == "/metadata/categories/0"
+    assert "`transport`" in problem["hint"]
+
+
+async def test_the_same_bytes_are_one_clip(up: Uploader) -> None:
+    data = os.urandom(500)
+    batch = await up.batch()
+    first, second = await up.register(batch, item(data, "a.mp4"), item(data, "b.mp4"))
+    assert (first["outcome"], second["outcome"]) == ("created", "already_yours")
+    assert first["clip_id"] == second["clip_id"]
+    assert [one["outcome"] for one in await up.register(batch, item(data, "b.mp4"))] == ["already_yours"]
+    assert [one["outcome"] for one in await up.register(batch, item(data, "a.mp4"))] == ["resumed"]
+
+
+async def test_two_processes_registering_at_once_make_each_clip_once(up: Uploader, runtime: Runtime) -> None:
+    files = [item(os.urandom(300), f"{number}.mp4") for number in range(40)]
+    batches = [await up.batch() for _ in range(4)]
+    answers = await asyncio.gather(*(up.register(batch, *files) for batch in batches))
+    for of_one_file in zip(*answers, strict=True):
+        assert len({answer["clip_id"] for answer in of_one_file}) == 1
+        assert sorted(answer["outcome"] for answer in of_one_file) == ["created", *["resumed"] * 3]
+    assert len(await states(runtime)) == 40
+
+
+async def test_eight_completions_at_once_store_once(up: Uploader, runtime: Runtime) -> None:
+    data = os.urandom(MANY)
+    (registered,) = await up.register(await up.batch(), item(data))
+    size, upload = registered["part_size"], registered["upload_id"]
+    for part in (await up.sign(upload, data, size, [1, 2]))["parts"]:
+        start = (part["number"] - 1) * size
+        await up.put(part, data[start : start + part["size"]])
+    answers = await asyncio.gather(*(up.complete(upload) for _ in range(8)))
+    assert {answer[0]["state"] for answer in answers} <= {"stored", "completing"}
+    assert not [answer for answer in answers if answer[0]["problem"]]
+    async with runtime.db.transaction() as session:
+        assert (
+            await session.scalar(text("SELECT count(*) FROM procrastinate_jobs WHERE task_name='ingest.run'"))
+            == 1
+        )
+
+
+async def test_a_completion_whose_process_died_is_finished_by_the_sweep(
+    up: Uploader, runtime: Runtime
+) -> None:
+    from paletta_server.uploads.tasks import reap
+
+    data = os.urandom(1000)
+    (registered,) = await up.register(await up.batch(), item(data))
+    await up.put(registered["put"], data)
+    async with runtime.db.transaction() as session:
+        await session.execute(
+            text("UPDATE uploads SET state = 'completing', claimed_at = now() - interval '5 minutes'")
+        )
+    await reap(runtime)
+    assert await states(runtime) == ["stored"]
+
+
+async def test_the_sweep_expires_what_was_abandoned_but_never_what_is_complete(
+    up: Uploader, runtime: Runtime
+) -> None:
+    from paletta_server.uploads.tasks import reap
+
+    left, whole = os.urandom(1000), os.urandom(1000)
+    batch = await up.batch()
+    first, second = await up.register(batch, item(left, "left.mp4"), item(whole, "whole.mp4"))
+    await up.put(second["put"], whole)
+    async with runtime.db.transaction() as session:
+        await session.execute(text("UPDATE uploads SET expires_at = now() - interval '1 second'"))
+    await reap(runtime)
+    assert await states(runtime) == ["expired", "stored"]
+    (again,) = await up.register(batch, item(left, "left.mp4"))
+    assert again["outcome"] == "created", "the same bytes may be sent anew"
+    assert again["clip_id"] != first["clip_id"]
+
+
+async def test_progress_is_told_from_where_the_watcher_left_off(up: Uploader) -> None:
+    data = os.urandom(700)
+    batch = await up.batch()
+    (registered,) = await up.register(batch, item(data))
+    now = await up.call("GET", f"/upload-batches/{batch}/progress")
+    assert [one["stage"] for one in now["items"]] == ["uploading"]
+    waiting = asyncio.create_task(
+        up.call("GET", f"/upload-batches/{batch}/progress", params={"after": now["version"], "wait": 20})
+    )
+    await up.put(registered["put"], data)
+    await up.complete(registered["upload_id"])
+    later = await waiting
+    assert later["version"] > now["version"]
+    assert [one["stage"] for one in later["items"]] == ["stored"]
+    nothing = await up.call(
+        "GET", f"/upload-batches/{batch}/progress", params={"after": later["version"], "wait": 0}
+    )
+    assert nothing["items"] == []
+
+
+async def test_a_cancelled_upload_is_gone_for_good(up: Uploader, runtime: Runtime) -> None:
+    data = os.urandom(MANY)
+    (registered,) = await up.register(await up.batch(), item(data))
+    upload = registered["upload_id"]
+    signed = await up.sign(upload, data, registered["part_size"], [1])
+    await up.call("POST", f"/uploads/{upload}/cancel")
+    assert (await up.complete(upload))[0]["problem"]["code"] == "upload_over"
+    assert (await up.sign(upload, data, registered["part_size"], [2]))["problem"]["code"] == "upload_over"
+    from paletta_server.core.jobs import run_worker
+
+    await run_worker(runtime, name="test", concurrency=1, wait=False)
+    assert (await up.put(signed["parts"][0], data[: registered["part_size"]])).status_code == 404
+
+
+async def test_foreign_batches_and_uploads_do_not_exist(
+    up: Uploader, client: httpx.AsyncClient, make_user: MakeUser
+) -> None:
+    data = os.urandom(300)
+    batch = await up.batch()
+    (registered,) = await up.register(batch, item(data))
+    for role in ("contributor", "admin"):
+        other = Uploader(client, (await make_user(role)).headers)
+        for method, path in [
+            ("GET", f"/upload-batches/{batch}"),
+            ("GET", f"/upload-batches/{batch}/progress"),
+            ("POST", f"/upload-batches/{batch}/seal"),
+            ("POST", f"/upload-batches/{batch}/cancel"),
+            ("GET", f"/uploads/{registered['upload_id']}"),
+            ("POST", f"/uploads/{registered['upload_id']}/cancel"),
+        ]:
+            assert (await other.call(method, path, 404))["code"] == "not_found"
+        assert (await other.complete(registered["upload_id"]))[0]["problem"]["code"] == "not_found"
+        signed = await other.sign(registered["upload_id"], data, MIB, [1])
+        assert signed["problem"]["code"] == "not_found"
+
+
+async def test_the_same_run_asked_for_twice_is_one_batch(up: Uploader) -> None:
+    ref = str(uuid.uuid4())
+    first = await up.call("POST", "/upload-batches", 201, json={"client_ref": ref, "name": "x"})
+    again = await up.call("POST", "/upload-batches", 200, json={"client_ref": ref, "name": "x"})
+    assert first["id"] == again["id"]
+
+
+async def test_a_near_duplicate_tag_is_pointed_out(up: Uploader) -> None:
+    batch = await up.batch()
+    await up.register(batch, item(os.urandom(300), "a.mp4"))
+    words: dict[str, Any] = {"keywords": ["trams", "lisbon", "street", "yellow", "hill"]}
+    (second,) = await up.register(batch, item(os.urandom(300), "b.mp4", **words))
+    assert second["outcome"] == "created"
+    (warning,) = second["warnings"]
+    assert (warning["pointer"], warning["hint"]) == ("/metadata/keywords/0", "did you mean `tram`?")
+
+
+async def test_a_completion_that_finds_parts_missing_says_so_to_all_who_asked(up: Uploader) -> None:
+    data = os.urandom(MANY)
+    (registered,) = await up.register(await up.batch(), item(data))
+    await up.sign(registered["upload_id"], data, registered["part_size"], [1])
+    answers = await asyncio.gather(*(up.complete(registered["upload_id"]) for _ in range(6)))
+    for (answer,) in answers:
+        assert answer["state"] == "completing" or answer["problem"]["retryable"], answer
+
+
+async def test_a_claim_that_was_taken_over_writes_nothing(up: Uploader, runtime: Runtime) -> None:
+    from paletta_server.uploads import completion
+
+    data = os.urandom(1000)
+    (registered,) = await up.register(await up.batch(), item(data))
+    await up.put(registered["put"], data)
+    async with runtime.db.transaction() as session:
+        upload_id = await session.scalar(text("SELECT id FROM uploads"))
+        await session.execute(
+            text("UPDATE uploads SET state = 'completing', claim = 'another', claimed_at = now()")
+        )
+    await completion._write(runtime, {upload_id: "ours"}, stored=[], released=[upload_id])
+    assert await states(runtime) == ["completing"], "the successor's claim stands"
+    await completion._write(runtime, {upload_id: "ours"}, stored=[upload_id], released=[])
+    assert await states(runtime) == ["completing"]
+
+
+async def test_a_cancelled_batch_stays_cancelled(up: Uploader, runtime: Runtime) -> None:
+    batch = await up.batch()
+    await up.register(batch, item(os.urandom(300)))
+    await up.call("POST", f"/upload-batches/{batch}/seal")
+    assert (await up.call("POST", f"/upload-batches/{batch}/cancel"))["status"] == "cancelled"
+    answer = await up.call(
+        "POST", f"/upload-batches/{batch}/items", 409, json={"items": [item(os.urandom(300))]}
+    )
+    assert answer["code"] == "batch_cancelled"
+    async with runtime.db.transaction() as session:
+        assert await session.scalar(text("SELECT count(*) FROM clips WHERE deleted_at IS NULL")) == 0
+
+
+async def test_a_batch_that_gets_files_again_is_open_again(up: Uploader) -> None:
+    batch = await up.batch()
+    await up.register(batch, item(os.urandom(300), "a.mp4"))
+    await up.call("POST", f"/upload-batches/{batch}/seal")
+    await up.register(batch, item(os.urandom(300), "b.mp4"))
+    assert (await up.call("GET", f"/upload-batches/{batch}"))["status"] == "open"
+
+
+async def test_the_quota_never_stops_what_was_begun(up: Uploader, runtime: Runtime) -> None:
+    from paletta_server.uploads import registration
+
+    tight = runtime.settings.model_copy(update={"uploads_open_max": 2})
+    small = type(runtime)(tight, runtime.db, runtime.store, runtime.notify)
+    files = [item(os.urandom(300), f"{number}.mp4") for number in range(2)]
+    batch = await up.batch()
+    await up.register(batch, *files)
+    async with runtime.db.transaction() as session:
+        owner = await session.scalar(text("SELECT owner_id FROM upload_batches"))
+    from paletta_server.accounts.security import Principal
+    from paletta_server.uploads.schemas import NewItem
+
+    user = Principal(owner, "user_x", "x@example.org", True, "contributor", (), 0)
+    one_more = item(os.urandom(300), "more.mp4")
+    asked = [NewItem.model_validate(one) for one in (*files, one_more)]
+    answers = await registration.register(small, user, batch, asked)
+    assert [answer.outcome for answer in answers] == ["resumed", "resumed", "invalid"]
+    assert answers[2].problems[0].code == "too_many_open"
+
+
+async def test_a_call_signs_only_so_many_parts(up: Uploader) -> None:
+    data = os.urandom(100)
+    (registered,) = await up.register(await up.batch(), item(data))
+    wanted = {
+        "upload_id": registered["upload_id"],
+        "parts": [{"number": 1, "crc64nvme": "AAAAAAAAAAA="}] * 200,
+    }
+    problem = await up.call("POST", "/uploads/sign", 422, json={"uploads": [wanted, wanted]})
+    assert problem["code"] == "too_many_parts"
+
+
+@pytest.mark.parametrize("name", ["..", "../../etc/x.mp4", "a/b.mp4", "C:\\x.mp4", " . ", "a\nb.mp4"])
+async def test_a_name_is_a_name_and_no_path(up: Uploader, name: str) -> None:
+    odd = item(os.urandom(300))
+    odd["file"]["name"] = name
+    (answer,) = await up.register(await up.batch(), odd)
+    assert [problem["code"] for problem in answer["problems"]] == ["bad_name"]
+
+
+async def test_the_same_ref_twice_is_refused(up: Uploader) -> None:
+    twice = {"items": [item(os.urandom(300), "a.mp4"), item(os.urandom(300), "a.mp4")]}
+    problem = await up.call("POST", f"/upload-batches/{await up.batch()}/items", 422, json=twice)
+    assert problem["code"] == "repeated_ref"

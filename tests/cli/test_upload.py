@@ -1,0 +1,536 @@
+"""`paletta upload` as typed, against a real service: exit code, stdout and stderr, and what is in the store."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import text
+
+from paletta_cli import main as cli
+from paletta_cli.api import Service
+from paletta_cli.transfer.items import Item
+from paletta_cli.transfer.journal import Journal
+from paletta_cli.transfer.protocol import Limits, Protocol
+from paletta_cli.transfer.uploader import Uploader
+from paletta_server.core.runtime import Runtime
+from paletta_server.taxonomy import service as taxonomy
+from tests.conftest import MakeUser
+from tests.support import media
+from tests.support.serving import serving
+
+MIB = 1024 * 1024
+LARGE = 20 * MIB  # two parts
+HEAD = """\
+paletta: 1
+defaults:
+  keywords: [test, pattern, colour, moving, bars]
+  categories: [technology]
+clips:
+"""
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.out)
+        return found
+
+
+Paletta = Callable[..., Awaitable[Ran]]
+
+
+@pytest.fixture
+async def url(app: FastAPI, runtime: Runtime) -> AsyncIterator[str]:
+    async with runtime.db.transaction() as session:
+        await session.execute(text("INSERT INTO categories (slug, name) VALUES ('technology', 'Technology')"))
+    async with serving(app) as address:
+        yield address
+
+
+@pytest.fixture
+async def environment(url: str, make_user: MakeUser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    person = await make_user("contributor")
+    monkeypatch.setenv("PALETTA_URL", url)
+    monkeypatch.setenv("PALETTA_TOKEN", person.token)
+    monkeypatch.setenv("PALETTA_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("PALETTA_STATE_DIR", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def paletta(environment: None, capsys: pytest.CaptureFixture[str]) -> Paletta:
+    async def run(*argv: str | Path) -> Ran:
+        capsys.readouterr()
+        code = await asyncio.to_thread(cli.main, [str(word) for word in argv])
+        shown = capsys.readouterr()
+        return Ran(code, shown.out, shown.err)
+
+    return run
+
+
+@pytest.fixture
+def shoot(tmp_path: Path) -> Callable[..., Path]:
+    """`shoot(name=size or bytes)`: a folder with such files (`.mov`) and their manifest."""
+
+    def make(**files: int | bytes) -> Path:
+        folder = tmp_path / "shoot"
+        folder.mkdir(exist_ok=True)
+        lines = [HEAD]
+        for name, content in files.items():
+            data = content if isinstance(content, bytes) else os.urandom(content)
+            (folder / f"{name}.mov").write_bytes(data)
+            lines.append(f"  - file: {name}.mov\n    title: The clip called {name}\n")
+        (folder / "paletta.yaml").write_text("".join(lines))
+        return folder
+
+    return make
+
+
+class Process:
+    """`paletta …` in a process of its own, whose stderr can be waited for line by line."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.err = ""
+
+    @classmethod
+    async def start(cls, *argv: str | Path, **extra: str) -> Process:
+        code = "from paletta_cli.main import run; run()"
+        return cls(
+            await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-c",
+                code,
+                *map(str, argv),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env={**os.environ, **extra},
+            )
+        )
+
+    async def says(self, words: str) -> None:
+        """Wait until stderr has `words`."""
+        assert self.process.stderr is not None
+        while words not in self.err:
+            line = await asyncio.wait_for(self.process.stderr.readline(), 60)
+            assert line, f"ended without saying {words!r}: {self.err}"
+            self.err += line.decode()
+
+    async def ends(self) -> Ran:
+        out, err = await asyncio.wait_for(self.process.communicate(), 90)
+        assert self.process.returncode is not None
+        return Ran(self.process.returncode, out.decode(), self.err + err.decode())
+
+
+async def stored(runtime: Runtime) -> dict[str, tuple[str, int]]:
+    """File name → (state, how many uploads of that name) of everything registered; stored bytes are compared."""
+    async with runtime.db.transaction() as session:
+        rows = (await session.execute(text("SELECT file_name, state, key, crc64nvme FROM uploads"))).all()
+        clips = await session.scalar(text("SELECT count(*) FROM clips WHERE deleted_at IS NULL"))
+    found: dict[str, tuple[str, int]] = {}
+    for name, state, key, crc in rows:
+        found[name] = (state, found.get(name, ("", 0))[1] + 1)
+        if state == "stored":
+            info = await runtime.store.head(key)
+            assert info is not None
+            assert info.crc64nvme == crc
+    assert clips == sum(count for state, count in found.values() if state != "cancelled")
+    return found
+
+
+FAST = ("--no-check-media", "--until", "uploaded")
+
+
+async def test_small_and_large_files_arrive_and_are_recognised(
+    paletta: Paletta, shoot: Callable[..., Path], runtime: Runtime
+) -> None:
+    folder = shoot(a=1000, b=3 * MIB, large=LARGE)
+    first = await paletta("upload", folder, *FAST)
+    assert first.code == 0, first.err
+    assert re.fullmatch(
+        r"(?:[ab]|large)\.mov\tstored\tclip_\w+\tarrived; being made ready\n",
+        first.out.splitlines()[0] + "\n",
+    )
+    assert first.err == "3 clips, 23.0 MiB\n3 new\n3 stored\n"
+    assert await stored(runtime) == dict.fromkeys(("a.mov", "b.mov", "large.mov"), ("stored", 1))
+
+    again = await paletta("upload", folder, *FAST, "--json")
+    assert again.code == 0
+    assert again.err == "3 clips, 23.0 MiB\n3 already yours\n3 stored\n"
+    assert again.document["bytes_stored"] == 0
+    assert again.document["bytes_skipped"] == LARGE + 3 * MIB + 1000
+    assert [item["outcome"] for item in again.document["items"]] == ["already_yours"] * 3
+    assert await stored(runtime) == dict.fromkeys(("a.mov", "b.mov", "large.mov"), ("stored", 1))
+
+
+async def test_a_handful_of_calls_for_a_hundred_files(
+    paletta: Paletta, shoot: Callable[..., Path], runtime: Runtime, app: FastAPI
+) -> None:
+    calls: list[str] = []
+
+    async def counting(scope: Any, receive: Any, send: Any) -> None:
+        calls.append(scope.get("path", ""))
+        await app(scope, receive, send)
+
+    folder = shoot(**{f"clip{n:03}": 2000 for n in range(100)})
+    async with serving(counting) as address:  # type: ignore[arg-type]
+        done = await paletta("upload", folder, *FAST, "--url", address)
+    assert done.code == 0, done.err
+    assert done.err.endswith("100 stored\n")
+    assert len(calls) <= 15, calls
+
+
+async def test_mistakes_are_all_shown_before_the_first_byte(
+    paletta: Paletta, shoot: Callable[..., Path], runtime: Runtime
+) -> None:
+    folder = shoot(a=1000, b=1000)
+    manifest = folder / "paletta.yaml"
+    manifest.write_text(
+        manifest.read_text().replace("[technology]", "[tecnology]").replace("file: b.mov", "file: c.mov")
+    )
+    refused = await paletta("upload", folder, *FAST)
+    assert refused.code == 3
+    assert refused.out == ""
+    assert (
+        f"{manifest}:4:16: error: unknown category `tecnology`\n  hint: did you mean `technology`?\n"
+        in refused.err
+    )
+    assert f"{manifest}:8:11: error: " in refused.err
+    assert refused.err.endswith("nothing was sent\nhint: mend them and run the same command again\n")
+    assert await stored(runtime) == {}
+    machine = await paletta("upload", folder, *FAST, "--json")
+    assert machine.code == 3
+    assert {problem["line"] for problem in machine.document["problems"]} >= {4, 8}
+
+
+async def test_names_that_are_not_utf8(
+    paletta: Paletta, shoot: Callable[..., Path], tmp_path: Path, runtime: Runtime
+) -> None:
+    folder = shoot(a=1000)
+    name = os.fsdecode(b"caf\xe9.mov")
+    (folder / name).write_bytes(b"x" * 1000)
+    sidecar = folder / f"{name}.yaml"
+    sidecar.write_text("paletta: 1\ntitle: The clip from an old disk\n")
+    refused = await paletta("upload", folder, *FAST)
+    assert refused.code == 3
+    assert "error: the file name `caf\ufffd.mov` is not valid UTF-8\n  hint: rename it" in refused.err
+    assert await stored(runtime) == {}
+    sidecar.unlink()
+    # A folder's name does not matter to the service.
+    other = folder.rename(tmp_path / os.fsdecode(b"for\xeat"))
+    done = await paletta("upload", other, *FAST, "--json")
+    assert done.code == 0, done.err
+    beside = shoot(b=2000)
+    both = await paletta("upload", other, beside, *FAST, "--json")
+    assert both.code == 0, both.err
+    assert [item["file"] for item in both.document["items"]] == ["for\ufffdt/a.mov", "shoot/b.mov"]
+
+
+async def test_a_rehearsal_registers_nothing(
+    paletta: Paletta, shoot: Callable[..., Path], runtime: Runtime
+) -> None:
+    folder = shoot(a=1000, b=2000)
+    assert (await paletta("upload", folder / "a.mov", *FAST)).code == 0
+    rehearsed = await paletta("upload", folder, "--no-check-media", "--dry-run")
+    assert rehearsed == Ran(
+        0,
+        "a.mov\talready yours\t1000 B\nb.mov\tnew\t1.95 KiB\n",
+        "2 clips, 2.93 KiB\nnothing was sent: 1 new, 1 already yours\n",
+    )
+    assert await stored(runtime) == {"a.mov": ("stored", 1)}
+
+
+async def test_single_clips_and_several_folders(
+    paletta: Paletta, shoot: Callable[..., Path], tmp_path: Path, runtime: Runtime
+) -> None:
+    folder = shoot(a=1000, b=2000)
+    other = folder.rename(tmp_path / "other")
+    folder = shoot(a=1000, c=3000)
+    done = await paletta("upload", folder, other / "b.mov", other / "a.mov", *FAST, "--json")
+    assert done.code == 0, done.err
+    assert [item["file"] for item in done.document["items"]] == [
+        "shoot/a.mov",
+        "shoot/c.mov",
+        "other/a.mov",
+        "other/b.mov",
+    ]
+    assert await stored(runtime) == {"a.mov": ("stored", 2), "b.mov": ("stored", 1), "c.mov": ("stored", 1)}
+
+
+async def test_the_same_bytes_under_two_names_are_one_clip(
+    paletta: Paletta, shoot: Callable[..., Path], runtime: Runtime
+) -> None:
+    data = os.urandom(5000)
+    done = await paletta("upload", shoot(a=data, b=data), *FAST, "--json")
+    assert done.code == 0, done.err
+    outcomes = {item["file"]: (item["outcome"], item["clip_id"]) for item in done.document["items"]}
+    assert sorted(outcome for outcome, _ in outcomes.values()) == ["already_yours", "created"]
+    assert len({clip for _, clip in outcomes.values()}) == 1
+
+
+async def test_an_empty_and_a_vanished_file_do_not_hold_up_the_others(
+    environment: None, url: str, shoot: Callable[..., Path], tmp_path: Path, runtime: Runtime
+) -> None:
+    folder = shoot(a=1000, empty=0)
+    metadata = {
+        "title": "A clip that is there",
+        "keywords": ["test", "pattern", "colour", "moving", "bars"],
+        "categories": ["technology"],
+    }
+    items = [Item(name, folder / name, 1000, metadata) for name in ("gone.mov", "empty.mov", "a.mov")]
+
+    def transfer() -> None:
+        with (
+            Service(url, os.environ["PALETTA_TOKEN"]) as service,
+            Journal(tmp_path / "journal.db", pytest.fail) as journal,
+        ):
+            protocol = Protocol(service, Limits())
+            run = journal.begin(url, "me", [str(folder)], "shoot")
+            uploader = Uploader(protocol, journal, run, protocol.open_batch(run)["id"], items)
+            uploader.start()
+            assert uploader.wait(60)
+
+    await asyncio.to_thread(transfer)
+    assert [(item.stage, item.reason) for item in items] == [
+        ("failed", "cannot be read: No such file or directory"),
+        ("invalid", "is empty"),
+        ("stored", ""),
+    ]
+
+
+@pytest.mark.parametrize("state", ["fingerprint", "register", "sign", "part", "complete"])
+async def test_killed_at_any_state_it_goes_on(
+    state: str, paletta: Paletta, shoot: Callable[..., Path], runtime: Runtime
+) -> None:
+    folder = shoot(a=1000, b=2000, large=LARGE)
+    # In the middle of things: the second time (after an answer came), or in the midst of a body.
+    killed = await Process.start(
+        "upload", folder, *FAST, PALETTA_TEST_KILL_AT=f"{state}:{70 if state == 'part' else 2}"
+    )
+    assert (await killed.ends()).code == -signal.SIGKILL
+    before = await acknowledged(runtime)
+    done = await paletta("upload", folder, *FAST, "--json")
+    assert done.code == 0, done.err
+    assert {item["stage"] for item in done.document["items"]} == {"stored"}
+    # (A part whose last byte left just before the end may arrive after it, so there may be more.)
+    assert done.document["bytes_skipped"] >= before, "what was acknowledged is not sent again"
+    assert done.document["bytes_stored"] == done.document["bytes_total"] - done.document["bytes_skipped"]
+    assert await stored(runtime) == dict.fromkeys(("a.mov", "b.mov", "large.mov"), ("stored", 1))
+
+
+async def acknowledged(runtime: Runtime) -> int:
+    """Bytes that the store holds of what is registered."""
+    total = 0
+    async with runtime.db.transaction() as session:
+        rows = (await session.execute(text("SELECT key, multipart_id, state FROM uploads"))).all()
+    for key, multipart, state in rows:
+        if multipart and state not in ("stored", "completing"):
+            with suppress(Exception):
+                total += sum(part.size for part in await runtime.store.list_parts(key, multipart))
+                continue
+        info = await runtime.store.head(key)
+        total += info.size if info else 0
+    return total
+
+
+async def test_ctrl_c_says_so_stops_and_goes_on(
+    paletta: Paletta, shoot: Callable[..., Path], runtime: Runtime
+) -> None:
+    folder = shoot(a=1000, large=LARGE)
+    process = await Process.start("upload", folder, *FAST, "--limit-rate", "8M")
+    await process.says("2 new\n")
+    process.process.send_signal(signal.SIGINT)
+    stopped = await process.ends()
+    assert stopped.code == 130
+    assert stopped.out == ""
+    assert stopped.err == (
+        "2 clips, 20.0 MiB\n2 new\nstopping; what has arrived stays there\ninterrupted\n"
+        "hint: run the same command again to go on: nothing that arrived is sent again\n"
+    )
+    done = await paletta("upload", folder, *FAST, "--json")
+    assert done.code == 0, done.err
+    assert "resumed" in done.err
+    assert await stored(runtime) == {"a.mov": ("stored", 1), "large.mov": ("stored", 1)}
+
+
+async def test_two_at_once_end_well_with_each_clip_once(
+    environment: None, shoot: Callable[..., Path], runtime: Runtime
+) -> None:
+    folder = shoot(**{f"s{n}": 300_000 for n in range(12)}, large=LARGE)
+    both = await asyncio.gather(*(Process.start("upload", folder, *FAST) for _ in range(2)))
+    for done in await asyncio.gather(*(process.ends() for process in both)):
+        assert done.code == 0, done.err
+        assert done.err.endswith("13 stored\n")
+    assert set((await stored(runtime)).values()) == {("stored", 1)}
+
+
+async def test_a_file_that_changes_meanwhile_is_set_aside(
+    paletta: Paletta, shoot: Callable[..., Path], runtime: Runtime
+) -> None:
+    folder = shoot(a=1000, large=LARGE)
+    process = await Process.start("upload", folder, *FAST, "--json", "--limit-rate", "3M")
+    await process.says("2 new\n")
+    with (folder / "large.mov").open("r+b") as stream:
+        stream.write(b"edited")
+    done = await process.ends()
+    assert done.code == 6, done.err
+    stages = {item["file"]: (item["stage"], item["reason"]) for item in done.document["items"]}
+    assert stages["a.mov"] == ("stored", None)
+    assert stages["large.mov"] == ("changed", "changed while it was read, and was set aside")
+    again = await paletta("upload", "--failed", "last", *FAST, "--json")
+    assert again.code == 0, again.err
+    assert [(item["file"], item["stage"]) for item in again.document["items"]] == [("large.mov", "stored")]
+
+
+async def test_until_live(
+    paletta: Paletta, tmp_path: Path, runtime: Runtime, shoot: Callable[..., Path]
+) -> None:
+    from paletta_server.core.jobs import run_worker
+
+    folder = shoot(broken=5000)
+    await asyncio.to_thread(media.clip, folder / "good.mov")
+    with (folder / "paletta.yaml").open("a") as stream:
+        stream.write("  - file: good.mov\n    title: A clip that is good\n")
+    worker = asyncio.create_task(run_worker(runtime, name="test", concurrency=1, wait=True))
+    try:
+        done = await paletta("upload", folder, "--no-check-media", "--json")
+    finally:
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+    assert done.code == 6, done.err
+    items = {item["file"]: item for item in done.document["items"]}
+    assert items["good.mov"]["stage"] == "live"
+    assert items["broken.mov"]["stage"] == "rejected"
+    assert items["broken.mov"]["reason"]
+    assert done.document["counts"] == {"live": 1, "rejected": 1}
+    assert f"hint: `paletta upload --failed {done.document['batch_id']}` tries those again alone" in done.err
+
+
+async def verdict(runtime: Runtime, **stages: str) -> None:
+    """Let files come to an end as ingest would: `verdict(runtime, a="rejected")` for `a.mov`."""
+    from paletta_server.clips import service as clips
+    from paletta_server.uploads import ingestion
+
+    async with runtime.db.transaction() as session:
+        for name, stage in stages.items():
+            query = text("SELECT id, clip_id FROM uploads WHERE file_name = :name")
+            upload, clip = (await session.execute(query, {"name": f"{name}.mov"})).one()
+            if stage != "live":
+                await clips.fail(session, clip, reason="not for us", hint=None)
+            await ingestion.report(session, upload, stage, reason="not for us")
+
+
+async def test_failed_asks_the_service_what_went_wrong(
+    paletta: Paletta, shoot: Callable[..., Path], runtime: Runtime
+) -> None:
+    folder = shoot(a=1000, b=2000, c=3000)
+    first = await paletta("upload", folder, *FAST, "--json")
+    assert first.code == 0, first.err
+    batch = first.document["batch_id"]
+    early = await paletta("upload", "--failed", batch, *FAST)
+    assert early == Ran(0, "", f"nothing failed in `{batch}` so far: 3 stored\n")
+    await verdict(runtime, a="rejected", b="failed", c="live")  # after the command had ended well
+    rehearsed = await paletta("upload", "--failed", batch, *FAST, "--dry-run", "--json")
+    assert [item["file"] for item in json.loads(rehearsed.out)] == ["a.mov", "b.mov"]
+    again = await paletta("upload", "--failed", batch[:12], *FAST, "--json")
+    assert again.code == 0, again.err
+    assert [(item["file"], item["stage"]) for item in again.document["items"]] == [
+        ("a.mov", "stored"),
+        ("b.mov", "stored"),
+    ]
+
+
+async def test_failed_on_another_machine_or_account(
+    paletta: Paletta,
+    shoot: Callable[..., Path],
+    runtime: Runtime,
+    make_user: MakeUser,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = shoot(a=1000, b=2000)
+    batch = (await paletta("upload", folder, *FAST, "--json")).document["batch_id"]
+    await verdict(runtime, a="rejected", b="live")
+    monkeypatch.setenv("PALETTA_STATE_DIR", str(tmp_path / "elsewhere"))
+    lost = await paletta("upload", "--failed", batch, *FAST)
+    assert (lost.code, lost.out) == (2, "")
+    assert lost.err == (
+        f"error: `{batch}` was not sent from this machine: 1 clip to try again\n"
+        f"hint: say where they are: `paletta upload --failed {batch} PATH…`\n"
+    )
+    wrong = await paletta("upload", "--failed", batch, folder / "b.mov", *FAST)
+    assert wrong.code == 2
+    assert f"error: `a.mov` of `{batch}` not found here\nhint: name their folders" in wrong.err
+    moved = folder.rename(tmp_path / "moved")
+    again = await paletta("upload", "--failed", batch, moved, *FAST, "--json")
+    assert again.code == 0, again.err
+    assert [(item["file"], item["stage"]) for item in again.document["items"]] == [("a.mov", "stored")]
+    monkeypatch.setenv("PALETTA_TOKEN", (await make_user("contributor")).token)
+    for word in ("last", batch):
+        stranger = await paletta("upload", "--failed", word, *FAST)
+        assert stranger.code == 2, word
+        assert "error: this account has no " in stranger.err
+
+
+async def test_what_the_service_finds_doubtful_is_told_once(
+    paletta: Paletta, shoot: Callable[..., Path], runtime: Runtime
+) -> None:
+    async with runtime.db.transaction() as session:
+        owner = await session.scalar(text("SELECT min(id) FROM users"))
+        assert owner is not None
+        await taxonomy.tags_for_uploads(session, [["lighthouse"]], owner)
+    folder = shoot(a=1000, b=2000)
+    manifest = folder / "paletta.yaml"
+    manifest.write_text(manifest.read_text().replace("colour, ", "lighthuose, "))
+    done = await paletta("upload", folder, *FAST, "--json")
+    assert done.code == 0, done.err
+    assert done.err == (
+        "2 clips, 2.93 KiB\n2 new\n"
+        f"{manifest}:3:29: warning: `lighthuose` is a new tag\n  hint: did you mean `lighthouse`?\n"
+        "2 stored\n"
+    )
+    assert [item["warnings"] for item in done.document["items"]] == [["`lighthuose` is a new tag"]] * 2
+
+
+async def test_uploads_list_show_and_cancel(
+    paletta: Paletta, shoot: Callable[..., Path], runtime: Runtime
+) -> None:
+    assert await paletta("uploads", "list") == Ran(0, "", "no uploads yet\n")
+    done = await paletta("upload", shoot(a=1000), *FAST, "--json")
+    batch = done.document["batch_id"]
+    listed = await paletta("uploads", "list")
+    assert re.fullmatch(
+        rf"{batch}\tshoot \(.*\)\tsealed\t1 stored\t\d{{4}}-\d\d-\d\d \d\d:\d\d\n", listed.out
+    )
+    shown = await paletta("uploads", "show", batch[:10])
+    assert shown.out.startswith("a.mov\tstored\t\tclip_")
+    upload = done.document["items"][0]["upload_id"]
+    one = await paletta("uploads", "show", upload)
+    assert f"upload: {upload}\nfile: a.mov\nsize: 1000 B\n" in one.out
+    assert "parts: 1 of 1\n" in one.out
+    refused = await paletta("uploads", "cancel", batch)
+    assert refused.code == 2
+    assert "hint: pass --yes to go ahead" in refused.err
+    assert (await paletta("uploads", "cancel", batch, "--yes")).out == f"{batch} cancelled\n"
+    assert "\t1 cancelled\t" in (await paletta("uploads", "list")).out
+    # The same command then begins anew.
+    anew = await paletta("upload", shoot(a=1000), *FAST, "--json")
+    assert anew.code == 0
+    assert anew.document["batch_id"] != batch

@@ -1,0 +1,241 @@
+"""Fixtures that every folder of tests may use; `tests/README.md` says how they hang together.
+
+`settings`, `runtime`, `client`: a service with a real database and a real object store, in this process.
+`make_user`: people with a role and a token. `mailbox`: what was mailed. `run_jobs`: work off the queue.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    import httpx
+    from fastapi import FastAPI
+
+    from paletta_server.core.runtime import Runtime
+    from paletta_server.core.settings import Settings
+    from tests.support.stack import Addresses, MailSink, TestStack
+
+_stack: TestStack | None = None
+
+
+def _start_stack() -> Addresses:
+    from tests.support.stack import TestStack, known_addresses
+
+    global _stack
+    known = known_addresses()
+    if known is not None:
+        return known
+    _stack = TestStack()
+    return _stack.start()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the servers before xdist's workers, which inherit the addresses; without xdist, on first use."""
+    if not hasattr(config, "workerinput") and getattr(config.option, "numprocesses", None):
+        _start_stack()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    global _stack
+    if _stack is not None:
+        _stack.stop()
+        _stack = None
+
+
+# ---- the stack
+
+
+@pytest.fixture(scope="session")
+def stack() -> Addresses:
+    """Addresses of the run's PostgreSQL and object store."""
+    return _start_stack()
+
+
+@pytest.fixture(scope="session")
+def worker_name(request: pytest.FixtureRequest) -> str:
+    """`gw0`, `gw1`, … under xdist, else `main`."""
+    return str(getattr(request.config, "workerinput", {}).get("workerid", "main"))
+
+
+@pytest.fixture(scope="session")
+def session_database_url(stack: Addresses, worker_name: str) -> str:
+    """A migrated database of this worker's own (libpq address); tests ask for `database_url`."""
+    from tests.support.stack import make_database
+
+    return make_database(stack, f"paletta_{worker_name}")
+
+
+@pytest.fixture(scope="session")
+def session_mailbox() -> Iterator[MailSink]:
+    from tests.support.stack import MailSink
+
+    sink = MailSink()
+    sink.start()
+    yield sink
+    sink.stop()
+
+
+@pytest.fixture(scope="session")
+async def session_settings(
+    stack: Addresses,
+    session_database_url: str,
+    worker_name: str,
+    session_mailbox: MailSink,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Settings:
+    from paletta_server.core.settings import Settings
+    from paletta_server.core.storage import ObjectStore
+
+    made = Settings(
+        _env_file=None,
+        database_url=session_database_url,
+        s3_endpoint=stack.endpoint,
+        s3_access_key=stack.access_key,
+        s3_secret_key=stack.secret_key,
+        s3_bucket=f"paletta-{worker_name}",
+        smtp_port=session_mailbox.port,
+        review="auto",
+        contributors="auto",
+        scratch_dir=tmp_path_factory.mktemp("scratch"),
+    )
+    async with ObjectStore(made) as store:
+        await store.ensure_bucket(web_origin=made.public_url)
+    return made
+
+
+@pytest.fixture(scope="session")
+async def session_app(session_settings: Settings) -> AsyncIterator[FastAPI]:
+    from paletta_server.app import create_app
+
+    app = create_app(session_settings)
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+# ---- what tests ask for
+
+
+@pytest.fixture
+def _empty_afterwards(session_database_url: str, session_mailbox: MailSink) -> Iterator[None]:
+    from tests.support.stack import empty_tables
+
+    yield
+    empty_tables(session_database_url)
+    session_mailbox.clear()
+
+
+@pytest.fixture
+def database_url(session_database_url: str, _empty_afterwards: None) -> str:
+    """The libpq address of a migrated database; its tables are emptied after the test."""
+    return session_database_url
+
+
+@pytest.fixture
+def settings(session_settings: Settings, _empty_afterwards: None) -> Settings:
+    """Settings of a service on this worker's database and bucket; vary them with `model_copy(update=…)`."""
+    return session_settings
+
+
+@pytest.fixture
+def app(session_app: FastAPI, _empty_afterwards: None) -> FastAPI:
+    """The application, started."""
+    return session_app
+
+
+@pytest.fixture
+def runtime(app: FastAPI) -> Runtime:
+    """The application's database, store, settings and notifier."""
+    found: Runtime = app.state.runtime
+    return found
+
+
+@pytest.fixture
+async def client(app: FastAPI, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client of the application, in process, without a login."""
+    import httpx
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=settings.public_url) as made:
+        yield made
+
+
+@pytest.fixture
+def mailbox(session_mailbox: MailSink, _empty_afterwards: None) -> MailSink:
+    """The SMTP server that the settings name, and its mails."""
+    return session_mailbox
+
+
+@dataclass(frozen=True)
+class Person:
+    """Someone with an account and a token."""
+
+    uid: str
+    email: str
+    password: str
+    role: str
+    token: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+
+MakeUser = Callable[..., Awaitable[Person]]
+
+
+@pytest.fixture
+def make_user(runtime: Runtime, client: httpx.AsyncClient) -> MakeUser:
+    """`await make_user(role="contributor", email=…, password=…, verified=True)`: a `Person`, logged in."""
+    from paletta_server.accounts import service
+
+    async def make(
+        role: str = "contributor",
+        *,
+        email: str | None = None,
+        password: str | None = None,
+        verified: bool = True,
+    ) -> Person:
+        address = email or f"{role}-{secrets.token_hex(4)}@example.org"
+        chosen = password or f"correct horse {secrets.token_hex(6)}"
+        async with runtime.db.transaction() as session:
+            await service.create_user(session, email=address, password=chosen, role=role, verified=verified)
+        answer = await client.post("/v1/auth/login", json={"email": address, "password": chosen})
+        assert answer.status_code == 200, answer.text
+        body: dict[str, Any] = answer.json()
+        return Person(body["user"]["id"], address, chosen, role, body["token"])
+
+    return make
+
+
+@pytest.fixture
+def run_jobs(runtime: Runtime) -> Callable[[], Awaitable[None]]:
+    """`await run_jobs()`: be a worker until every queue is empty."""
+    from sqlalchemy import text
+
+    from paletta_server.core.jobs import run_worker
+
+    async def run() -> None:
+        waiting = text(
+            "SELECT count(*) FROM procrastinate_jobs WHERE status = 'todo'"
+            " AND (scheduled_at IS NULL OR scheduled_at <= now())"
+        )
+        while True:
+            # Jobs defer jobs: a worker that does not wait may leave before its last one has.
+            await run_worker(runtime, name="test", concurrency=2, wait=False)
+            async with runtime.db.transaction() as session:
+                if not await session.scalar(waiting):
+                    return
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The folder that holds `pyproject.toml`."""
+    return Path(__file__).resolve().parent.parent

@@ -1,0 +1,142 @@
+"""`paletta-server doctor`, `config` and `create-user` where things are not as they should be."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from paletta_server.core.settings import Settings
+from paletta_server.embedded.ports import free_ports
+from tests.support.up import clean_env
+
+
+def server(*arguments: str, cwd: Path, stdin: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
+    # A home and a data directory without a running stack, whoever runs the tests.
+    env = clean_env(HOME=str(cwd), XDG_DATA_HOME=str(cwd / "none"), **settings)
+    return subprocess.run(
+        [sys.executable, "-m", "paletta_server.cli", *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=env,
+        check=False,
+    )
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The settings of the tests' service, as an operator would set them."""
+    assert settings.s3_access_key is not None
+    assert settings.s3_secret_key is not None
+    return {
+        "PALETTA_DATABASE_URL": settings.libpq_url,
+        "PALETTA_S3_ENDPOINT": str(settings.s3_endpoint),
+        "PALETTA_S3_BUCKET": settings.s3_bucket,
+        "PALETTA_S3_ACCESS_KEY": settings.s3_access_key.get_secret_value(),
+        "PALETTA_S3_SECRET_KEY": settings.s3_secret_key.get_secret_value(),
+        "PALETTA_SMTP_PORT": str(settings.smtp_port),
+    }
+
+
+def test_doctor_names_the_fix_of_everything_that_is_missing(tmp_path: Path) -> None:
+    nothing = free_ports(3)
+    done = server(
+        *("doctor", "--json"),
+        cwd=tmp_path,
+        PALETTA_DATABASE_URL=f"postgresql://paletta:hunter22@127.0.0.1:{nothing[0]}/paletta",
+        PALETTA_S3_ENDPOINT=f"http://127.0.0.1:{nothing[1]}",
+        PALETTA_S3_ACCESS_KEY="key",
+        PALETTA_S3_SECRET_KEY="hunter33",
+        PALETTA_SMTP_PORT=str(nothing[2]),
+        PALETTA_SCRATCH_DIR="/proc/nowhere",
+    )
+    assert done.returncode == 1, done.stderr
+    report = json.loads(done.stdout)
+    assert report["healthy"] is False
+    outcomes = {finding["check"]: finding["outcome"] for finding in report["findings"]}
+    for check in ("database", "schema", "bucket", "bucket rules", "transfer", "mail", "scratch space"):
+        assert outcomes[check] == "failed", check
+    assert all(finding["fix"] for finding in report["findings"] if finding["outcome"] != "ok")
+    assert "hunter" not in done.stdout
+
+
+def test_doctor_tells_a_missing_bucket_and_an_old_schema(settings: Settings, tmp_path: Path) -> None:
+    import psycopg
+
+    set_up = environment(settings) | {"PALETTA_S3_BUCKET": "no-such-bucket"}
+    with psycopg.connect(settings.libpq_url, autocommit=True) as connection:
+        (revision,) = connection.execute("DELETE FROM alembic_version RETURNING version_num").fetchone() or (
+            "",
+        )
+        try:
+            done = server("doctor", cwd=tmp_path, **set_up)
+        finally:
+            connection.execute("INSERT INTO alembic_version VALUES (%s)", [revision])
+    assert done.returncode == 1
+    assert f"at nothing, this version wants {revision}" in done.stdout
+    assert "hint: run `paletta-server migrate`\n" in done.stdout
+    assert "`no-such-bucket` at" in done.stdout
+    assert "does not exist" in done.stdout, done.stdout
+    assert "hint: run `paletta-server migrate --bucket`" in done.stdout
+
+
+def test_migrate_sets_everything_up_and_may_run_again(settings: Settings, tmp_path: Path) -> None:
+    for _ in range(2):
+        done = server("migrate", "--bucket", cwd=tmp_path, **environment(settings))
+        assert done.returncode == 0, done.stderr
+    examined = server("doctor", cwd=tmp_path, **environment(settings))
+    assert examined.returncode == 0, examined.stdout
+
+
+def test_create_user_never_asks_without_a_terminal(settings: Settings, tmp_path: Path) -> None:
+    done = server("create-user", "ada@example.org", cwd=tmp_path, **environment(settings))
+    assert done.returncode == 2
+    assert "hint: give it with --password-stdin" in done.stderr
+
+
+def test_create_user_says_why_not(settings: Settings, tmp_path: Path) -> None:
+    arguments = ("create-user", "ada@example.org", "--role", "contributor", "--password-stdin")
+    short = server(*arguments, cwd=tmp_path, stdin="short\n", **environment(settings))
+    assert short.returncode == 1
+    assert short.stderr.startswith("error: ")
+    assert (
+        server(*arguments, cwd=tmp_path, stdin="nine brass otters hum\n", **environment(settings)).returncode
+        == 0
+    )
+    again = server(*arguments, cwd=tmp_path, stdin="nine brass otters hum\n", **environment(settings))
+    assert again.returncode == 1
+    assert again.stderr == "error: `ada@example.org` has an account already\n"
+
+
+def test_config_says_where_each_setting_comes_from(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PALETTA_REVIEW=auto\nPALETTA_SMTP_PASSWORD=hunter22\n")
+    done = server(
+        "config",
+        "--json",
+        cwd=tmp_path,
+        PALETTA_DATABASE_URL="postgresql://paletta:hunter33@db.example.org/paletta",
+    )
+    assert done.returncode == 0, done.stderr
+    found = {entry["name"]: (entry["value"], entry["origin"]) for entry in json.loads(done.stdout)}
+    assert found["PALETTA_REVIEW"] == ("auto", ".env")
+    assert found["PALETTA_SMTP_PASSWORD"] == ("********", ".env")
+    assert found["PALETTA_DATABASE_URL"] == ("postgresql://paletta:***@db.example.org/paletta", "environment")
+    assert found["PALETTA_INGEST_CONTAINERS"] == ("mov,mp4,m4v,mxf", "default")
+
+
+@pytest.mark.parametrize("arguments", [("create-user", "a@example.org"), ("doctor",), ("api",)])
+def test_a_directory_without_a_stack_is_said_so(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = server("--data", str(tmp_path), *arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: no stack runs on `{tmp_path}`\nhint: ")
+
+
+def test_a_wrong_setting_is_named_without_its_value(tmp_path: Path) -> None:
+    done = server("config", cwd=tmp_path, PALETTA_INGEST_MAX_FPS="hunter22")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: PALETTA_INGEST_MAX_FPS: ")
+    assert "hunter22" not in done.stderr

@@ -1,0 +1,216 @@
+"""The HTTP client against a small real server: what is repeated, what is sent along, what is refused."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from paletta_cli import api
+from paletta_cli.api import Service
+from paletta_cli.errors import ApiProblem, GaveUp, PalettaError
+
+Reply = tuple[int, dict[str, str], Any]
+
+
+class Server(ThreadingHTTPServer):
+    """Answers with the next reply of its script, and keeps what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.script: list[Reply] = []
+        self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        self.server.asked.append(
+            (self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body)
+        )
+        status, headers, document = self.server.script.pop(0)
+        if status == 0:  # hang up without an answer
+            self.close_connection = True
+            return
+        data = document if isinstance(document, bytes) else json.dumps(document).encode()
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("do_"):
+            return self.answer
+        raise AttributeError(name)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    thread.start()
+    yield made
+    made.shutdown()
+    made.server_close()
+
+
+@pytest.fixture
+def service(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    monkeypatch.setattr(api, "jitter", lambda _attempt: 0.0)
+    with Service(server.url, "plt_token", tries=4) as made:
+        yield made
+
+
+BUSY: Reply = (503, {}, {"detail": "busy"})
+LOST: Reply = (0, {}, None)
+FINE: Reply = (200, {}, {"ok": True})
+
+
+def test_sends_the_token_and_who_it_is(server: Server, service: Service) -> None:
+    server.script = [FINE]
+    assert service.get("/v1/me", q="a b", nothing=None) == {"ok": True}
+    method, path, headers, _ = server.asked[0]
+    assert (method, path) == ("GET", "/v1/me?q=a+b") or path == "/v1/me?q=a%20b"
+    assert headers["authorization"] == "Bearer plt_token"
+    assert headers["user-agent"].startswith("paletta/")
+
+
+@pytest.mark.parametrize("trouble", [BUSY, LOST, (500, {}, {}), (502, {}, b"<html>"), (429, {}, {})])
+def test_what_is_safe_is_repeated(server: Server, service: Service, trouble: Reply) -> None:
+    server.script = [trouble, trouble, FINE]
+    assert service.get("/v1/me") == {"ok": True}
+    server.script = [trouble, FINE]
+    assert service.post("/v1/x", {"a": 1}, idempotent=True) == {"ok": True}
+    assert json.loads(server.asked[-1][3]) == {"a": 1}
+
+
+@pytest.mark.parametrize("trouble", [BUSY, LOST, (500, {}, {})])
+def test_what_is_not_is_not(server: Server, service: Service, trouble: Reply) -> None:
+    server.script = [trouble, FINE]
+    with pytest.raises((GaveUp, ApiProblem)) as caught:
+        service.post("/v1/orders", {})
+    assert caught.value.exit_code == 5
+    assert len(server.asked) == 1
+
+
+def test_a_request_that_was_turned_away_unread_is_repeated_whatever_it_is(
+    server: Server, service: Service
+) -> None:
+    server.script = [(429, {"retry-after": "0"}, {}), FINE]
+    assert service.post("/v1/orders", {}) == {"ok": True}
+
+
+def test_tries_are_bounded(server: Server, service: Service) -> None:
+    server.script = [BUSY] * 9
+    with pytest.raises(ApiProblem) as caught:
+        service.get("/v1/me")
+    assert caught.value.message == "busy"
+    assert len(server.asked) == 4
+
+
+def test_the_services_wish_to_wait_is_heard(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout or 0.0)
+            return False
+
+    server.script = [(503, {"retry-after": "7"}, {}), (503, {"retry-after": "7000"}, {}), FINE]
+    with Service(server.url, stop=Stop()) as service:
+        service.get("/v1/me")
+    assert waited == [7.0, 60.0]
+
+
+def test_a_stop_ends_the_waiting(server: Server) -> None:
+    server.script = [BUSY] * 5
+    stop = threading.Event()
+    stop.set()
+    with Service(server.url, stop=stop) as service, pytest.raises(GaveUp):
+        service.get("/v1/me")
+    assert len(server.asked) == 1
+
+
+def test_nobody_there(service: Service) -> None:
+    with Service("http://127.0.0.1:9", tries=2) as nobody, pytest.raises(GaveUp) as caught:
+        nobody.post("/v1/x", {})
+    assert caught.value.message.startswith("cannot reach http://127.0.0.1:9: ")
+    assert "paletta-server up" in str(caught.value.hint)
+
+
+def test_a_redirect_never_gets_the_token(server: Server, service: Service) -> None:
+    server.script = [(307, {"location": "http://elsewhere.example/v1/me"}, {})]
+    with pytest.raises(PalettaError, match=r"redirects to http://elsewhere.example/v1/me"):
+        service.get("/v1/me")
+    assert len(server.asked) == 1
+
+
+def test_problems_are_typed(server: Server, service: Service) -> None:
+    problem = {
+        "title": "Conflict",
+        "status": 409,
+        "code": "near_duplicate",
+        "detail": "nearly `x`",
+        "hint": "use `x`",
+    }
+    server.script = [(409, {"content-type": "application/problem+json"}, {**problem, "did_you_mean": ["x"]})]
+    with pytest.raises(ApiProblem) as caught:
+        service.post("/v1/tags", {})
+    error = caught.value
+    assert (error.status, error.code, error.message, error.hint) == (
+        409,
+        "near_duplicate",
+        "nearly `x`",
+        "use `x`",
+    )
+    assert error.body["did_you_mean"] == ["x"]
+
+
+@pytest.mark.parametrize("reply", [(200, {}, b"<html>hello"), (404, {}, b"nginx")])
+def test_something_else_at_that_address(server: Server, service: Service, reply: Reply) -> None:
+    server.script = [reply]
+    with pytest.raises(PalettaError, match="unexpected answer") as caught:
+        service.get("/v1/me")
+    assert "PALETTA_URL" in str(caught.value.hint)
+
+
+def test_pages(server: Server, service: Service) -> None:
+    server.script = [
+        (200, {}, {"items": [{"n": 1}, {"n": 2}], "next_cursor": "c"}),
+        (200, {}, {"items": [{"n": 3}], "next_cursor": None}),
+    ]
+    assert [item["n"] for item in service.pages("/v1/x", limit=2)] == [1, 2, 3]
+    assert [path for _, path, _, _ in server.asked] == ["/v1/x?limit=2", "/v1/x?cursor=c&limit=2"]
+    server.script = [(200, {}, {"items": [{"n": 1}, {"n": 2}], "next_cursor": "c"})]
+    assert [item["n"] for item in service.pages("/v1/x", most=2)] == [1, 2]
+
+
+def test_nothing_to_say(server: Server, service: Service) -> None:
+    server.script = [(204, {}, b"")]
+    assert service.delete("/v1/x") is None
+
+
+def test_trouble_is_told_once_per_outage() -> None:
+    told: list[str] = []
+    with Service("http://127.0.0.1:1", tries=3) as service:
+        service.on_trouble = told.append
+        with pytest.raises(GaveUp):
+            service.get("/v1/me")
+    assert told == ["cannot reach http://127.0.0.1:1; trying again"]

@@ -1,0 +1,336 @@
+"""The lint of a folder: what it finds, where, and what it advises."""
+
+from pathlib import Path
+
+import pytest
+
+from paletta_cli.manifests import Folder, Problem, Rules, lint, load_folder
+
+GOOD = """\
+- file: {file}
+  title: Yellow tram number {n} climbs a street
+  keywords: [tram, lisbon, street, hill, city]
+  categories: [transport]
+"""
+
+
+def shoot(
+    path: Path, clips: str, head: str = "paletta: 1\n", files: tuple[str, ...] = ("a.mov", "b.mov")
+) -> Folder:
+    path.mkdir(exist_ok=True)
+    (path / "paletta.yaml").write_text(f"{head}clips:\n{clips}", encoding="utf-8")
+    for name in files:
+        (path / name).write_bytes(b"x")
+    return load_folder(path)
+
+
+def problems_of(path: Path, clips: str, **rest: object) -> list[Problem]:
+    return lint(shoot(path, clips, **rest), Rules.shipped())  # type: ignore[arg-type]
+
+
+def one(problems: list[Problem], code: str) -> Problem:
+    found = [problem for problem in problems if problem.code == code]
+    assert len(found) == 1, problems
+    return found[0]
+
+
+def entry(extra: str = "", **changes: str) -> str:
+    fields = {
+        "file": "a.mov",
+        "title": "Yellow tram climbs a street",
+        "keywords": "[tram, lisbon, street, hill, city]",
+        "categories": "[transport]",
+    } | changes
+    lines = [f"{key}: {value}" for key, value in fields.items() if value != "-"]
+    lines += extra.splitlines()
+    return "- " + "\n  ".join(lines) + "\n"
+
+
+def test_a_good_folder_has_no_problems(tmp_path: Path) -> None:
+    clips = GOOD.format(file="a.mov", n=1) + GOOD.format(file="b.mov", n=2)
+    assert problems_of(tmp_path, clips) == []
+
+
+@pytest.mark.parametrize(
+    ("clip", "code", "place", "message", "hint"),
+    [
+        (entry(titel="x"), "unknown_field", (7, 3), "unknown field `titel`", "did you mean `title`?"),
+        (entry(tags="[a]"), "unknown_field", (7, 3), "unknown field `tags`", "did you mean `keywords`?"),
+        (entry(title="Tram"), "too_short", (4, 10), "`title` has 4 characters, at least 5 wanted", None),
+        (
+            entry(title="x" * 201),
+            "too_long",
+            (4, 10),
+            "`title` has 201 characters, at most 200 allowed",
+            None,
+        ),
+        (entry(title="-"), "required", (3, 3), "`title` is missing for `a.mov`", None),
+        (entry(title=""), "required", (4, 3), "`title` is empty for `a.mov`", None),
+        (
+            entry(keywords="a, b, c"),
+            "type",
+            (5, 13),
+            "`keywords` must be a list, not a single value",
+            "write it as a list: `keywords: [a, b, c]`",
+        ),
+        (entry(keywords="[a, b]"), "too_few", (5, 13), "`keywords` has 2 entries, at least 5 wanted", None),
+        (
+            entry(keywords='[a, b, c, d, "e,f"]'),
+            "pattern",
+            (5, 26),
+            "`keywords` has the wrong form: `e,f`",
+            "a comma separates keywords: write two entries",
+        ),
+        (
+            entry(categories="[transprt]"),
+            "category",
+            (6, 16),
+            "unknown category `transprt`",
+            "did you mean `transport`?",
+        ),
+        (
+            entry(categories="[Travel]"),
+            "pattern",
+            (6, 16),
+            "`categories` has the wrong form: `Travel`",
+            "did you mean `travel`?",
+        ),
+        (
+            entry(shot_date="14.5.2026"),
+            "date",
+            (7, 14),
+            "`shot_date` is not a date: `14.5.2026`",
+            "write it as YYYY-MM-DD",
+        ),
+        (
+            entry(shot_date="2026-02-30"),
+            "date",
+            (7, 14),
+            "`shot_date` is not a date: `2026-02-30`",
+            "write it as YYYY-MM-DD",
+        ),
+        (entry(mature="maybe"), "type", (7, 11), "`mature` must be true or false, not `maybe`", None),
+        (
+            entry(price='{hd: "49,00"}'),
+            "pattern",
+            (7, 15),
+            "`price.hd` has the wrong form: `49,00`",
+            "did you mean `49.00`?",
+        ),
+        (
+            entry(price='{hd: "0.00"}'),
+            "pattern",
+            (7, 15),
+            "`price.hd` has the wrong form: `0.00`",
+            'price of the HD tier, such as "49.00"',
+        ),
+        (entry(poster_at="-1"), "too_small", (7, 14), "`poster_at` is -1, at least 0 wanted", None),
+        (entry(poster_at="nan"), "type", (7, 14), "`poster_at` must be a number, not `nan`", None),
+        (entry(editorial="{city: Lisbon}"), "required", (7, 14), "`editorial.text` is missing", None),
+        (entry(location="{lat: 91}"), "too_large", (7, 19), "`location.lat` is 91, at most 90 allowed", None),
+        (
+            entry(file="aa.mov"),
+            "missing_file",
+            (3, 9),
+            "`aa.mov` is not in the folder",
+            "did you mean `a.mov`?",
+        ),
+        (
+            entry(file="../a.mov"),
+            "pattern",
+            (3, 9),
+            "`file` has the wrong form: `../a.mov`",
+            "name of the clip's file in the same folder, without any folder",
+        ),
+    ],
+)
+def test_errors(
+    tmp_path: Path, clip: str, code: str, place: tuple[int, int], message: str, hint: str | None
+) -> None:
+    problem = one([p for p in problems_of(tmp_path, clip, files=("a.mov",)) if p.severity == "error"], code)
+    assert (problem.line, problem.col) == place
+    assert problem.message == message
+    assert problem.hint == hint
+    assert problem.file == str(tmp_path / "paletta.yaml")
+
+
+def test_vocabulary_lists_its_words(tmp_path: Path) -> None:
+    problem = one(problems_of(tmp_path, entry(shot="{size: wyde}")), "vocabulary")
+    assert problem.hint == "did you mean `wide`? known are extreme-wide, wide, medium, close-up, macro"
+
+
+def test_everything_is_said_at_once(tmp_path: Path) -> None:
+    clips = (
+        entry(title="x", categories="[trvel]")
+        + entry(file="c.mov", keywords="[a]")
+        + "- title: no file\n- text\n"
+    )
+    codes = {problem.code for problem in problems_of(tmp_path, clips, head="paletta: 2\nclip: 1\n")}
+    assert codes >= {
+        "version",
+        "unknown_field",
+        "too_short",
+        "category",
+        "missing_file",
+        "too_few",
+        "required",
+        "type",
+        "unmentioned",
+    }
+
+
+def test_problems_come_in_the_order_of_the_file(tmp_path: Path) -> None:
+    found = problems_of(tmp_path, entry(title="x", mature="maybe") + entry(file="b.mov", title="y"))
+    assert [p.line for p in found] == sorted(p.line for p in found)
+
+
+def test_defaults_are_merged_field_by_field(tmp_path: Path) -> None:
+    head = (
+        "paletta: 1\n"
+        "defaults: {source: FX3, batch: one, categories: [travel], location: {city: Lisbon, country: PT},\n"
+        "  price: {hd: 49, auto: no}}\n"
+    )
+    clip = entry(
+        "batch:\nlocation: {city: Porto}\nprice: {uhd4k: 99}\nmature: yes\npeople: {count: 2}", categories="-"
+    )
+    folder = shoot(tmp_path, clip, head=head)
+    expected = {
+        "title": "Yellow tram climbs a street",
+        "keywords": ["tram", "lisbon", "street", "hill", "city"],
+        "categories": ["travel"],
+        "source": "FX3",
+        "location": {"city": "Porto", "country": "PT"},
+        "price": {"hd": "49", "auto": False, "uhd4k": "99"},
+        "mature": True,
+        "people": {"count": "2"},
+    }
+    assert folder.clips[0].metadata == expected
+    assert not [p for p in lint(folder, Rules.shipped()) if p.severity == "error"]
+    assert folder.clips[0].metadata == expected
+
+
+def test_a_mistake_in_the_defaults_is_said_once_and_there(tmp_path: Path) -> None:
+    clips = entry() + entry(file="b.mov", title="Another tram on a hill")
+    found = problems_of(tmp_path, clips, head="paletta: 1\ndefaults: {shot: {size: wyde}}\n")
+    problem = one(found, "vocabulary")
+    assert (problem.line, problem.col, problem.clip) == (2, 25, None)
+
+
+def test_doubtful_things_are_warnings(tmp_path: Path) -> None:
+    clips = entry(keywords="[tram, Tram, a, b, c, d]", location="{country: Portugal}") + entry(file="b.mov")
+    found = problems_of(tmp_path, clips, files=("a.mov", "b.mov", "c.MOV", ".hidden.mov", "notes.txt"))
+    assert {problem.severity for problem in found} == {"warning"}
+    assert one(found, "duplicate_item").message == "`Tram` is twice in `keywords`"
+    assert one(found, "country").hint == "write `PT`"
+    assert one(found, "duplicate_title").hint == "`a.mov` has the same; say what is different"
+    assert one(found, "unmentioned").file == str(tmp_path / "c.MOV")
+
+
+def test_a_file_described_twice(tmp_path: Path) -> None:
+    found = problems_of(tmp_path, entry() + entry(title="The same file again"))
+    problem = one(found, "duplicate_file")
+    assert problem.severity == "error"
+    assert problem.hint == f"first at {tmp_path / 'paletta.yaml'}:3:9"
+
+
+def test_names_that_differ_only_in_case(tmp_path: Path) -> None:
+    clips = entry() + entry(file="A.mov", title="Another tram on a hill")
+    problem = one(problems_of(tmp_path, clips, files=("a.mov", "A.mov")), "duplicate_file")
+    assert problem.severity == "warning"
+
+
+def sidecar(path: Path, name: str, text: str) -> None:
+    (path / f"{name}.yaml").write_text(text, encoding="utf-8")
+
+
+BESIDE = "paletta: 1\ntitle: Fog over a pine forest\nkeywords: [a, b, c, d, e]\ncategories: [plants]\n"
+
+
+def test_sidecars_take_the_folder_s_defaults(tmp_path: Path) -> None:
+    sidecar(tmp_path, "b.mov", BESIDE)
+    folder = shoot(tmp_path, entry(), head="paletta: 1\ndefaults: {source: FX3}\n")
+    assert lint(folder, Rules.shipped()) == []
+    assert [clip.file for clip in folder] == ["a.mov", "b.mov"]
+    assert folder.clips[1].metadata["source"] == "FX3"
+    assert str(folder.locate("b.mov", "/metadata/title")) == f"{tmp_path / 'b.mov.yaml'}:2:8"
+    assert str(folder.locate("b.mov", "/metadata/source")) == f"{tmp_path / 'paletta.yaml'}:2:20"
+
+
+def test_sidecars_alone(tmp_path: Path) -> None:
+    sidecar(tmp_path, "a.mov", BESIDE)
+    (tmp_path / "a.mov").write_bytes(b"x")
+    folder = load_folder(tmp_path)
+    assert lint(folder, Rules.shipped()) == []
+    assert folder.clips[0].sidecar
+
+
+def test_both_a_sidecar_and_an_entry_is_a_conflict(tmp_path: Path) -> None:
+    sidecar(tmp_path, "a.mov", BESIDE)
+    problem = one(problems_of(tmp_path, entry()), "conflict")
+    assert problem.file == str(tmp_path / "a.mov.yaml")
+    assert problem.hint == f"it is already described at {tmp_path / 'paletta.yaml'}:3:3; keep one of the two"
+
+
+def test_a_sidecar_without_its_clip(tmp_path: Path) -> None:
+    sidecar(tmp_path, "z.mov", BESIDE + "file: y.mov\n")
+    found = problems_of(tmp_path, entry(), files=("a.mov",))
+    assert one(found, "missing_file").clip == "z.mov"
+    assert one(found, "conflict").line == 5
+
+
+def test_no_manifest_at_all(tmp_path: Path) -> None:
+    (tmp_path / "a.mov").write_bytes(b"x")
+    problem = one(lint(load_folder(tmp_path), Rules.shipped()), "no_manifest")
+    assert problem.hint == f"`paletta manifest init {tmp_path}` writes one"
+
+
+def test_one_clip_of_a_folder(tmp_path: Path) -> None:
+    shoot(tmp_path, entry() + entry(file="b.mov", title="x"))
+    folder = load_folder(tmp_path / "a.mov")
+    assert [clip.file for clip in folder] == ["a.mov"]
+    assert lint(folder, Rules.shipped()) == []
+
+
+def test_locate_follows_pointers(tmp_path: Path) -> None:
+    folder = shoot(
+        tmp_path,
+        entry(location="{city: Porto}"),
+        head="paletta: 1\ndefaults: {location: {country: PT}, source: x}\n",
+    )
+    where = {
+        "/metadata/title": (5, 10),
+        "/metadata/keywords/1": (6, 20),
+        "/metadata/location/city": (8, 20),
+        "/metadata/location/country": (2, 32),
+        "/metadata/source": (2, 45),
+        "/metadata/description": (4, 3),
+        "/title": (5, 10),
+        "/file/name": (4, 9),
+        "": (4, 3),
+    }
+    assert {pointer: folder.locate("a.mov", pointer)[1:] for pointer in where} == where
+    problem = folder.problem("a.mov", "/metadata/title", "no", code="x")
+    assert str(problem) == f"{tmp_path / 'paletta.yaml'}:5:10: error: no"
+
+
+def test_unknown_category_without_the_service_is_only_doubtful(tmp_path: Path) -> None:
+    problem = one(problems_of(tmp_path, entry(categories="[drone-racing]")), "category")
+    assert problem.severity == "warning"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "just words",
+        "paletta: 1",
+        "paletta: 1\nclips: {a: b}",
+        "\x00",
+        "clips: [[[]]]",
+        "paletta: 1\ndefaults: []\nclips: [1, [2], {file: }]",
+    ],
+)
+def test_strange_manifests_are_errors_not_crashes(tmp_path: Path, text: str) -> None:
+    (tmp_path / "paletta.yaml").write_text(text)
+    assert any(problem.severity == "error" for problem in lint(load_folder(tmp_path), Rules.shipped()))
