@@ -211,7 +211,7 @@ class Delivery:
         while items := self._line.sent.take(self._line.protocol.limits.items_per_call, ripe):
             if self._line.stop.is_set():
                 return
-            items = [item for item in dict.fromkeys(items) if not item.transferred]
+            items = [item for item in dict.fromkeys(items) if not item.transferred and self._as_read(item)]
             if not items:
                 continue
             reach("complete")
@@ -220,6 +220,16 @@ class Delivery:
             for item in items:
                 self._completed(item, answers.get(item.upload_id) or {})
             self._line.note(item for item in items if item.transferred)
+
+    def _as_read(self, item: Item) -> bool:
+        """Whether the file is still what was read, asked once, before the first call to complete it.
+
+        One that was written to behind the block being sent arrives whole, but is not the contributor's any more.
+        """
+        if item.completions or self._same_file(item):
+            return True
+        self._line.set_aside(item)
+        return False
 
     def _ask_to_complete(self, part: Part) -> None:
         """The store and we disagree about an upload: the service knows. The part waits for its word."""

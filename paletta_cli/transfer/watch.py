@@ -3,9 +3,7 @@
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 
-from paletta_cli.errors import PalettaError
 from paletta_cli.transfer.drill import reach
 from paletta_cli.transfer.items import ENDED, Item
 from paletta_cli.transfer.protocol import MOST_WAIT, Protocol
@@ -88,10 +86,3 @@ class Watcher:
         item.hint = str(entry.get("hint") or "")
         warnings = entry.get("warnings")
         item.warnings = [str(warning) for warning in warnings] if isinstance(warnings, list) else []
-
-
-def stop_quietly(watcher: Watcher | None) -> None:
-    """End a watch whose outcome does not matter any more."""
-    if watcher is not None:
-        with suppress(PalettaError):
-            watcher.stop()
