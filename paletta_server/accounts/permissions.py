@@ -18,6 +18,8 @@ class Permission(StrEnum):
 
     MANAGE_PROFILE = "profile"
     SEARCH = "search"
+    BUY = "orders"
+    DOWNLOAD = "downloads"
     CREATE_TAXONOMY = "taxonomy:create"
     UPLOAD = "uploads"
     MANAGE_OWN_CLIPS = "clips"
@@ -25,12 +27,16 @@ class Permission(StrEnum):
     MANAGE_TAXONOMY = "admin:taxonomy"
     SEE_ALL_UPLOADS = "admin:uploads"
     MODERATE = "admin:moderate"
+    MANAGE_PRICES = "admin:prices"
+    MANAGE_ORDERS = "admin:orders"
     SEE_LOGS = "admin:logs"
 
 
 PERMISSIONS: Final[dict[Permission, frozenset[str]]] = {
     Permission.MANAGE_PROFILE: EVERYONE,
     Permission.SEARCH: EVERYONE,
+    Permission.BUY: EVERYONE,
+    Permission.DOWNLOAD: EVERYONE,
     Permission.CREATE_TAXONOMY: CONTRIBUTORS,
     Permission.UPLOAD: CONTRIBUTORS,
     Permission.MANAGE_OWN_CLIPS: CONTRIBUTORS,
@@ -38,6 +44,8 @@ PERMISSIONS: Final[dict[Permission, frozenset[str]]] = {
     Permission.MANAGE_TAXONOMY: ADMINS,
     Permission.SEE_ALL_UPLOADS: ADMINS,
     Permission.MODERATE: ADMINS,
+    Permission.MANAGE_PRICES: ADMINS,
+    Permission.MANAGE_ORDERS: ADMINS,
     Permission.SEE_LOGS: ADMINS,
 }
 

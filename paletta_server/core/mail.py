@@ -3,12 +3,14 @@
 The Message-ID is derived from the row, so a mail server or a mailbox can recognise a repeated delivery.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
 
 import aiosmtplib
-from sqlalchemy import func, select
+from sqlalchemy import ForeignKey, LargeBinary, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
@@ -29,26 +31,63 @@ class OutboxEmail(Row, Base):
     recipient: Mapped[str]
     subject: Mapped[str]
     body: Mapped[str]
+    html: Mapped[str | None]
+    """The same words as a page, for clients that show one."""
     secret: Mapped[bool] = mapped_column(server_default="false")
-    """The body carries a single-use link: it is blanked once the mail is on its way."""
+    """The body carries a secret link: it is blanked once the mail is on its way."""
     sent_at: Mapped[datetime | None]
     last_error: Mapped[str | None]
 
 
+class OutboxAttachment(Row, Base):
+    """A file that goes with a mail; dropped once it is on its way."""
+
+    __tablename__ = "outbox_attachments"
+
+    email_id: Mapped[int] = mapped_column(ForeignKey("outbox_emails.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str]
+    content_type: Mapped[str]
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A file to send along; `name` is one of our own making."""
+
+    name: str
+    content_type: str
+    data: bytes
+
+
 async def send_mail(
-    session: AsyncSession, *, to: str, subject: str, text: str, dedup_key: str, secret: bool = False
+    session: AsyncSession,
+    *,
+    to: str,
+    subject: str,
+    text: str,
+    dedup_key: str,
+    html: str | None = None,
+    attachments: Sequence[Attachment] = (),
+    secret: bool = False,
 ) -> None:
-    """Send a plain-text mail when this transaction commits. Raises `Invalid` for line breaks in a header."""
+    """Send a mail when this transaction commits, once for each `dedup_key`.
+
+    Raises `Invalid` for line breaks in a header.
+    """
     for header in (to, subject):
         if any(ord(character) < 32 or ord(character) == 127 for character in header):
             raise Invalid("a mail header must be one line", code="bad_mail_header")
     made = await session.scalar(
         insert(OutboxEmail)
-        .values(dedup_key=dedup_key, recipient=to, subject=subject, body=text, secret=secret)
+        .values(dedup_key=dedup_key, recipient=to, subject=subject, body=text, html=html, secret=secret)
         .on_conflict_do_nothing()
         .returning(OutboxEmail.id)
     )
     if made is not None:
+        session.add_all(
+            OutboxAttachment(email_id=made, name=each.name, content_type=each.content_type, data=each.data)
+            for each in attachments
+        )
         await defer(session, "mail.deliver", email_id=made)
 
 
@@ -63,7 +102,12 @@ async def deliver(runtime: Runtime, *, email_id: int) -> None:
         )
         if email is None:
             return
-        message = _message(runtime.settings, email)
+        attached = await session.scalars(
+            select(OutboxAttachment)
+            .where(OutboxAttachment.email_id == email_id)
+            .order_by(OutboxAttachment.id)
+        )
+        message = _message(runtime.settings, email, list(attached))
     try:
         await _hand_over(runtime.settings, message)
     except (aiosmtplib.SMTPException, OSError) as error:
@@ -76,10 +120,11 @@ async def deliver(runtime: Runtime, *, email_id: int) -> None:
         row.sent_at = await session.scalar(select(func.now()))
         row.last_error = None
         if row.secret:
-            row.body = ""
+            row.body, row.html = "", None
+        await session.execute(delete(OutboxAttachment).where(OutboxAttachment.email_id == email_id))
 
 
-def _message(settings: Settings, email: OutboxEmail) -> EmailMessage:
+def _message(settings: Settings, email: OutboxEmail, attached: Sequence[OutboxAttachment]) -> EmailMessage:
     domain = parseaddr(settings.mail_from)[1].rpartition("@")[2] or "localhost"
     message = EmailMessage()
     message["From"] = settings.mail_from
@@ -89,6 +134,11 @@ def _message(settings: Settings, email: OutboxEmail) -> EmailMessage:
     message["Message-ID"] = f"<outbox-{email.id}@{domain}>"
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(email.body)
+    if email.html is not None:
+        message.add_alternative(email.html, subtype="html")
+    for each in attached:
+        kind, _, subtype = each.content_type.partition("/")
+        message.add_attachment(each.data, maintype=kind, subtype=subtype, filename=each.name)
     return message
 
 

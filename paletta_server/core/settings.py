@@ -66,12 +66,29 @@ class Settings(BaseSettings):
     uploads_open_max: int = Field(20_000, ge=1)
     """Unfinished uploads that one account may hold at once."""
 
+    search_dir: Path = Path(gettempdir()) / "paletta-search"
+    """Where this API node keeps its replica of the index."""
+
+    gateways: Words = ("invoice",)
+    """What customers may pay with, the first as the default: stripe, invoice, sandbox (never in production)."""
+    sandbox_secret: SecretStr | None = None
+    """Signs the sandbox gateway's events."""
+    stripe_secret_key: SecretStr | None = None
+    stripe_webhook_secret: SecretStr | None = None
+    """Without it the webhook is closed: an empty secret would verify forged events."""
+    order_expiry_minutes: int = Field(60, ge=31, le=1439)
+    """How long an order waits for its payment; Stripe's checkouts live between 30 minutes and 24 hours."""
+    invoice_days: int = Field(30, ge=1)
+    """How long an order on invoice waits."""
+    delivery_link_hours: int = Field(48, ge=1)
+    download_url_seconds: int = Field(300, ge=1, le=3600)
+
     password_min_length: int = Field(15, ge=8)
     token_idle_days: int = 30
     token_absolute_days: int = 90
     mail_link_minutes: int = 60
 
-    @field_validator("ingest_containers", "ingest_codecs", mode="before")
+    @field_validator("ingest_containers", "ingest_codecs", "gateways", mode="before")
     @classmethod
     def _words(cls, value: object) -> object:
         if isinstance(value, str):
@@ -87,6 +104,12 @@ class Settings(BaseSettings):
     def _production_is_strict(self) -> Self:
         if self.env == "production" and self.public_url.startswith("http://"):
             raise ValueError("PALETTA_PUBLIC_URL must be https in production")
+        if unknown := set(self.gateways) - {"stripe", "invoice", "sandbox"}:
+            raise ValueError(
+                f"PALETTA_GATEWAYS: no gateway `{sorted(unknown)[0]}`; stripe, invoice or sandbox"
+            )
+        if self.env == "production" and "sandbox" in self.gateways:
+            raise ValueError("PALETTA_GATEWAYS: `sandbox` sells for nothing and is refused in production")
         return self
 
     @property

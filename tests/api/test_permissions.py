@@ -56,6 +56,8 @@ TABLE = """
     permission        customer contributor admin
     profile           x        x           x
     search            x        x           x
+    orders            x        x           x
+    downloads         x        x           x
     taxonomy:create            x           x
     uploads                    x           x
     clips                      x           x
@@ -63,6 +65,8 @@ TABLE = """
     admin:taxonomy                         x
     admin:uploads                          x
     admin:moderate                         x
+    admin:prices                           x
+    admin:orders                           x
     admin:logs                             x
 """
 """The rows of the mission's role table that exist so far, column by column."""

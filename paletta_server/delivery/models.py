@@ -1,0 +1,62 @@
+"""Entitlements, the download addresses given out on them, and the links that mails carry."""
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary
+from sqlalchemy.orm import Mapped, mapped_column
+
+from paletta_server.core.database import Base, Row, Uid
+
+
+class Entitlement(Row, Base):
+    """The right to an item's files. status: granted ⇄ suspended (a dispute) → revoked (refunded, or lost)."""
+
+    __tablename__ = "entitlements"
+    __table_args__ = (
+        CheckConstraint("status IN ('granted', 'suspended', 'revoked')", name="status"),
+        Index("ix_entitlements_user_id", "user_id", "id"),
+        Index("ix_entitlements_clip_id", "clip_id", "user_id"),
+    )
+
+    uid: Mapped[Uid]
+    order_item_id: Mapped[int] = mapped_column(ForeignKey("order_items.id"), unique=True)
+    """One per item, however often the payment is announced."""
+    order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"), index=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    clip_id: Mapped[int] = mapped_column(ForeignKey("clips.id"))
+    tier: Mapped[str]
+    licence: Mapped[str]
+    status: Mapped[str] = mapped_column(server_default="granted")
+    certificate: Mapped[str] = mapped_column(unique=True)
+    """The code that anybody may look up to check a licence certificate."""
+    ended_at: Mapped[datetime | None]
+
+
+class DownloadGrant(Row, Base):
+    """An address given out for one file: to whom, from where, by which way. Never deleted."""
+
+    __tablename__ = "download_grants"
+    __table_args__ = (
+        CheckConstraint("via IN ('api', 'page')", name="via"),
+        Index("ix_download_grants_entitlement_id", "entitlement_id", "id"),
+    )
+
+    entitlement_id: Mapped[int] = mapped_column(ForeignKey("entitlements.id"))
+    tier: Mapped[str]
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    via: Mapped[str]
+    ip: Mapped[str | None]
+    client: Mapped[str | None]
+    """The caller's User-Agent, cut to a sane length."""
+    expires_at: Mapped[datetime]
+
+
+class DeliveryLink(Row, Base):
+    """A mailed link to an order's download page, known here only by its SHA-256. Looking does not use it up."""
+
+    __tablename__ = "delivery_links"
+
+    order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"), index=True)
+    digest: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    expires_at: Mapped[datetime]
+    withdrawn_at: Mapped[datetime | None]

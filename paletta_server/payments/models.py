@@ -1,0 +1,155 @@
+"""Payments, what happened to them, refunds, disputes, and the inbox of gateways' events.
+
+Totals of a payment are recomputed from its append-only events under the row's lock, never counted up. Locks are
+taken in one order: order, then payment, then refunds and disputes.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from paletta_server.core.database import Base, Row, Uid
+
+EVENTS = (
+    "captured", "failed", "refund_succeeded", "refund_failed", "dispute_withdrawn", "dispute_reinstated",
+)  # fmt: skip
+
+
+class Payment(Row, Base):
+    """One way of paying an order: a gateway's checkout.
+
+    status: created → open → succeeded | failed | expired. An order has at most one that is not over.
+    """
+
+    __tablename__ = "payments"
+    __table_args__ = (
+        CheckConstraint("status IN ('created', 'open', 'succeeded', 'failed', 'expired')", name="status"),
+        CheckConstraint("captured >= 0 AND refunded >= 0 AND pending_refunds >= 0", name="positive"),
+        CheckConstraint("refunded + pending_refunds <= captured", name="refunds"),
+        Index("uq_payments_reference", "gateway", "reference", unique=True),
+        Index(
+            "uq_payments_order_live",
+            "order_id",
+            unique=True,
+            postgresql_where=text("status IN ('created', 'open', 'succeeded')"),
+        ),
+    )
+
+    uid: Mapped[Uid]
+    """Also the idempotency key of the request that opens the checkout."""
+    order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"), index=True)
+    gateway: Mapped[str]
+    reference: Mapped[str | None]
+    """The gateway's own id of the checkout."""
+    charge: Mapped[str | None]
+    """The gateway's own id of the money movement, once there is one: what refunds and disputes name."""
+    url: Mapped[str | None]
+    """The gateway's hosted page."""
+    status: Mapped[str] = mapped_column(server_default="created")
+    currency: Mapped[str]
+    amount: Mapped[int] = mapped_column(BigInteger)
+    captured: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    refunded: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    pending_refunds: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """Reserved by refunds that are not decided; with `refunded` never more than `captured`."""
+    disputed: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """Withdrawn by disputes and not reinstated."""
+    checked_at: Mapped[datetime | None]
+    """When the gateway was last asked; the reconciler asks again about those that are silent."""
+    failure: Mapped[str | None]
+
+
+class PaymentEvent(Row, Base):
+    """Something that happened to a payment; rows are only ever added. `reference` is the gateway's id of it."""
+
+    __tablename__ = "payment_events"
+    __table_args__ = (
+        UniqueConstraint("payment_id", "kind", "reference"),
+        CheckConstraint("amount >= 0", name="amount"),
+        CheckConstraint(f"kind IN {EVENTS!r}", name="kind"),
+    )
+
+    payment_id: Mapped[int] = mapped_column(ForeignKey("payments.id"))
+    kind: Mapped[str]
+    reference: Mapped[str]
+    amount: Mapped[int] = mapped_column(BigInteger)
+    details: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+
+
+class Refund(Row, Base):
+    """Money on its way back. status: requested → pending → succeeded | failed; succeeded → failed can happen."""
+
+    __tablename__ = "refunds"
+    __table_args__ = (
+        CheckConstraint("status IN ('requested', 'pending', 'succeeded', 'failed')", name="status"),
+        CheckConstraint("amount > 0", name="amount"),
+        Index("uq_refunds_reference", "gateway", "reference", unique=True),
+    )
+
+    uid: Mapped[Uid]
+    """Also the idempotency key of the request to the gateway, and in its metadata there."""
+    payment_id: Mapped[int] = mapped_column(ForeignKey("payments.id"), index=True)
+    order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"), index=True)
+    gateway: Mapped[str]
+    reference: Mapped[str | None]
+    status: Mapped[str] = mapped_column(server_default="requested")
+    currency: Mapped[str]
+    amount: Mapped[int] = mapped_column(BigInteger)
+    reason: Mapped[str]
+    requested_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    failure: Mapped[str | None]
+
+
+class RefundItem(Base):
+    """How much of a refund belongs to which item of the order."""
+
+    __tablename__ = "refund_items"
+    __table_args__ = (CheckConstraint("amount > 0", name="amount"),)
+
+    refund_id: Mapped[int] = mapped_column(ForeignKey("refunds.id"), primary_key=True)
+    order_item_id: Mapped[int] = mapped_column(ForeignKey("order_items.id"), primary_key=True)
+    amount: Mapped[int] = mapped_column(BigInteger)
+
+
+class Dispute(Row, Base):
+    """A customer's bank against us. `status` is the gateway's own word, unknown ones as they come; closed is
+    sticky."""
+
+    __tablename__ = "disputes"
+    __table_args__ = (
+        UniqueConstraint("gateway", "reference"),
+        CheckConstraint("outcome IN ('won', 'lost', 'withdrawn')", name="outcome"),
+    )
+
+    uid: Mapped[Uid]
+    payment_id: Mapped[int] = mapped_column(ForeignKey("payments.id"), index=True)
+    order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"), index=True)
+    gateway: Mapped[str]
+    reference: Mapped[str]
+    status: Mapped[str]
+    reason: Mapped[str | None]
+    currency: Mapped[str]
+    amount: Mapped[int] = mapped_column(BigInteger)
+    due_by: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+    closed_at: Mapped[datetime | None]
+
+
+class ExternalEvent(Row, Base):
+    """The webhook inbox: every verified event once, as it came. Unknown kinds are kept too."""
+
+    __tablename__ = "external_events"
+    __table_args__ = (
+        UniqueConstraint("source", "external_id"),
+        Index("ix_external_events_unhandled", "id", postgresql_where=text("handled_at IS NULL")),
+    )
+
+    source: Mapped[str]
+    external_id: Mapped[str]
+    kind: Mapped[str]
+    payload: Mapped[dict[str, Any]]
+    handled_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+    """What came of it, in a word or two."""
