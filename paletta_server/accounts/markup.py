@@ -1,30 +1,16 @@
-"""The HTML of the account pages: one small document, nothing loaded from anywhere, no script."""
+"""The HTML of the account pages."""
 
-import base64
-import hashlib
 from html import escape
-from importlib.resources import files
 
 from fastapi.responses import HTMLResponse
 
 from paletta_server.accounts.passwords import LONGEST
 from paletta_server.core.errors import PalettaError
-
-_STYLE = files(__package__).joinpath("pages.css").read_text("utf-8")
-_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-_HEADERS = {
-    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; "
-    "base-uri 'none'; frame-ancestors 'none'",
-    # Not "no-referrer": with that browsers send `Origin: null`, and our form looks like a stranger's.
-    "Referrer-Policy": "same-origin",
-    "Cache-Control": "no-store",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "X-Frame-Options": "DENY",
-}
+from paletta_server.core.pages import page
 
 
 def verify_form(email: str, token: str) -> HTMLResponse:
-    return _page(
+    return page(
         "Confirm your address",
         f"""<p>This confirms <b>{escape(email)}</b> for your Paletta account.</p>
         <form method="post" action="/account/verify">
@@ -35,7 +21,7 @@ def verify_form(email: str, token: str) -> HTMLResponse:
 
 
 def verified(email: str) -> HTMLResponse:
-    return _page(
+    return page(
         "Address confirmed",
         f"""<p>Thank you: <b>{escape(email)}</b> is yours. You can close this page.</p>
         <p>To sell your clips, go on in the terminal:</p>
@@ -51,7 +37,7 @@ def reset_form(email: str, token: str, *, shortest: int, problem: PalettaError |
     limits = (
         f'type="password" autocomplete="new-password" minlength="{shortest}" maxlength="{LONGEST}" required'
     )
-    return _page(
+    return page(
         "Choose a new password",
         f"""<p>For <b>{escape(email)}</b>. At least {shortest} characters: a few uncommon words are long
         and easy to remember. Every device will be logged out.</p>{told}
@@ -69,7 +55,7 @@ def reset_form(email: str, token: str, *, shortest: int, problem: PalettaError |
 
 
 def password_changed(email: str) -> HTMLResponse:
-    return _page(
+    return page(
         "Password changed",
         f"""<p>The new password of <b>{escape(email)}</b> is in force and every device is logged out.</p>
         <p>Log in again with <code>paletta login</code></p>""",
@@ -78,7 +64,7 @@ def password_changed(email: str) -> HTMLResponse:
 
 def dead_link(error: PalettaError) -> HTMLResponse:
     command = escape((error.hint or "").rpartition("with ")[2].strip("`"))
-    return _page(
+    return page(
         "This link no longer works",
         f"""<p>It was used already, it has expired, or a newer one was sent.</p>
         <p>Ask for a new one in the terminal:</p>
@@ -89,28 +75,3 @@ def dead_link(error: PalettaError) -> HTMLResponse:
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + "."
-
-
-def _page(title: str, content: str, *, status: int = 200) -> HTMLResponse:
-    return HTMLResponse(
-        f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="robots" content="noindex">
-<title>{escape(title)} · Paletta</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<main>
-<div class="brand"><i></i><i></i><i></i>Paletta</div>
-<h1>{escape(title)}</h1>
-{content}
-</main>
-</body>
-</html>
-""",
-        status_code=status,
-        headers=_HEADERS,
-    )

@@ -1,21 +1,19 @@
 """The two pages behind mailed links: confirm an address, choose a new password.
 
-GET only shows a button, since mail scanners open links; the form's POST does it. There is no cookie to
-abuse, yet a POST must come from our own page: `Sec-Fetch-Site` says so in every current browser, `Origin`
-in the others.
+GET only shows a button, since mail scanners open links; the form's POST does it.
 """
 
 from typing import Annotated
-from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Depends, Form, Query, Request
+from fastapi import APIRouter, Form, Query
 from fastapi.responses import HTMLResponse
 
 from paletta_server.accounts import links, markup, recovery
 from paletta_server.accounts.dependencies import HashSlot
 from paletta_server.accounts.passwords import LONGEST
 from paletta_server.core.database import SessionDep
-from paletta_server.core.errors import Forbidden, Invalid
+from paletta_server.core.errors import Invalid
+from paletta_server.core.pages import OurOwnPage
 from paletta_server.core.runtime import RuntimeDep
 
 pages = APIRouter(prefix="/account", include_in_schema=False, default_response_class=HTMLResponse)
@@ -23,21 +21,6 @@ pages = APIRouter(prefix="/account", include_in_schema=False, default_response_c
 Token = Annotated[str, Query(max_length=200)]
 SentToken = Annotated[str, Form(max_length=200)]
 SentPassword = Annotated[str, Form(max_length=4 * LONGEST)]
-
-
-def _from_our_own_page(request: Request, runtime: RuntimeDep) -> None:
-    """Refuse a form that another site sent. Raises `Forbidden` (`cross_site`)."""
-    site = request.headers.get("sec-fetch-site")
-    if site is not None:
-        ours = site == "same-origin"
-    else:
-        address = urlsplit(runtime.settings.public_url)
-        ours = request.headers.get("origin") == f"{address.scheme}://{address.netloc}"
-    if not ours:
-        raise Forbidden("this form was not sent by our own page", code="cross_site")
-
-
-OurOwnPage = Depends(_from_our_own_page)
 
 
 @pages.get("/verify")
