@@ -10,6 +10,7 @@ from paletta_server.delivery import models as _delivery  # noqa: F401
 from paletta_server.ingest import models as _ingest  # noqa: F401
 from paletta_server.orders import models as _orders  # noqa: F401
 from paletta_server.payments import models as _payments  # noqa: F401
+from paletta_server.payments.sandbox import models as _sandbox  # noqa: F401
 from paletta_server.search import models as _search  # noqa: F401
 from paletta_server.taxonomy import models as _taxonomy  # noqa: F401
 from paletta_server.uploads import models as _uploads  # noqa: F401

@@ -7,7 +7,7 @@ taken in one order: order, then payment, then refunds and disputes.
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from paletta_server.core.database import Base, Row, Uid
@@ -20,15 +20,20 @@ EVENTS = (
 class Payment(Row, Base):
     """One way of paying an order: a gateway's checkout.
 
-    status: created → open → succeeded | failed | expired. An order has at most one that is not over.
+    status: created → open → succeeded | failed | expired. An order has at most one that is not over. `surplus`
+    has money too, though another payment had paid the order: all of it goes back.
     """
 
     __tablename__ = "payments"
     __table_args__ = (
-        CheckConstraint("status IN ('created', 'open', 'succeeded', 'failed', 'expired')", name="status"),
+        CheckConstraint(
+            "status IN ('created', 'open', 'succeeded', 'failed', 'expired', 'surplus')", name="status"
+        ),
         CheckConstraint("captured >= 0 AND refunded >= 0 AND pending_refunds >= 0", name="positive"),
         CheckConstraint("refunded + pending_refunds <= captured", name="refunds"),
         Index("uq_payments_reference", "gateway", "reference", unique=True),
+        Index("ix_payments_charge", "gateway", "charge"),
+        Index("ix_payments_next_check_at", "next_check_at"),
         Index(
             "uq_payments_order_live",
             "order_id",
@@ -57,7 +62,11 @@ class Payment(Row, Base):
     disputed: Mapped[int] = mapped_column(BigInteger, server_default="0")
     """Withdrawn by disputes and not reinstated."""
     checked_at: Mapped[datetime | None]
-    """When the gateway was last asked; the reconciler asks again about those that are silent."""
+    """When the gateway was last asked."""
+    checks: Mapped[int] = mapped_column(server_default="0")
+    """How often its answer was settled: who asked before the last one settled has old news, and asks again."""
+    next_check_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
+    """When the reconciler asks next, should no event come before; null when nothing is expected any more."""
     failure: Mapped[str | None]
 
 
@@ -86,6 +95,7 @@ class Refund(Row, Base):
         CheckConstraint("status IN ('requested', 'pending', 'succeeded', 'failed')", name="status"),
         CheckConstraint("amount > 0", name="amount"),
         Index("uq_refunds_reference", "gateway", "reference", unique=True),
+        Index("uq_refunds_key", "order_id", "key", unique=True),
     )
 
     uid: Mapped[Uid]
@@ -99,6 +109,9 @@ class Refund(Row, Base):
     amount: Mapped[int] = mapped_column(BigInteger)
     reason: Mapped[str]
     requested_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    """None: the service itself, or somebody at the gateway."""
+    key: Mapped[str | None]
+    """The caller's Idempotency-Key."""
     failure: Mapped[str | None]
 
 
@@ -132,6 +145,8 @@ class Dispute(Row, Base):
     reason: Mapped[str | None]
     currency: Mapped[str]
     amount: Mapped[int] = mapped_column(BigInteger)
+    withdrawn: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """What the bank took back and has not reinstated."""
     due_by: Mapped[datetime | None]
     outcome: Mapped[str | None]
     closed_at: Mapped[datetime | None]
@@ -150,6 +165,46 @@ class ExternalEvent(Row, Base):
     external_id: Mapped[str]
     kind: Mapped[str]
     payload: Mapped[dict[str, Any]]
+    subject: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    """What it names of a payment: `reference`, `payment` (our id), `charge`."""
     handled_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
     """What came of it, in a word or two."""
+
+
+class Invoice(Row, Base):
+    """What the invoice gateway knows of a checkout: a sum to arrive by bank. What arrived stands in its entries."""
+
+    __tablename__ = "invoices"
+
+    key: Mapped[str] = mapped_column(unique=True)
+    reference: Mapped[str] = mapped_column(unique=True)
+    currency: Mapped[str]
+    amount: Mapped[int] = mapped_column(BigInteger)
+    purchase_order: Mapped[str | None]
+    expires_at: Mapped[datetime]
+    closed_at: Mapped[datetime | None]
+
+
+class InvoiceEntry(Row, Base):
+    """Money that an operator saw arrive for an invoice, or sent back; rows are only ever added."""
+
+    __tablename__ = "invoice_entries"
+    __table_args__ = (
+        CheckConstraint("kind IN ('received', 'returned')", name="kind"),
+        CheckConstraint("amount > 0", name="amount"),
+        Index(
+            "uq_invoice_entries_received",
+            "invoice_id",
+            unique=True,
+            postgresql_where=text("kind = 'received'"),
+        ),
+    )
+
+    invoice_id: Mapped[int] = mapped_column(ForeignKey("invoices.id"), index=True)
+    kind: Mapped[str]
+    key: Mapped[str] = mapped_column(unique=True)
+    amount: Mapped[int] = mapped_column(BigInteger)
+    note: Mapped[str | None]
+    """The bank's own reference of the transfer."""
+    by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
