@@ -31,7 +31,7 @@ class Command(NamedTuple):
     panel: str
 
 
-_ACCOUNT, _CONTRIBUTE, _OPERATE = "your account", "your clips", "the service"
+_ACCOUNT, _CONTRIBUTE, _BUY, _OPERATE = "your account", "your clips", "the shop", "the service"
 
 COMMANDS = {
     "upload": Command("upload", "upload", "send clips and follow them until they are live", _CONTRIBUTE),
@@ -40,6 +40,8 @@ COMMANDS = {
     "clips": Command("clips", "app", "your clips: list, show, edit, choose a poster, delete", _CONTRIBUTE),
     "categories": Command("categories", "app", "list, create and delete categories", _CONTRIBUTE),
     "tags": Command("tags", "app", "list, create and delete tags", _CONTRIBUTE),
+    "cart": Command("cart", "app", "what you are about to buy: add, list, remove, clear", _BUY),
+    "checkout": Command("checkout", "checkout", "order what is in the cart, and pay for it", _BUY),
     "register": Command("account", "register", "make an account", _ACCOUNT),
     "login": Command("account", "login", "log in on this machine", _ACCOUNT),
     "logout": Command("account", "logout", "log out, and revoke this machine's token", _ACCOUNT),
@@ -48,7 +50,7 @@ COMMANDS = {
     "whoami": Command("account", "whoami", "who is logged in, and where", _ACCOUNT),
     "profile": Command("profile", "app", "see and change your profile", _ACCOUNT),
     "tokens": Command("tokens", "app", "list, create and revoke API tokens", _ACCOUNT),
-    "admin": Command("admin", "app", "taxonomy, review and applications", _OPERATE),
+    "admin": Command("admin", "app", "taxonomy, prices, review and applications", _OPERATE),
 }
 
 # Options of `paletta` itself that are accepted anywhere on the line, because people add them at the end.

@@ -11,7 +11,7 @@ tags
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from paletta_cli.text import clean, plural
@@ -68,19 +68,6 @@ def summary(plan: Mapping[str, Any]) -> str:
 def destroys(plan: Mapping[str, Any]) -> bool:
     """Whether something goes that another apply would not bring back as it was."""
     return any(change["op"] in ("delete", "move") for change in plan["changes"])
-
-
-def problem_lines(problems: Iterable[Mapping[str, Any]]) -> list[str]:
-    """`file:line:column: error: …` and its hint, for each problem that the service found in the file."""
-    lines = []
-    for problem in problems:
-        place = clean(problem.get("file") or "")
-        if problem.get("line"):
-            place = f"{place}:{problem['line']}:{problem['column']}"
-        lines.append(f"{place}: error: {clean(problem.get('message'))}")
-        if problem.get("hint"):
-            lines.append(f"  hint: {clean(problem['hint'])}")
-    return lines
 
 
 def _paragraph(names: Sequence[str], width: int) -> list[str]:

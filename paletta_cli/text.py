@@ -29,9 +29,20 @@ def clean_block(text: object) -> str:
     return "\n".join(clean(line) for line in str(text).splitlines())
 
 
-def is_text(name: str) -> bool:
-    """Whether a file's name can be written in UTF-8; bytes that are not come from the system as surrogates."""
-    return not any("\ud800" <= char <= "\udfff" for char in name)
+def name_trouble(name: str) -> str | None:
+    """What keeps a file's name out of manifests and from the service (`is not valid UTF-8`), or None.
+
+    Bytes that are no UTF-8 come from the system as lone surrogates, which neither JSON nor the service can carry.
+    Controls and invisible characters (Cc, Cf), line separators and noncharacters are refused by both.
+    """
+    if name.isascii() and name.isprintable():
+        return None
+    categories = {unicodedata.category(char) for char in name}
+    if "Cs" in categories:
+        return "is not valid UTF-8"
+    if categories & {"Cc", "Cf", "Zl", "Zp"} or "\ufffe" in name or "\uffff" in name:
+        return "has control characters in it"
+    return None
 
 
 def _safe(char: str) -> str:
@@ -53,6 +64,20 @@ def size(count: float) -> str:
     if unit == "B":
         return f"{value:.0f} B"
     return f"{value:.2f} {unit}" if value < 10 else f"{value:.1f} {unit}"
+
+
+_WHOLE = ("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF",
+          "XPF")  # fmt: skip
+_THOUSANDTHS = ("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND")
+"""ISO 4217's currencies whose minor unit is not a hundredth."""
+
+
+def money(minor: int, currency: str) -> str:
+    """Whole minor units as people write the amount, without the currency: `1234.50`."""
+    digits = 0 if currency in _WHOLE else 3 if currency in _THOUSANDTHS else 2
+    whole, part = divmod(abs(minor), 10**digits)
+    sign = "-" if minor < 0 else ""
+    return f"{sign}{whole}.{part:0{digits}d}" if digits else f"{sign}{whole}"
 
 
 def rate(bytes_per_second: float) -> str:

@@ -26,9 +26,6 @@ Moves = Annotated[
     ),
 ]
 
-MAX_BYTES = 8 * 1024 * 1024
-"""Twice what the service reads: the rest is refused here, before it is sent."""
-
 
 @app.command()
 def plan(file: File, prune: Prune = False, move: Moves = None, json: Json = False) -> None:
@@ -113,32 +110,14 @@ def export(
 
 
 def _body(file: Path, prune: bool, moves: list[str] | None) -> dict[str, Any]:
+    from paletta_cli.operator_files import read_text
+
     return {
-        "document": _text(file),
+        "document": read_text(file),
         "filename": str(file)[-1024:].encode("utf-8", "replace").decode(),
         "prune": prune,
         "moves": [_move(move) for move in moves or []],
     }
-
-
-def _text(file: Path) -> str:
-    from paletta_cli.errors import ManifestInvalid, UsageError
-
-    try:
-        with file.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"`{file}` cannot be read: {(error.strerror or str(error)).lower()}") from error
-    if len(raw) > MAX_BYTES:
-        raise ManifestInvalid(f"`{file}` is larger than {MAX_BYTES >> 20} MiB")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = raw[: error.start].decode("utf-8", "replace")
-        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-        raise ManifestInvalid(
-            f"`{file}:{line}:{column}` is not UTF-8 text", hint="save the file as UTF-8"
-        ) from None
 
 
 def _move(text: str) -> dict[str, str]:
@@ -157,7 +136,7 @@ def _move(text: str) -> dict[str, str]:
 def _post(out: "Output", service: "Service", verb: str, body: dict[str, Any]) -> Any:
     """Ask for a plan or an apply; what is wrong with the file is listed before the error is raised."""
     from paletta_cli.errors import ApiProblem, ManifestInvalid
-    from paletta_cli.taxonomy_plan import problem_lines
+    from paletta_cli.operator_files import problem_lines
 
     try:
         # An apply that was done already changes nothing, but its digest then says so: never repeat it blindly.

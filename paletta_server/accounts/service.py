@@ -7,6 +7,7 @@ account was there before.
 """
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -283,6 +284,24 @@ async def get_user(session: AsyncSession, user_id: int) -> User:
 async def email_of(session: AsyncSession, user_id: int) -> str:
     """The address to write to, for other domains' mails."""
     return (await session.get_one(User, user_id)).email
+
+
+async def public_names(session: AsyncSession, user_ids: Collection[int]) -> dict[int, str]:
+    """What people are called before others: display name, user name, institution; never their address."""
+    rows = await session.execute(
+        select(User.id, User.uid, User.display_name, User.username, User.institution).where(
+            User.id.in_(user_ids)
+        )
+    )
+    return {
+        key: display or username or institution or uid for key, uid, display, username, institution in rows
+    }
+
+
+async def licensee_of(session: AsyncSession, user_id: int) -> str:
+    """To whom a licence is made out unless they say otherwise: institution, display name or address."""
+    user = await get_user(session, user_id)
+    return user.institution or user.display_name or user.email
 
 
 async def find_user(session: AsyncSession, email: str) -> User:

@@ -2,13 +2,26 @@
 
 from paletta_server.core.jobs import defer, job
 from paletta_server.core.runtime import Runtime
+from paletta_server.orders import service as orders
+
+RESERVED_SECONDS = 24 * 3600
+"""When to look again at what an unpaid order may still need."""
 
 
 @job("clips.discard", queue="default")
 async def discard(runtime: Runtime, *, keys: list[str], again: bool = True) -> None:
-    """Delete stored objects that no row names any more. Twice: an address given out before may store once more."""
+    """Delete stored objects of clips that are gone. Twice: an address given out before may store once more.
+
+    What was sold stays for good, what is reserved by an unpaid order until that is over.
+    """
+    async with runtime.db.transaction() as session:
+        held = await orders.held(session, keys)
+        if held.reserved:
+            reserved = sorted(held.reserved)
+            await defer(session, "clips.discard", delay_seconds=RESERVED_SECONDS, keys=reserved)
+    keys = [key for key in keys if key not in held.sold | held.reserved]
     await runtime.store.delete(keys)
-    if again:
+    if again and keys:
         async with runtime.db.transaction() as session:
             later = runtime.settings.upload_url_seconds + 60
             await defer(session, "clips.discard", delay_seconds=later, keys=keys, again=False)

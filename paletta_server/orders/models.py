@@ -71,6 +71,7 @@ class Order(Row, Base):
         CheckConstraint("subtotal >= 0 AND tax >= 0 AND total = subtotal + tax", name="total"),
         CheckConstraint("refunded >= 0 AND refunded <= total", name="refunded"),
         Index("ix_orders_user_id", "user_id", "id"),
+        Index("uq_orders_idempotency_key", "user_id", "idempotency_key", unique=True),
         Index("ix_orders_pending", "expires_at", postgresql_where=text("status = 'pending'")),
     )
 
@@ -96,6 +97,8 @@ class Order(Row, Base):
     paid_at: Mapped[datetime | None]
     closed_at: Mapped[datetime | None]
     """When it was cancelled, expired or refunded in full."""
+    idempotency_key: Mapped[str | None]
+    """The client's name for its request: asking again with it gives this order, not another."""
     price_book_id: Mapped[int] = mapped_column(ForeignKey("price_book.id"))
 
 

@@ -22,8 +22,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeGuard
 
-from paletta_server.taxonomy import nodes, words
-from paletta_server.taxonomy.nodes import Mapping, Mark, Node, Scalar, Sequence
+from paletta_server.core import nodes
+from paletta_server.core.nodes import Mapping, Mark, Node, Scalar, Sequence
+from paletta_server.taxonomy import words
 from paletta_server.taxonomy.usage import Kind
 
 VERSION = "1"

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from paletta_server.core.nodes import Mark
 from paletta_server.taxonomy.document import CategoryEntry, Document, Move, TagEntry, did_you_mean
-from paletta_server.taxonomy.nodes import Mark
 from paletta_server.taxonomy.usage import Kind
 
 Op = Literal["create", "rename", "change", "move", "delete"]

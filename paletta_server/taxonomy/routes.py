@@ -10,10 +10,10 @@ from paletta_server.accounts.permissions import Permission
 from paletta_server.accounts.security import OptionalUser, Principal, require
 from paletta_server.core.database import SessionDep
 from paletta_server.core.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized, problems
+from paletta_server.core.nodes import Mark
 from paletta_server.core.pagination import Page
 from paletta_server.taxonomy import apply, export, service, usage
 from paletta_server.taxonomy.document import Move
-from paletta_server.taxonomy.nodes import Mark
 from paletta_server.taxonomy.plan import Plan
 from paletta_server.taxonomy.schemas import (
     ApplyIn,

@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from paletta_server.core.nodes import MAX_BYTES
 from paletta_server.taxonomy.document import MAX_DESCRIPTION, MAX_NAME
-from paletta_server.taxonomy.nodes import MAX_BYTES
 from paletta_server.taxonomy.plan import Op
 from paletta_server.taxonomy.words import invisible
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from paletta_server.taxonomy import nodes
+from paletta_server.core import nodes
 from paletta_server.taxonomy.document import Document, parse
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from paletta_server.core.nodes import Mark
 from paletta_server.taxonomy.document import Document, Move, parse
-from paletta_server.taxonomy.nodes import Mark
 from paletta_server.taxonomy.plan import CategoryRow, Plan, TagRow, compare
 
 HEAD = "paletta_taxonomy: 1\n"

@@ -247,6 +247,7 @@ def upgrade() -> None:
         sa.Column("expires_at", postgresql.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("paid_at", postgresql.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("closed_at", postgresql.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("idempotency_key", sa.Text(), nullable=True),
         sa.Column("price_book_id", sa.BigInteger(), nullable=False),
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column(
@@ -266,6 +267,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("number", name=op.f("uq_orders_number")),
         sa.UniqueConstraint("uid", name=op.f("uq_orders_uid")),
     )
+    op.create_index("uq_orders_idempotency_key", "orders", ["user_id", "idempotency_key"], unique=True)
     op.create_index(
         "ix_orders_pending",
         "orders",
@@ -587,6 +589,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_delivery_links_order_id"), table_name="delivery_links")
     op.drop_table("delivery_links")
     op.drop_index("ix_orders_user_id", table_name="orders")
+    op.drop_index("uq_orders_idempotency_key", table_name="orders")
     op.drop_index("ix_orders_pending", table_name="orders", postgresql_where=sa.text("status = 'pending'"))
     op.drop_table("orders")
     op.drop_index(op.f("ix_collection_items_clip_id"), table_name="collection_items")

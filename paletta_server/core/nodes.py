@@ -1,4 +1,4 @@
-"""YAML text to nodes that know their line and column: a strict subset in which nothing can surprise or
+"""An operator's YAML file to nodes that know their line and column: a strict subset in which nothing can surprise or
 exhaust us.
 
 Scalars stay the strings that were written (a tag `no` or `2024` is that word). Anchors, aliases, tags, merge

@@ -1,0 +1,1 @@
+"""Buying: carts, orders and payments as people see them."""
