@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.clips import service as clips
@@ -38,6 +39,11 @@ from paletta_server.uploads import ingestion as uploads
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 10
+AWAY = (Unavailable, OperationalError, InterfaceError, PoolTimeout)
+"""Store or database are away: that says nothing about the file, so it does not count as an attempt."""
+LONGEST_WAIT_SECONDS = 900
+MOST_WAITS = 100
+"""Waits of 10, 20, 40 … 900, 900 s: a day in all, then the clip is `failed`. Nothing retries for ever."""
 DISCARD_AFTER_SECONDS = 600
 """A worker that was overtaken finds out within a second of progress; a stalled upload of an output takes longer."""
 PROGRESS_EVERY_SECONDS = 1.0
@@ -60,9 +66,11 @@ class Refused(Exception):
         return self.findings[0].hint or None
 
 
-async def run(runtime: Runtime, upload_id: int) -> None:
-    """One attempt at one upload. Returns when the attempt ended, however it ended; raises only for trouble with
-    the database itself."""
+async def run(runtime: Runtime, upload_id: int, *, waits: int = 0) -> None:
+    """One attempt at one upload, after `waits` that ended because store or database were away.
+
+    Returns when the attempt ended, however it ended; raises only for trouble with the database itself.
+    """
     started = await _begin(runtime, upload_id)
     if started is None:
         return
@@ -79,7 +87,9 @@ async def run(runtime: Runtime, upload_id: int) -> None:
         log.info("attempt superseded", extra={"run": attempt.uid})
     except Refused as refused:
         await _refuse(runtime, source, attempt, refused)
-    except (EngineFailed, StoreError, Unavailable, OSError) as error:
+    except AWAY as error:
+        await _wait(runtime, source, attempt, error, waits)
+    except (EngineFailed, StoreError, OSError) as error:
         await _try_again(runtime, source, attempt, error)
     except Exception as error:
         log.exception("ingest crashed", extra={"run": attempt.uid})
@@ -248,7 +258,7 @@ async def _try_again(runtime: Runtime, source: uploads.Source, attempt: Attempt,
             return
         await _discard(session, attempt.prefix)
         if attempt.number >= runtime.settings.ingest_attempts:
-            await _give_up(session, source, f"processing failed {attempt.number} times")
+            await _give_up(session, source, f"processing failed {attempt.number} times: {_words(error)}")
             return
         await uploads.report(session, source.upload_id, "stored")
         await defer(
@@ -256,6 +266,39 @@ async def _try_again(runtime: Runtime, source: uploads.Source, attempt: Attempt,
             "ingest.run",
             delay_seconds=RETRY_AFTER_SECONDS * attempt.number,
             upload_id=source.upload_id,
+        )
+
+
+def _words(error: Exception) -> str:
+    """What went wrong on our side, for the contributor; the log has the rest."""
+    if isinstance(error, EngineFailed):
+        return error.reason
+    if isinstance(error, StoreError) and error.code == "404":
+        return "the stored bytes are gone"
+    if isinstance(error, StoreError):
+        return f"the object store answers {error.code}"
+    if isinstance(error, OSError):
+        return f"the worker's disk or system: {error.strerror or type(error).__name__}"
+    return "an error of ours, which the operator finds in the log"
+
+
+async def _wait(
+    runtime: Runtime, source: uploads.Source, attempt: Attempt, error: Exception, waits: int
+) -> None:
+    """Store or database are away: the attempt is taken back and made again later, each time a little later."""
+    log.warning("attempt put off", extra={"run": attempt.uid, "waits": waits, "error": f"{error}"})
+    async with runtime.db.transaction() as session:
+        if not await _withdraw(session, source, attempt):
+            return
+        if waits >= MOST_WAITS:
+            await _give_up(session, source, "the object store or the database was away for a day")
+            return
+        await defer(
+            session,
+            "ingest.run",
+            delay_seconds=min(RETRY_AFTER_SECONDS * 2 ** min(waits, 10), LONGEST_WAIT_SECONDS),
+            upload_id=source.upload_id,
+            waits=waits + 1,
         )
 
 
@@ -267,11 +310,17 @@ async def _discard(session: AsyncSession, *prefixes: str) -> None:
 
 async def _hand_back(runtime: Runtime, source: uploads.Source, attempt: Attempt) -> None:
     async with runtime.db.transaction() as session:
-        await uploads.lock(session, source.upload_id)
-        withdrawn = await runs.withdraw(session, attempt)
-        if withdrawn:
-            await uploads.report(session, source.upload_id, "stored")
-            await _discard(session, attempt.prefix)
+        await _withdraw(session, source, attempt)
+
+
+async def _withdraw(session: AsyncSession, source: uploads.Source, attempt: Attempt) -> bool:
+    """Take an attempt back as if it had not been made; False when it had ended or was overtaken."""
+    await uploads.lock(session, source.upload_id)
+    withdrawn = await runs.withdraw(session, attempt)
+    if withdrawn:
+        await uploads.report(session, source.upload_id, "stored")
+        await _discard(session, attempt.prefix)
+    return withdrawn
 
 
 async def _give_up(session: AsyncSession, source: uploads.Source, reason: str) -> None:

@@ -11,9 +11,9 @@ log = logging.getLogger(__name__)
 
 
 @job("ingest.run", queue="ingest")
-async def run(runtime: Runtime, *, upload_id: int) -> None:
-    """One attempt at making a clip from an upload."""
-    await service.run(runtime, upload_id)
+async def run(runtime: Runtime, *, upload_id: int, waits: int = 0) -> None:
+    """One attempt at making a clip from an upload; `waits` counts those that found store or database away."""
+    await service.run(runtime, upload_id, waits=waits)
 
 
 @job("ingest.discard", queue="default")

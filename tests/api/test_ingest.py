@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -204,3 +205,69 @@ async def test_outputs_of_an_attempt_that_lost_its_worker_are_discarded(
     await run_jobs()
     args = (await one(runtime, "SELECT args FROM procrastinate_jobs WHERE task_name = 'ingest.discard'")).args
     assert args == {"prefix": "media/clip_x/run_dead/"}
+
+
+async def test_a_store_that_is_away_costs_no_attempt(
+    up: Uploader, film: bytes, runtime: Runtime, run_jobs: RunJobs
+) -> None:
+    from paletta_server.core.storage import ObjectStore
+    from paletta_server.embedded.ports import free_ports
+    from paletta_server.ingest import service
+
+    sent = await up.send(film)
+    upload_id = (await one(runtime, "SELECT id FROM uploads")).id
+    nowhere = runtime.settings.model_copy(update={"s3_endpoint": f"http://127.0.0.1:{free_ports(1)[0]}"})
+    async with ObjectStore(nowhere) as store:
+        away = replace(runtime, store=store)
+        for waits in (0, 3, service.MOST_WAITS - 1):
+            await service.run(away, upload_id, waits=waits)
+        assert (await up.call("GET", f"/uploads/{sent['upload_id']}"))["stage"] == "stored"
+        assert (await one(runtime, "SELECT count(*) AS n FROM ingest_runs")).n == 0
+        async with runtime.db.transaction() as session:
+            later = await session.execute(
+                text(
+                    "SELECT (args->>'waits')::int, round(extract(epoch FROM scheduled_at - now()))::int"
+                    " FROM procrastinate_jobs WHERE task_name = 'ingest.run' AND args ? 'waits' ORDER BY id"
+                )
+            )
+            found = [(waits, pytest.approx(seconds, abs=20)) for waits, seconds in later]
+        assert found == [(1, 10), (4, 80), (service.MOST_WAITS, service.LONGEST_WAIT_SECONDS)]
+        await run_jobs()
+        assert (await up.call("GET", f"/clips/{sent['clip_id']}"))["stage"] == "live"
+
+
+async def test_a_store_that_stays_away_for_a_day_ends_in_failed(
+    up: Uploader, film: bytes, runtime: Runtime
+) -> None:
+    from paletta_server.core.storage import ObjectStore
+    from paletta_server.embedded.ports import free_ports
+    from paletta_server.ingest import service
+
+    sent = await up.send(film)
+    upload_id = (await one(runtime, "SELECT id FROM uploads")).id
+    nowhere = runtime.settings.model_copy(update={"s3_endpoint": f"http://127.0.0.1:{free_ports(1)[0]}"})
+    async with ObjectStore(nowhere) as store:
+        await service.run(replace(runtime, store=store), upload_id, waits=service.MOST_WAITS)
+    view = await up.call("GET", f"/uploads/{sent['upload_id']}")
+    assert (view["stage"], view["reason"]) == (
+        "failed",
+        "the object store or the database was away for a day",
+    )
+
+
+async def test_a_clip_that_failed_says_what_failed(
+    up: Uploader, film: bytes, runtime: Runtime, tmp_path: Path
+) -> None:
+    from paletta_server.ingest import service
+
+    sent = await up.send(film)
+    upload_id = (await one(runtime, "SELECT id FROM uploads")).id
+    (tmp_path / "full").touch()
+    settings = runtime.settings.model_copy(update={"scratch_dir": tmp_path / "full"})
+    for _ in range(settings.ingest_attempts):
+        await service.run(replace(runtime, settings=settings), upload_id)
+    view = await up.call("GET", f"/uploads/{sent['upload_id']}")
+    assert (view["stage"], view["reason"]) == (
+        "failed",
+        "processing failed 3 times: the worker's disk or system: Not a directory",
+    )
