@@ -41,11 +41,14 @@ def init(folder: Folder_, json: Json = False) -> None:
             "created": done.created,
             "added": done.added,
             "unreadable": done.unreadable,
+            "unusable": done.unusable,
             "fields_found": done.fields_found,
         }
     )
     for name, reason in done.unreadable.items():
         out.warn(f"`{name}` {reason}")
+    for name, trouble in done.unusable.items():
+        out.warn(f"the file name `{name}` {trouble}: left out")
     if not done.added and not done.created:
         out.note(f"nothing new for `{done.manifest}`")
         return
@@ -198,8 +201,6 @@ def import_(
     text = manifest_text(result)
     for table, chosen in tables:
         out.note(f"`{table.name}`: {chosen.name}, {plural(len(table.rows), 'row')}, {table.encoding}")
-    for note in result.notes:
-        out.note(note)
     if target is None:
         out.raw(text)
         return

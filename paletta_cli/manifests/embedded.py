@@ -6,6 +6,7 @@ both spellings are read. Where XMP and the tags disagree, XMP wins: it is what e
 """
 
 import re
+import unicodedata
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from datetime import date
@@ -14,6 +15,7 @@ from typing import Any
 from paletta_cli.manifests.cells import put
 from paletta_cli.manifests.countries import code_of
 from paletta_cli.manifests.probe import Probe
+from paletta_cli.manifests.source import CONTROL
 
 # A packet larger than this is thumbnails and edit histories; one with a DTD is an attack.
 _MAX_XMP = 4 * 1024 * 1024
@@ -28,6 +30,7 @@ _NS = {
 }
 _LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 _APPLE = "com.apple.quicktime."
+_KEPT = "\n\t\u200c\u200d"
 _ISO6709 = re.compile(r"([+-]\d{1,2}(?:\.\d+)?)([+-]\d{1,3}(?:\.\d+)?)")
 
 
@@ -80,7 +83,7 @@ def _shown_location(node: ET.Element) -> Iterable[tuple[str, Any]]:
 
 
 def _from_tags(tags: dict[str, str]) -> Iterable[tuple[str, Any]]:
-    folded = {key.casefold(): value for key, value in tags.items()}
+    folded = {key.casefold(): _plain(value) for key, value in tags.items()}
 
     def tag(*names: str) -> str | None:
         found = (folded.get(prefix + name) for name in names for prefix in (_APPLE, ""))
@@ -110,21 +113,34 @@ def _q(name: str) -> str:
 def _text(node: ET.Element, name: str) -> str | None:
     """A property written as an attribute, as text, or as alternatives by language (x-default first)."""
     if (attribute := node.get(_q(name))) is not None:
-        return attribute.strip() or None
+        return _plain(attribute) or None
     child = node.find(_q(name))
     if child is None:
         return None
     choices = child.findall(".//rdf:li", _NS)
     default = [item for item in choices if item.get(_LANG) == "x-default"]
     for item in (*default, *choices, child):
-        if item.text and item.text.strip():
-            return item.text.strip()
+        if item.text and (text := _plain(item.text)):
+            return text
     return None
 
 
 def _items(node: ET.Element, name: str) -> list[str]:
     child = node.find(_q(name))
-    return [item.text or "" for item in child.iterfind(".//rdf:li", _NS)] if child is not None else []
+    return [_plain(item.text or "") for item in child.iterfind(".//rdf:li", _NS)] if child is not None else []
+
+
+def _plain(text: str) -> str:
+    """Text as a manifest may hold it: without controls and what hides or reorders text.
+
+    The joiners of Persian, Hindi and emoji stay, as everywhere; any kind of line end becomes a plain one.
+    """
+    lines = "\n".join(text.splitlines()).strip()
+    return "".join(char for char in lines if char in _KEPT or not _is_unwanted(char))
+
+
+def _is_unwanted(char: str) -> bool:
+    return unicodedata.category(char) in ("Cc", "Cf", "Cs") or CONTROL.match(char) is not None
 
 
 def _words(items: Iterable[str]) -> list[str]:

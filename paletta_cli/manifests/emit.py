@@ -5,8 +5,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-SCHEMA_HINT = "# yaml-language-server: $schema={url}"
-
 # Plain where nothing could be mistaken: starts with a letter, no colon, no `#`, no flow signs.
 _PLAIN = re.compile(r"[^\W\d_][\w ./()'+%@-]*")
 _RESERVED = frozenset("y n yes no on off true false null none nan inf".split())  # noqa: SIM905

@@ -34,11 +34,10 @@ _HOISTED = ("source", "copyright", "batch")
 
 @dataclass
 class Imported:
-    """A manifest in the making: `clips` are fields by file name, in the order of the rows; `notes` for people."""
+    """A manifest in the making: `clips` are fields by file name, in the order of the rows."""
 
     defaults: dict[str, Any] = field(default_factory=dict)
     clips: dict[str, dict[str, Any]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
 
 
 def recognise(table: Table, agency: str | None = None) -> Plan:

@@ -10,7 +10,7 @@ from paletta_cli.manifests.nodes import MappingNode, Node, ScalarNode, SequenceN
 from paletta_cli.manifests.rules import Rules
 from paletta_cli.manifests.schema import Checker, Report, unknown_field
 from paletta_cli.manifests.source import without_collector
-from paletta_cli.text import closest, is_text, plural
+from paletta_cli.text import closest, name_trouble, plural
 
 # Anything else is refused by the schema already, with a better hint.
 _SLUG = re.compile("[a-z0-9]+(-[a-z0-9]+)*").fullmatch
@@ -200,8 +200,8 @@ class _Run:
         videos = {name for name in folder.files if _is_video(name)}
         mentioned = {clip.file for clip in folder.clips}
         for clip in folder.clips:
-            if not is_text(clip.file):
-                self._unwritable(clip)
+            if trouble := name_trouble(clip.file):
+                self._bad_name(clip, trouble)
             first = seen.setdefault(clip.file.casefold(), clip)
             if first is not clip:
                 self._twice(clip, first)
@@ -229,10 +229,10 @@ class _Run:
             hint = "rename one: many systems and agencies take them for the same file"
             self._add(at, "warning", "duplicate_file", message, hint, clip.file)
 
-    def _unwritable(self, clip: Clip) -> None:
-        """Bytes that are no UTF-8 come as lone surrogates, which neither JSON nor the service can carry."""
+    def _bad_name(self, clip: Clip, trouble: str) -> None:
         hint = "rename it: names from old disks are often in another encoding (`convmv` converts them)"
-        message = f"the file name `{clip.file}` is not valid UTF-8"
+        hint = hint if "UTF-8" in trouble else "rename it"
+        message = f"the file name `{clip.file}` {trouble}"
         self._add(self.folder.locate(clip, "/file"), "error", "bad_name", message, hint, clip.file)
 
     def _missing(self, clip: Clip, candidates: set[str]) -> None:

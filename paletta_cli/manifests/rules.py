@@ -40,14 +40,12 @@ class MediaLimits:
 class Rules:
     """One set of rules. `live`: they are the service's own; otherwise the shipped copy.
 
-    `categories` maps slug to name. `upload` is the service's part-size rule, for the uploader.
+    `categories` maps slug to name.
     """
 
     schema: Mapping[str, Any]
     categories: Mapping[str, str]
     media: MediaLimits = field(default_factory=MediaLimits)
-    vocabularies: Mapping[str, Any] = field(default_factory=dict)
-    upload: Mapping[str, Any] = field(default_factory=dict)
     live: bool = False
 
     @classmethod
@@ -71,8 +69,6 @@ class Rules:
                 item["slug"]: item.get("name", item["slug"]) for item in body.get("categories") or ()
             },
             media=MediaLimits.from_dict(limits.get("media") or {}),
-            vocabularies=body.get("vocabularies") or {},
-            upload=body.get("upload") or {},
             live=True,
         )
 

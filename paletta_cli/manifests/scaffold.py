@@ -1,7 +1,7 @@
 """`manifest init`: a first manifest for a folder, or new entries in one that people have edited since.
 
 Values come from the file's XMP, then its QuickTime keys; the title, failing these, from the file's name. Running
-it again only inserts entries; every other byte of the manifest stays.
+it again only inserts entries; every other byte of the manifest stays. What is written can always be read again.
 """
 
 import os
@@ -18,6 +18,10 @@ from paletta_cli.manifests.model import Folder
 from paletta_cli.manifests.nodes import MappingNode, Node, SequenceNode, content_end
 from paletta_cli.manifests.probe import MediaError, probe
 from paletta_cli.manifests.source import Document, read
+from paletta_cli.text import name_trouble
+
+# Editors check a manifest as it is typed. A copy beside it means the same on every machine the folder comes to.
+_SCHEMA = "paletta.schema.json"
 
 _ORDER = ("title", "description", "keywords", "categories", "location", "shot_date", "source", "copyright")
 # Camera names such as DSC_0042, MVI_1234, C0012, GX010012, clip-3: they say nothing about the picture.
@@ -32,11 +36,15 @@ _TECHNICAL = re.compile(
 
 @dataclass
 class Scaffold:
-    """What `init` did: the manifest, the files it added, those it could not read and why, fields found in files."""
+    """What `init` did: the manifest, the files it added, those it could not read and why, fields found in files.
+
+    `unusable` are files that it left out, and what is wrong with their names: no manifest can hold them.
+    """
 
     manifest: Path
     added: list[str] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
+    unusable: dict[str, str] = field(default_factory=dict)
     created: bool = False
     fields_found: int = 0
 
@@ -54,12 +62,17 @@ def scaffold(path: Path) -> Scaffold:
     known = {clip.file for clip in folder.clips}
     entries = []
     for name in sorted((n for n in folder.files if _is_video(n) and n not in known), key=_natural):
+        if trouble := name_trouble(name):
+            result.unusable[name] = trouble
+            continue
         values, origin = _describe(folder, name, result)
         entries.append(clip_entry(values, origin))
         result.added.append(name)
     if entries or result.created:
         text = _new(entries) if result.created else _extended(read(manifest, str(manifest)), entries)
         write_whole(manifest, text, mark=not result.created and _mark(manifest))
+    if result.created and _SCHEMA not in folder.files:
+        write_whole(folder.path / _SCHEMA, data_file(_SCHEMA).read_text(encoding="utf-8"))
     return result
 
 
@@ -118,9 +131,8 @@ def suggested_title(name: str) -> str | None:
 
 
 def _new(entries: list[list[str]]) -> str:
-    hint = f"# yaml-language-server: $schema={data_file('paletta.schema.json').as_uri()}"
     heading = [
-        hint,
+        f"# yaml-language-server: $schema={_SCHEMA}",
         "# What all clips share goes under `defaults`; `paletta manifest check` finds every mistake.",
     ]
     return document(heading, {}, entries).replace("\nclips:", _DEFAULTS + "\nclips:", 1)

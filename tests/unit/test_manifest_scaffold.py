@@ -1,13 +1,17 @@
 """`init`: what it reads from clips, and that it never touches what a person wrote."""
 
+import os
+import tempfile
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paletta_cli.errors import ManifestInvalid
-from paletta_cli.manifests import load_folder
+from paletta_cli.manifests import Rules, lint, load_folder
+from paletta_cli.manifests.data import data_file
 from paletta_cli.manifests.embedded import embedded
 from paletta_cli.manifests.emit import flow, scalar
 from paletta_cli.manifests.probe import Probe, probe
@@ -76,13 +80,31 @@ def test_a_packet_with_entities_is_not_parsed() -> None:
     assert embedded(found('<!DOCTYPE a [<!ENTITY b "c">]>' + XMP.partition("?>")[2])) == ({}, {})
 
 
+def xmp_box(packet: str) -> bytes:
+    box = (
+        bytes.fromhex("be7acfcb97a942e89c71999491e3afac") + packet.encode()
+    )  # XMP specification part 3, table 8
+    return (len(box) + 8).to_bytes(4, "big") + b"uuid" + box
+
+
 def test_xmp_is_read_from_a_file(tmp_path: Path) -> None:
     path = media.clip(tmp_path / "a.mp4", seconds=0.5, size=(320, 180))
-    packet = XMP.encode()
-    box = bytes.fromhex("be7acfcb97a942e89c71999491e3afac") + packet  # XMP specification part 3, table 8
     with path.open("ab") as stream:
-        stream.write((len(box) + 8).to_bytes(4, "big") + b"uuid" + box)
+        stream.write(xmp_box(XMP))
     assert embedded(probe(path, xmp=True))[0]["title"] == "Tram on a hill"
+
+
+def test_controls_of_a_tag_are_dropped_and_joiners_stay() -> None:
+    tags = {
+        "title": "\u202eTram\x1b[31m on\u0085a\u2028 hill\ufffe",
+        "description": "\u0645\u06cc\u200c\u062e\u0648\r\n\x07second\x0bthird\ufeff",
+        "keywords": "tr\u00adam, \x9bhill",
+    }
+    assert embedded(found(None, **tags))[0] == {
+        "title": "Tram[31m on a hill",
+        "description": "\u0645\u06cc\u200c\u062e\u0648\nsecond\nthird",
+        "keywords": ["tram", "hill"],
+    }
 
 
 @pytest.mark.parametrize(
@@ -122,7 +144,8 @@ def test_a_new_manifest(tmp_path: Path, clip: bytes) -> None:
     assert folder.problems == []
     assert folder.clips[1].metadata["title"] == "From the file"
     text = (tmp_path / "paletta.yaml").read_text()
-    assert text.startswith("# yaml-language-server: $schema=file://")
+    assert text.startswith("# yaml-language-server: $schema=paletta.schema.json\n")
+    assert (tmp_path / "paletta.schema.json").read_bytes() == data_file("paletta.schema.json").read_bytes()
     assert "title: From the file  # from QuickTime" in text
     assert [path.name for path in tmp_path.glob(".*")] == []
 
@@ -199,6 +222,69 @@ def test_clips_in_brackets_are_left_alone(tmp_path: Path, clip: bytes) -> None:
     (tmp_path / "paletta.yaml").write_text("paletta: 1\nclips: [{file: a.mov}]\n")
     with pytest.raises(ManifestInvalid, match="brackets"):
         scaffold(tmp_path)
+
+
+def test_a_schema_of_ones_own_stays(tmp_path: Path, clip: bytes) -> None:
+    (tmp_path / "a.mov").write_bytes(clip)
+    (tmp_path / "paletta.schema.json").write_text("{}")
+    assert scaffold(tmp_path).created
+    assert (tmp_path / "paletta.schema.json").read_text() == "{}"
+
+
+def test_names_that_no_manifest_can_hold_are_left_out(tmp_path: Path, clip: bytes) -> None:
+    odd = ("a\u202evom.mov", "b\x1b[31m.mov", "c\u2028.mov", os.fsdecode(b"caf\xe9.mov"))
+    for name in (*odd, "tram.mov"):
+        (tmp_path / name).write_bytes(clip)
+    done = scaffold(tmp_path)
+    assert done.added == ["tram.mov"]
+    controls = "has control characters in it"
+    assert done.unusable == dict(zip(odd, (controls, controls, controls, "is not valid UTF-8"), strict=True))
+    assert [one.file for one in load_folder(tmp_path)] == ["tram.mov"]
+
+
+def test_a_sidecar_s_name_may_hold_no_controls(tmp_path: Path, clip: bytes) -> None:
+    (tmp_path / "a\u202evom.mov").write_bytes(clip)
+    (tmp_path / "a\u202evom.mov.yaml").write_text("paletta: 1\ntitle: The clip with an odd name\n")
+    found = [
+        problem for problem in lint(load_folder(tmp_path), Rules.shipped()) if problem.code == "bad_name"
+    ]
+    assert [problem.hint for problem in found] == ["rename it"]
+
+
+names = st.text(st.characters(exclude_characters="/\0"), max_size=30).map(lambda stem: f"x{stem}.mov")
+# What XML can carry: no C0 controls, no surrogates, no noncharacters.
+said = st.text(
+    st.characters(min_codepoint=0x20, exclude_categories=["Cs"], exclude_characters="\ufffe\uffff")
+)
+
+
+@settings(deadline=None)
+@given(st.lists(names, min_size=1, max_size=3, unique=True), said, st.lists(said, max_size=3))
+def test_what_init_writes_can_be_read_and_extended(
+    clip: bytes, files: list[str], title: str, words: list[str]
+) -> None:
+    entries = {"dc:title": [title], "dc:description": [title + "\n" + title], "dc:subject": words}
+    inside = "".join(
+        f"<{name}><rdf:Bag>{''.join(f'<rdf:li>{escape(text)}</rdf:li>' for text in texts)}</rdf:Bag></{name}>"
+        for name, texts in entries.items()
+    )
+    head, _, tail = XMP.partition("<dc:title>")
+    box = xmp_box(head + inside + "</rdf:Description>" + tail.partition("</rdf:Description>")[2])
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        known: list[str] = []
+        for name in files:
+            try:
+                (folder / name).write_bytes(clip + box)
+            except (OSError, UnicodeError):  # too long in UTF-8, or no name at all on this system
+                continue
+            done = scaffold(folder)
+            assert not done.unreadable
+            known += done.added
+            again = load_folder(folder)
+            assert again.problems == []
+            assert [one.file for one in again] == known
+            assert name in known or name in done.unusable
 
 
 readable = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=30).filter(
