@@ -23,8 +23,14 @@ from paletta_server.core.health import router as health
 from paletta_server.core.metrics import MetricsMiddleware
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings, get_settings
+from paletta_server.delivery.routes import pages as delivery_pages
+from paletta_server.delivery.routes import router as delivery
 from paletta_server.manifest_schema.routes import router as manifest_schema
 from paletta_server.moderation.routes import router as moderation
+from paletta_server.orders.routes import router as orders
+from paletta_server.payments.pages import pages as payment_pages
+from paletta_server.payments.routes import router as payments
+from paletta_server.payments.sandbox.pages import pages as sandbox_pages
 from paletta_server.taxonomy.routes import router as taxonomy
 from paletta_server.uploads.routes import router as uploads
 
@@ -50,7 +56,22 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description="A marketplace for stock video clips, worked from the terminal.",
         lifespan=lifespan,
     )
-    for router in (health, accounts, account_pages, taxonomy, manifest_schema, uploads, clips, moderation):
+    for router in (
+        health,
+        accounts,
+        account_pages,
+        taxonomy,
+        manifest_schema,
+        uploads,
+        clips,
+        moderation,
+        orders,
+        payments,
+        payment_pages,
+        sandbox_pages,
+        delivery,
+        delivery_pages,
+    ):
         app.include_router(router)
     app.add_exception_handler(PalettaError, _known)
     app.add_exception_handler(RequestValidationError, _unreadable)

@@ -103,6 +103,8 @@ async def session_settings(
         smtp_port=session_mailbox.port,
         review="auto",
         contributors="auto",
+        gateways=("sandbox", "invoice"),
+        sandbox_secret=secrets.token_urlsafe(24),
         scratch_dir=tmp_path_factory.mktemp("scratch"),
     )
     async with ObjectStore(made) as store:

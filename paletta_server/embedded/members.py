@@ -19,6 +19,7 @@ from paletta_server.embedded.objectstore import EmbeddedStore, ObjectStoreError
 from paletta_server.embedded.ports import free_ports
 from paletta_server.embedded.postgres import EmbeddedPostgres
 from paletta_server.embedded.process import Process, Spec
+from paletta_server.embedded.secretfiles import kept_secret
 from paletta_server.embedded.service import Launched, Service, log_tail
 from paletta_server.embedded.stackdir import StackDir, StackError
 
@@ -120,6 +121,10 @@ class Members:
             "review": "auto",
             "contributors": "auto",
             "scratch_dir": str(self.dir.scratch),
+            "search_dir": str(self.dir.search),
+            # The sandbox sells for nothing: a stack that is called production takes invoices until it is told more.
+            "gateways": "invoice" if get_settings().env == "production" else "sandbox,invoice",
+            "sandbox_secret": kept_secret(self.dir.secrets, "sandbox"),
         }
         settings |= {name: value for name, value in policy.items() if name not in chosen}
         self.dir.write_env({f"PALETTA_{name.upper()}": value for name, value in settings.items()})

@@ -35,6 +35,8 @@ class StackDir:
         self.logs = self.root / "logs"
         self.run = self.root / "run"
         self.scratch = self.root / "scratch"
+        self.search = self.root / "search"
+        self.secrets = self.root / "secrets"
         self.env_file = self.root / "stack.env"
         self._children = self.run / "children.json"
         self._status = self.run / "stack.json"
@@ -43,7 +45,7 @@ class StackDir:
     def make(self) -> None:
         """Make the folders, private to us. Raises StackError where we may not write."""
         try:
-            for folder in (self.root, self.logs, self.run, self.scratch):
+            for folder in (self.root, self.logs, self.run, self.scratch, self.search):
                 folder.mkdir(parents=True, exist_ok=True)
                 folder.chmod(0o700)
         except OSError as error:

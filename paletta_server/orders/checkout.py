@@ -19,10 +19,23 @@ from paletta_server.core.settings import Settings
 from paletta_server.orders import cart, prices, service
 from paletta_server.orders.models import TIERS, Order, OrderItem, OrderItemFile
 from paletta_server.orders.quotes import Choice, Quote
-from paletta_server.orders.schemas import CheckoutIn, OrderDetail
+from paletta_server.orders.schemas import CheckoutIn, OrderDetail, PayView
+from paletta_server.payments import service as payments
 
 RECHECK_SECONDS = 5.0
 """A notification can be lost with its connection; then a poll sees the change this much later."""
+
+
+async def check_out(runtime: Runtime, user: Principal, wish: CheckoutIn, *, key: str | None) -> PayView:
+    """Make an order of the cart and open the gateway's page for it. Raises as `place`, and `GatewayDown`: then the
+    order is there, and can be paid later.
+    """
+    async with runtime.db.transaction() as session:
+        order = await place(session, runtime.settings, user, wish, key=key)
+        if order.status != "pending":  # a repeated request, and the order went on meanwhile
+            detail = await service.view(session, order)
+            return PayView(order=detail, payment_id=None, gateway=order.gateway, url=None)
+    return await payments.pay(runtime, user, order.id)
 
 
 async def place(
@@ -207,19 +220,24 @@ def split(amount: int, weights: Sequence[int]) -> list[int]:
     return parts
 
 
-async def give_up(session: AsyncSession, user: Principal, order: Order) -> None:
-    """Cancel an order that waits for its payment; its clips go back into the cart.
+async def cancel(runtime: Runtime, user: Principal, order: Order) -> OrderDetail:
+    """Give up an order that waits for its payment; its clips go back into the cart.
 
-    The caller has closed the gateway's page before. Raises `Conflict` (`order_not_pending`).
+    Its page at the gateway closes first, so that nobody pays for it meanwhile. Raises `Conflict`
+    (`order_not_pending`), also where it was paid at this very moment, and `GatewayDown`.
     """
-    if not await service.close_unpaid(session, order.id, "cancelled"):
-        await session.refresh(order)
-        raise Conflict(f"order {order.number} is {order.status.replace('_', ' ')}", code="order_not_pending")
-    choices = [
-        Choice(item.clip_id, item.tier, item.licence) for item in await service.items(session, order.id)
-    ]
-    await cart.put_back(session, user.user_id, choices)
-    await record(session, user, "order:cancelled", order.uid)
+    await payments.cancel(runtime, order.id)
+    async with runtime.db.transaction() as session:
+        await cart.lock(session, user.user_id)
+        order = await service.lock(session, order.id)
+        if not await service.close_unpaid(session, order.id, "cancelled"):
+            words = order.status.replace("_", " ")
+            raise Conflict(f"order {order.number} is {words}", code="order_not_pending")
+        items = await service.items(session, order.id)
+        choices = [Choice(item.clip_id, item.tier, item.licence) for item in items]
+        await cart.put_back(session, user.user_id, choices)
+        await record(session, user, "order:cancelled", order.uid)
+        return await service.view(session, order)
 
 
 async def wait(

@@ -61,6 +61,11 @@ async def find(session: AsyncSession) -> InForce | None:
     return InForce(row.id, PriceBook.from_document(row.document)) if row else None
 
 
+async def as_sold(session: AsyncSession, price_book_id: int) -> PriceBook:
+    """The book that an order was made under, with its licences' terms."""
+    return PriceBook.from_document((await session.get_one(Row, price_book_id)).document)
+
+
 async def in_force(session: AsyncSession) -> InForce:
     """The book in force. Raises `Conflict` (`no_prices`) before the first was applied."""
     found = await find(session)

@@ -10,7 +10,7 @@ from paletta_server.core.database import SessionDep
 from paletta_server.core.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized, problems
 from paletta_server.core.pagination import Page, PageDep
 from paletta_server.core.runtime import RuntimeDep
-from paletta_server.orders import cart, checkout, paying, prices, service
+from paletta_server.orders import cart, checkout, prices, service
 from paletta_server.orders.schemas import (
     CartView,
     CartWishes,
@@ -25,6 +25,7 @@ from paletta_server.orders.schemas import (
     PricesIn,
     PricesPlan,
 )
+from paletta_server.payments import service as payments
 
 router = APIRouter(
     prefix="/v1", tags=["orders"], responses=problems(Unauthorized, Forbidden, NotFound, Conflict, Invalid)
@@ -121,10 +122,9 @@ async def check_out(
     idempotency_key: IdempotencyKey = None,
 ) -> PayView:
     """Make an order of the cart, and open the gateway's page for it."""
-    async with runtime.db.transaction() as session:
-        order = await checkout.place(session, runtime.settings, user, wanted, key=idempotency_key)
-    response.headers["Location"] = f"/v1/orders/{order.uid}"
-    return await paying.pay(runtime, user, order)
+    made = await checkout.check_out(runtime, user, wanted, key=idempotency_key)
+    response.headers["Location"] = f"/v1/orders/{made.order.id}"
+    return made
 
 
 @router.get("/orders")
@@ -159,7 +159,7 @@ async def pay_order(user: Customer, runtime: RuntimeDep, order: str) -> PayView:
     """The gateway's page for an order that waits for its payment; asking again gives the same page."""
     async with runtime.db.transaction() as session:
         found = await service.find(session, user, order)
-    return await paying.pay(runtime, user, found)
+    return await payments.pay(runtime, user, found.id)
 
 
 @router.post("/orders/{order}/cancel")
@@ -167,4 +167,4 @@ async def cancel_order(user: Customer, runtime: RuntimeDep, order: str) -> Order
     """Give up an order that waits for its payment; its clips go back into the cart."""
     async with runtime.db.transaction() as session:
         found = await service.find(session, user, order)
-    return await paying.cancel(runtime, user, found)
+    return await checkout.cancel(runtime, user, found)

@@ -60,6 +60,26 @@ async def items_of(session: AsyncSession, item_ids: Collection[int]) -> dict[int
     return {item.id: item for item in found}
 
 
+async def own_items(session: AsyncSession, user_id: int, uids: Collection[str]) -> dict[str, OrderItem]:
+    """Items that somebody ordered, by public id; foreign and unknown ones are left out."""
+    found = await session.scalars(
+        select(OrderItem)
+        .join(Order, Order.id == OrderItem.order_id)
+        .where(OrderItem.uid.in_(uids), Order.user_id == user_id)
+    )
+    return {item.uid: item for item in found}
+
+
+async def bought_clips(session: AsyncSession, user_id: int, prefix: str) -> list[int]:
+    """Keys of the clips that somebody ordered and whose public id begins with `prefix`."""
+    found = await session.scalars(
+        select(OrderItem.clip_id)
+        .join(Order, Order.id == OrderItem.order_id)
+        .where(Order.user_id == user_id, OrderItem.clip_uid.startswith(prefix, autoescape=True))
+    )
+    return list(found)
+
+
 async def files(session: AsyncSession, item_ids: Collection[int]) -> dict[int, list[OrderItemFile]]:
     """The files frozen with each item, the lowest tier first."""
     found: dict[int, list[OrderItemFile]] = {item_id: [] for item_id in item_ids}
@@ -89,7 +109,7 @@ async def held(session: AsyncSession, keys: Collection[str]) -> Held:
         .where(OrderItemFile.key.in_(keys), or_(paid, late))
         .group_by(OrderItemFile.key)
     )
-    found: dict[str, bool] = dict(rows.tuples())
+    found: dict[str, bool] = dict(rows.all())
     sold = frozenset(key for key, is_paid in found.items() if is_paid)
     return Held(sold, frozenset(found) - sold)
 
@@ -101,7 +121,7 @@ async def waiting(session: AsyncSession, user_id: int, clip_ids: Collection[int]
         .join(Order, Order.id == OrderItem.order_id)
         .where(Order.user_id == user_id, Order.status == "pending", OrderItem.clip_id.in_(clip_ids))
     )
-    return dict(rows.tuples())
+    return dict(rows.all())
 
 
 # ---- the state machine
@@ -223,7 +243,7 @@ async def summaries(session: AsyncSession, orders: Sequence[Order]) -> list[Orde
         .where(OrderItem.order_id.in_([order.id for order in orders]))
         .group_by(OrderItem.order_id)
     )
-    counts.update(dict(rows.tuples()))
+    counts.update(dict(rows.all()))
     return [OrderSummary(**_summary(order), item_count=counts[order.id]) for order in orders]
 
 
