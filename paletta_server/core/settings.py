@@ -21,6 +21,9 @@ class Settings(BaseSettings):
     database_pool_size: int = Field(10, ge=1)
     public_url: str = "http://127.0.0.1:8750"
     """Where people reach the API: mailed links are built from this, never from a request's Host header."""
+    trusted_proxies: Words = ()
+    """Addresses and networks of the balancers before the API, whose word about a client's address is taken; none
+    means one on this machine. Without it all of a balancer's clients share one count of attempts."""
 
     s3_endpoint: str | None = None
     """None is Amazon S3 itself."""
@@ -76,6 +79,8 @@ class Settings(BaseSettings):
     stripe_secret_key: SecretStr | None = None
     stripe_webhook_secret: SecretStr | None = None
     """Without it the webhook is closed: an empty secret would verify forged events."""
+    stripe_api_base: str | None = None
+    """Another address for Stripe's API: a proxy, or a test's."""
     order_expiry_minutes: int = Field(60, ge=31, le=1439)
     """How long an order waits for its payment; Stripe's checkouts live between 30 minutes and 24 hours."""
     invoice_days: int = Field(30, ge=1)
@@ -88,7 +93,7 @@ class Settings(BaseSettings):
     token_absolute_days: int = 90
     mail_link_minutes: int = 60
 
-    @field_validator("ingest_containers", "ingest_codecs", "gateways", mode="before")
+    @field_validator("ingest_containers", "ingest_codecs", "gateways", "trusted_proxies", mode="before")
     @classmethod
     def _words(cls, value: object) -> object:
         if isinstance(value, str):

@@ -46,6 +46,8 @@ class Payment(Row, Base):
     """Also the idempotency key of the request that opens the checkout."""
     order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"), index=True)
     gateway: Mapped[str]
+    request: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    """What the gateway is asked to open, frozen: the same key must always bring the same request."""
     reference: Mapped[str | None]
     """The gateway's own id of the checkout."""
     charge: Mapped[str | None]

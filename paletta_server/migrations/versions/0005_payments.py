@@ -157,6 +157,10 @@ def upgrade() -> None:
         "external_events",
         sa.Column("subject", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False),
     )
+    op.add_column(
+        "payments",
+        sa.Column("request", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False),
+    )
     op.add_column("payments", sa.Column("checks", sa.Integer(), server_default="0", nullable=False))
     op.add_column(
         "payments",
@@ -186,6 +190,7 @@ def downgrade() -> None:
     op.drop_index("ix_payments_charge", table_name="payments")
     op.drop_column("payments", "next_check_at")
     op.drop_column("payments", "checks")
+    op.drop_column("payments", "request")
     op.drop_column("external_events", "subject")
     op.drop_column("disputes", "withdrawn")
     op.drop_index(op.f("ix_sandbox_refunds_checkout_id"), table_name="sandbox_refunds")

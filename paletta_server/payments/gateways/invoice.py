@@ -1,0 +1,137 @@
+"""Payment by bank transfer: an invoice waits until an operator sees the money and marks the order paid.
+
+The bank is the outside system here, and operators are its messengers; what they report is kept in `invoices` and
+`invoice_entries`. There are no events.
+"""
+
+from collections.abc import Mapping
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from paletta_server.core.database import Database
+from paletta_server.payments.gateway import (
+    Checkout,
+    CheckoutRequest,
+    CheckoutStatus,
+    Event,
+    Forged,
+    PaymentState,
+    RefundState,
+    Refused,
+)
+from paletta_server.payments.models import Invoice, InvoiceEntry
+
+PREFIX = "INV-"
+
+
+class InvoiceGateway:
+    name = "invoice"
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def open_checkout(self, request: CheckoutRequest) -> Checkout:
+        async with self._db.transaction() as session:
+            await session.execute(
+                insert(Invoice)
+                .values(
+                    key=request.key,
+                    reference=f"{PREFIX}{request.key.rpartition('_')[2].upper()}",
+                    currency=request.currency,
+                    amount=request.amount,
+                    purchase_order=request.purchase_order,
+                    expires_at=request.expires_at,
+                )
+                .on_conflict_do_nothing(index_elements=["key"])
+            )
+            invoice = await session.scalar(select(Invoice).where(Invoice.key == request.key))
+            assert invoice is not None
+            if (invoice.amount, invoice.currency) != (request.amount, request.currency):
+                raise Refused("this key was used for another invoice")
+            return Checkout(invoice.reference, None, invoice.expires_at)
+
+    async def fetch(self, reference: str) -> PaymentState:
+        async with self._db.transaction() as session:
+            invoice = await _find(session, reference)
+            expired = await session.scalar(select(invoice.expires_at <= func.now()))
+            rows = await session.scalars(
+                select(InvoiceEntry).where(InvoiceEntry.invoice_id == invoice.id).order_by(InvoiceEntry.id)
+            )
+            entries = list(rows)
+        captured = sum(entry.amount for entry in entries if entry.kind == "received")
+        status: CheckoutStatus = "open"
+        if captured:
+            status = "succeeded"
+        elif invoice.closed_at is not None or expired:
+            status = "expired"
+        return PaymentState(
+            status=status,
+            currency=invoice.currency,
+            captured=captured,
+            charge=invoice.reference if captured else None,
+            refunds=tuple(
+                RefundState(f"{invoice.reference}-{entry.id}", entry.key, entry.amount, "succeeded")
+                for entry in entries
+                if entry.kind == "returned"
+            ),
+        )
+
+    async def refund(self, charge: str, *, key: str, payment: str, amount: int) -> None:
+        """Note that an operator is to send the money back by bank; it counts as given back from here on."""
+        async with self._db.transaction() as session:
+            invoice = await _find(session, charge, lock=True)
+            if await _known(session, key, amount):
+                return
+            entries = await session.scalars(select(InvoiceEntry).where(InvoiceEntry.invoice_id == invoice.id))
+            left = sum(entry.amount if entry.kind == "received" else -entry.amount for entry in entries)
+            if amount > left:
+                raise Refused("that is more than came in for this invoice")
+            session.add(InvoiceEntry(invoice_id=invoice.id, kind="returned", key=key, amount=amount))
+
+    async def close_checkout(self, reference: str) -> None:
+        async with self._db.transaction() as session:
+            invoice = await _find(session, reference, lock=True)
+            await session.execute(
+                update(Invoice)
+                .where(Invoice.id == invoice.id, Invoice.closed_at.is_(None))
+                .values(closed_at=func.now())
+            )
+
+    def parse_event(self, body: bytes, headers: Mapping[str, str]) -> Event:
+        raise Forged("invoices have no events")
+
+    async def receive(self, reference: str, *, note: str | None, by: int) -> bool:
+        """An operator saw the whole sum arrive; whether that is news. After the invoice's time it counts too."""
+        async with self._db.transaction() as session:
+            invoice = await _find(session, reference, lock=True)
+            made = await session.scalar(
+                insert(InvoiceEntry)
+                .values(
+                    invoice_id=invoice.id,
+                    kind="received",
+                    key=f"{invoice.key}:received",
+                    amount=invoice.amount,
+                    note=note,
+                    by=by,
+                )
+                .on_conflict_do_nothing(index_elements=["key"])
+                .returning(InvoiceEntry.id)
+            )
+            return made is not None
+
+
+async def _find(session: AsyncSession, reference: str, *, lock: bool = False) -> Invoice:
+    query = select(Invoice).where(Invoice.reference == reference)
+    invoice = await session.scalar(query.with_for_update() if lock else query)
+    if invoice is None:
+        raise Refused(f"there is no invoice `{reference}`")
+    return invoice
+
+
+async def _known(session: AsyncSession, key: str, amount: int) -> bool:
+    entry = await session.scalar(select(InvoiceEntry).where(InvoiceEntry.key == key))
+    if entry is not None and entry.amount != amount:
+        raise Refused("this key was used for another amount")
+    return entry is not None

@@ -1,0 +1,201 @@
+"""Giving money back: reserved and written down first, then asked of the gateway, then settled like everything."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import timedelta
+
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from paletta_server.audit.service import Actor, record
+from paletta_server.core import money
+from paletta_server.core.errors import Conflict, Invalid, NotFound
+from paletta_server.core.ids import new_uid
+from paletta_server.core.jobs import defer
+from paletta_server.core.notify import announce
+from paletta_server.core.runtime import Runtime
+from paletta_server.orders import service as orders
+from paletta_server.orders.models import Order
+from paletta_server.payments import disputes, gateways
+from paletta_server.payments.books import Books
+from paletta_server.payments.gateway import GatewayDown, Refused
+from paletta_server.payments.models import Payment, Refund, RefundItem
+from paletta_server.payments.settling import locked, settle
+
+AGAIN_SECONDS = 60
+"""When a job sees to it that a refund was really sent, should this process die before."""
+KEY_LIVES = timedelta(hours=12)
+"""Gateways forget idempotency keys, Stripe after 24 hours: after this long we look before we ask again."""
+
+
+async def refund(
+    runtime: Runtime,
+    order_id: int,
+    amounts: Mapping[int, int] | None,
+    reason: str,
+    actor: Actor | None,
+    *,
+    key: str | None = None,
+) -> Refund:
+    """Give back `amounts` (minor units with tax, by item; None: all that is left). With a `key` that was used
+    before: that refund.
+
+    The answer may still be `requested` where the gateway is away, or `failed` where it refused. Raises `Conflict`
+    (`not_paid`, `over_refund`, `disputed`, `nothing_left`, `key_reused`) and `Invalid` (`bad_amount`).
+    """
+    async with runtime.db.transaction() as session:
+        made = await _request(session, order_id, amounts, reason, actor, key)
+    with suppress(GatewayDown):  # it stays reserved, and the job asks again
+        await send(runtime, made.id)
+    async with runtime.db.transaction() as session:
+        return await session.get_one(Refund, made.id)
+
+
+async def _request(
+    session: AsyncSession,
+    order_id: int,
+    amounts: Mapping[int, int] | None,
+    reason: str,
+    actor: Actor | None,
+    key: str | None,
+) -> Refund:
+    order = await orders.lock(session, order_id)
+    if key is not None and (known := await _asked_before(session, order, amounts, key)) is not None:
+        return known
+    books = await _paying(session, order)
+    parts = _parts(books, amounts)
+    total = sum(parts.values())
+    await _reserve(session, books, total)
+    made = Refund(
+        uid=new_uid("refund"),
+        payment_id=books.payment.id,
+        order_id=order.id,
+        gateway=books.payment.gateway,
+        status="requested",
+        currency=books.payment.currency,
+        amount=total,
+        reason=reason,
+        requested_by=actor.user_id if actor else None,
+        key=key,
+    )
+    session.add(made)
+    await session.flush()
+    session.add_all(
+        RefundItem(refund_id=made.id, order_item_id=item, amount=part) for item, part in parts.items()
+    )
+    details = {"refund": made.uid, "amount": total, "currency": made.currency, "reason": reason}
+    await record(session, actor, "refund:requested", order.uid, details=details)
+    await defer(session, "payments.send_refund", delay_seconds=AGAIN_SECONDS, refund_id=made.id)
+    return made
+
+
+async def _asked_before(
+    session: AsyncSession, order: Order, amounts: Mapping[int, int] | None, key: str
+) -> Refund | None:
+    known = await session.scalar(select(Refund).where(Refund.order_id == order.id, Refund.key == key))
+    if known is not None and amounts is not None:
+        rows = await session.scalars(select(RefundItem).where(RefundItem.refund_id == known.id))
+        if {row.order_item_id: row.amount for row in rows} != dict(amounts):
+            raise Conflict("this Idempotency-Key was used for another refund", code="key_reused")
+    return known
+
+
+async def _paying(session: AsyncSession, order: Order) -> Books:
+    """The books of the payment that paid the order."""
+    payment = await session.scalar(
+        select(Payment).where(Payment.order_id == order.id, Payment.status == "succeeded")
+    )
+    if payment is None or not payment.captured:
+        raise Conflict(f"no money was taken for order {order.number}", code="not_paid")
+    return await locked(session, payment)
+
+
+def _parts(books: Books, amounts: Mapping[int, int] | None) -> dict[int, int]:
+    room = books.room()
+    if amounts is None:
+        amounts = {item: left for item, left in room.items() if left}
+    if not amounts:
+        raise Conflict(f"nothing of order {books.order.number} is left to give back", code="nothing_left")
+    for item, amount in amounts.items():
+        if item not in room:
+            raise NotFound("item", str(item))
+        if amount <= 0:
+            raise Invalid("a refund must be more than nothing", code="bad_amount")
+        if amount > room[item]:
+            left = money.text(room[item], books.order.currency)
+            raise Conflict(
+                f"{left} {books.order.currency} at most can be given back for this item",
+                code="over_refund",
+                left=room[item],
+            )
+    return dict(amounts)
+
+
+async def _reserve(session: AsyncSession, books: Books, amount: int) -> None:
+    """Take `amount` out of what can be given back, in one statement that cannot take too much."""
+    if any(disputes.blocks_refunds(one.status, one.outcome) for one in books.disputes.values()):
+        raise Conflict(
+            "the payment is disputed: the bank decides who gets the money",
+            code="disputed",
+            hint="accept the dispute at the gateway to give the money back",
+        )
+    taken = await session.scalar(
+        update(Payment)
+        .where(
+            Payment.id == books.payment.id,
+            Payment.refunded + Payment.pending_refunds + Payment.disputed + amount <= Payment.captured,
+        )
+        .values(pending_refunds=Payment.pending_refunds + amount, next_check_at=func.now())
+        .returning(Payment.id)
+        .execution_options(synchronize_session=False)
+    )
+    if taken is None:
+        raise Conflict("that is more than is left of the payment", code="over_refund")
+
+
+async def send(runtime: Runtime, refund_id: int) -> None:
+    """Ask the gateway for a refund that was requested, and settle. Asking again changes nothing.
+
+    Raises `GatewayDown`; then it stays requested and reserved.
+    """
+    refund, payment, old = await _read(runtime, refund_id)
+    if old and refund.status == "requested":
+        await settle(runtime, payment.id)
+        refund, payment, _ = await _read(runtime, refund_id)
+    if refund.status != "requested":
+        return
+    assert payment.charge is not None, "what was captured has a charge"
+    refusal: Refused | None = None
+    try:
+        await gateways.of(runtime, payment.gateway).refund(
+            payment.charge, key=refund.uid, payment=payment.uid, amount=refund.amount
+        )
+    except Refused as error:
+        refusal = error
+    # Also after a refusal: an earlier call of which we never heard may have gone through.
+    await settle(runtime, payment.id)
+    if refusal is not None:
+        await _give_up(runtime, refund_id, refusal.detail)
+
+
+async def _read(runtime: Runtime, refund_id: int) -> tuple[Refund, Payment, bool]:
+    async with runtime.db.transaction() as session:
+        refund = await session.get_one(Refund, refund_id)
+        payment = await session.get_one(Payment, refund.payment_id)
+        old = await session.scalar(select(refund.created_at < func.now() - KEY_LIVES))
+        return refund, payment, bool(old)
+
+
+async def _give_up(runtime: Runtime, refund_id: int, why: str) -> None:
+    """The gateway will not give this back: what was reserved is free again."""
+    async with runtime.db.transaction() as session:
+        asked = await session.get_one(Refund, refund_id)
+        books = await locked(session, await session.get_one(Payment, asked.payment_id))
+        (refund,) = (one for one in books.refunds if one.id == refund_id)
+        if refund.status != "requested":
+            return
+        refund.status, refund.failure = "failed", why
+        books.add_up()
+        details = {"refund": refund.uid, "amount": refund.amount, "reason": why}
+        await record(session, None, "refund:failed", books.order.uid, details=details)
+        await announce(session, orders.topic(books.order))

@@ -1,0 +1,219 @@
+"""`settle`: the one way in which news of a payment reaches the shop.
+
+Webhook, return page and reconciler all call it. It asks the gateway, then in one transaction writes down what is
+new and lets everything follow from the sum of what is written. Calling it once more changes nothing; old news only
+lacks what newer news has, since events are only ever added.
+"""
+
+import logging
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from paletta_server.core.ids import new_uid
+from paletta_server.core.jobs import defer
+from paletta_server.core.notify import announce
+from paletta_server.core.runtime import Runtime
+from paletta_server.delivery import service as delivery
+from paletta_server.orders import service as orders
+from paletta_server.payments import disputes, gateways
+from paletta_server.payments.books import RESERVED, Books
+from paletta_server.payments.gateway import PaymentState
+from paletta_server.payments.models import ExternalEvent, Payment, Refund
+
+log = logging.getLogger(__name__)
+
+LOOKS = 4
+"""How often `settle` looks again because somebody else settled meanwhile; then it writes what it has."""
+QUIET = timedelta(minutes=5)
+"""An open payment that nothing is heard of for so long is asked about."""
+UNDECIDED = timedelta(hours=1)
+"""The same for refunds on their way and for disputes."""
+WATCHED = timedelta(days=180)
+"""How long captured money is asked about: most cards can be disputed for 120 days."""
+LATE = timedelta(days=3)
+"""How long a checkout that came to nothing is: longer than any gateway's lives."""
+OPEN, CAPTURED = ("created", "open"), ("succeeded", "surplus")
+PAID_TWICE = "the order was paid already"
+
+
+async def settle(runtime: Runtime, payment_id: int, *, event_id: int | None = None) -> None:
+    """Bring the shop up to date with what the gateway knows of a payment. `event_id`: the inbox's row that asked
+    for it is marked in the same transaction. Raises `GatewayDown`, `Refused`."""
+    for look in range(LOOKS):
+        async with runtime.db.transaction() as session:
+            payment = await session.get_one(Payment, payment_id)
+        if payment.reference is None:
+            return  # nothing was opened yet, or we did not hear of it: closing finds out
+        state = await gateways.of(runtime, payment.gateway).fetch(payment.reference)
+        async with runtime.db.transaction() as session:
+            books = await locked(session, payment)
+            if books.payment.checks != payment.checks and look < LOOKS - 1:
+                continue  # whoever was quicker may have asked later than we did
+            await _write(books, state)
+            if event_id is not None:
+                await _handled(session, event_id)
+            return
+
+
+async def locked(session: AsyncSession, payment: Payment) -> Books:
+    """The books of a payment: order, payment, refunds and disputes locked, in the order that everybody uses."""
+    order = await orders.lock(session, payment.order_id)
+    row = await session.scalar(
+        select(Payment)
+        .where(Payment.id == payment.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    assert row is not None
+    return await Books.open(session, order, await orders.items(session, order.id), row)
+
+
+async def _handled(session: AsyncSession, event_id: int) -> None:
+    await session.execute(
+        update(ExternalEvent)
+        .where(ExternalEvent.id == event_id, ExternalEvent.handled_at.is_(None))
+        .values(handled_at=func.now(), outcome="settled")
+    )
+
+
+async def _write(books: Books, state: PaymentState) -> None:
+    session, payment = books.session, books.payment
+    await books.take_in(state)
+    await _move(books, state)
+    await session.flush()
+    if payment.status == "succeeded":
+        await _fulfil(books)
+        await _give_back(books)
+        await _hold_back(books)
+    elif payment.status == "surplus":
+        await _return_surplus(books)
+    elif payment.status in OPEN and books.order.status != "pending":
+        # Opened while the order was being given up: nobody should pay for it any more.
+        await defer(session, "payments.close", payment_id=payment.id)
+    payment.checks += 1
+    payment.checked_at = books.now
+    payment.next_check_at = _next_check(books)
+    await session.flush()
+    if books.news:
+        await announce(session, orders.topic(books.order))
+
+
+async def _move(books: Books, state: PaymentState) -> None:
+    """The payment's own status. Money decides before words do: a checkout that was closed too late is paid."""
+    payment = books.payment
+    if payment.captured and payment.status not in CAPTURED:
+        status = "succeeded" if await _first(books) else "surplus"
+    elif payment.status in OPEN and state.status in ("failed", "expired"):
+        status = state.status
+    elif payment.status == "created":
+        status = "open"
+    else:
+        return
+    payment.status, books.news = status, True
+
+
+async def _first(books: Books) -> bool:
+    """Whether this payment is the one that pays the order. Another that is open still is given up for it."""
+    session, payment = books.session, books.payment
+    other = await session.scalar(
+        select(Payment)
+        .where(
+            Payment.order_id == payment.order_id,
+            Payment.id != payment.id,
+            Payment.status.in_((*OPEN, "succeeded")),
+        )
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    if other is None:
+        return True
+    if other.status == "succeeded":
+        return False
+    other.status = "expired"
+    await session.flush()
+    await defer(session, "payments.close", payment_id=other.id)
+    return True
+
+
+async def _fulfil(books: Books) -> None:
+    """Enough money in the right currency: the order is paid, and its customer owns what was ordered."""
+    session, order, payment = books.session, books.order, books.payment
+    if payment.captured < order.total or payment.currency != order.currency:
+        payment.failure = "what was captured is not what the order costs"
+        log.error("a payment does not fit its order", extra={"order": order.uid, "payment": payment.uid})
+        return
+    if await orders.mark_paid(session, order.id):
+        await delivery.grant(session, order, books.items)
+
+
+async def _give_back(books: Books) -> None:
+    """What refunds add up to: the order's figures, and the end of the right to what was given back whole."""
+    session = books.session
+    given, gross = books.given_back(), books.gross
+    if all(item.refunded == given.get(item.id, 0) for item in books.items):
+        return
+    more = sum(given.values()) > books.order.refunded
+    order = await orders.set_refunds(session, books.order.id, given)
+    if order.status == "refunded":
+        await delivery.revoke(session, list(gross))
+    else:
+        await delivery.revoke(session, [key for key, part in given.items() if part >= gross[key]])
+    if more:
+        await delivery.notice_refund(session, order.id)
+
+
+async def _hold_back(books: Books) -> None:
+    """What disputes mean for the files."""
+    session, all_disputes = books.session, books.disputes.values()
+    if not all_disputes:
+        return
+    if any(disputes.takes_away(one.outcome, one.withdrawn) for one in all_disputes):
+        await delivery.revoke(session, [item.id for item in books.items])
+    elif any(disputes.holds_back(one.outcome, one.withdrawn) for one in all_disputes):
+        await delivery.suspend(session, books.order.id)
+    else:
+        await delivery.restore(session, books.order.id)
+
+
+async def _return_surplus(books: Books) -> None:
+    """All of it goes back by itself, once; what becomes of that is for people to look at."""
+    session, payment = books.session, books.payment
+    amount = payment.captured - payment.refunded - payment.disputed
+    if books.refunds or amount <= 0:
+        return
+    log.error("an order was paid twice", extra={"order": books.order.uid, "payment": payment.uid})
+    refund = Refund(
+        uid=new_uid("refund"),
+        payment_id=payment.id,
+        order_id=books.order.id,
+        gateway=payment.gateway,
+        status="requested",
+        currency=payment.currency,
+        amount=amount,
+        reason=PAID_TWICE,
+    )
+    session.add(refund)
+    await session.flush()
+    books.refunds.append(refund)
+    books.parts[refund.id] = {}
+    books.add_up()
+    await defer(session, "payments.send_refund", refund_id=refund.id)
+
+
+def _next_check(books: Books) -> datetime | None:
+    """When to ask again without being told to. The pause doubles with the payment's age, so that watching one for
+    half a year costs about sixteen questions."""
+    payment = books.payment
+    age = books.now - payment.created_at
+    undecided = any(refund.status in RESERVED for refund in books.refunds) or any(
+        dispute.outcome is None for dispute in books.disputes.values()
+    )
+    if payment.status in OPEN:
+        return books.now + QUIET
+    if undecided:
+        return books.now + UNDECIDED
+    if age > (WATCHED if payment.status in CAPTURED else LATE):
+        return None
+    return books.now + max(QUIET, age)
