@@ -1,10 +1,10 @@
 """Secrets that we hand out: 256 random bits, recognisable by their prefix, checkable without the database.
 
 `plt_d_…` is a device's token (login), `plt_p_…` a personal one (scripts), `plt_v_…` and `plt_r_…` are the
-single-use secrets of mailed links (verification, reset). The last six characters are a CRC32 of the rest,
-so that a typo, a cut and a random guess are refused without a query, and secret scanners can tell ours
-from noise. Only the SHA-256 of a secret is ever stored: with 256 bits of entropy a plain digest cannot be
-searched.
+single-use secrets of mailed links (verification, reset), `plt_o_…` opens the page of an order's files. The
+last six characters are a CRC32 of the rest, so that a typo, a cut and a random guess are refused without a
+query, and secret scanners can tell ours from noise. Only the SHA-256 of a secret is ever stored: with 256
+bits of entropy a plain digest cannot be searched.
 """
 
 import hashlib
@@ -12,18 +12,19 @@ import secrets
 import zlib
 from typing import Final, Literal
 
-Kind = Literal["d", "p", "v", "r"]
+Kind = Literal["d", "p", "v", "r", "o"]
 
 DEVICE: Final = "d"
 PERSONAL: Final = "p"
 VERIFY: Final = "v"
 RESET: Final = "r"
+ORDER: Final = "o"
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _BITS = 256
 _BODY = 43  # 62^43 > 2^256
 _CHECK = 6  # 62^6 > 2^32
-_PREFIXES = {kind: f"plt_{kind}_" for kind in (DEVICE, PERSONAL, VERIFY, RESET)}
+_PREFIXES = {kind: f"plt_{kind}_" for kind in (DEVICE, PERSONAL, VERIFY, RESET, ORDER)}
 
 
 def mint(kind: Kind) -> str:

@@ -23,6 +23,7 @@ from paletta_server.core.settings import Settings
 from paletta_server.core.sigv4 import Credentials, presign
 
 if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CORSRuleTypeDef, LifecycleRuleTypeDef, ObjectIdentifierTypeDef
 
@@ -140,10 +141,16 @@ class ObjectStore:
         query = {"partNumber": str(number), "uploadId": multipart_id}
         return self._presign("PUT", key, seconds=seconds, headers=headers, query=query), headers
 
-    def presign_get(self, key: str, *, seconds: int, content_type: str | None = None) -> str:
-        """An address to read one object from; it answers ranged GETs but not HEAD."""
-        query = {"response-content-type": content_type} if content_type else None
-        return self._presign("GET", key, seconds=seconds, query=query)
+    def presign_get(
+        self, key: str, *, seconds: int, content_type: str | None = None, disposition: str | None = None
+    ) -> str:
+        """An address to read one object from; it answers ranged GETs but not HEAD.
+
+        `disposition` is the Content-Disposition to answer with: who calls has made it safe.
+        """
+        wanted = {"response-content-type": content_type, "response-content-disposition": disposition}
+        query = {name: value for name, value in wanted.items() if value}
+        return self._presign("GET", key, seconds=seconds, query=query or None)
 
     # -- reading and writing objects ----------------------------------------------------------------------------
 
@@ -233,13 +240,16 @@ class ObjectStore:
         )
 
     async def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects; one that is not there counts as deleted."""
+        """Delete objects; one that is not there counts as deleted. Raises `StoreError` where one is kept."""
         pending = list(keys)
 
         def delete(s3: "S3Client") -> None:
             for start in range(0, len(pending), 1000):  # S3's own limit per request
                 page: list[ObjectIdentifierTypeDef] = [{"Key": key} for key in pending[start : start + 1000]]
-                s3.delete_objects(Bucket=self.bucket, Delete={"Objects": page, "Quiet": True})
+                answer = s3.delete_objects(Bucket=self.bucket, Delete={"Objects": page, "Quiet": True})
+                # The request as a whole succeeds whatever happened to its objects.
+                for kept in answer.get("Errors", [])[:1]:
+                    raise StoreError(kept.get("Code", "Unknown"), f"object `{kept.get('Key', '')}` is kept")
 
         await self._call(delete)
 
@@ -377,6 +387,7 @@ class ObjectStore:
         return self._boto
 
     async def _call(self, function: "Callable[[S3Client], T]") -> T:
+        from boto3.exceptions import S3UploadFailedError
         from botocore.exceptions import ClientError, HTTPClientError
         from botocore.exceptions import ConnectionError as StoreAway
 
@@ -386,14 +397,23 @@ class ObjectStore:
         try:
             return await run_sync(run, limiter=self._threads)
         except ClientError as error:
-            failure = error.response.get("Error", {})
-            code = failure.get("Code", "Unknown")
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            if status >= 500 or code in {"SlowDown", "RequestTimeout"}:
-                raise Unavailable(f"the object store answers {code}", code="store_unavailable") from error
-            raise StoreError(code, failure.get("Message", "")) from error
+            raise _failure(error) from error
+        except S3UploadFailedError as error:
+            # boto3's own wrapping of what the store answered to a file.
+            cause = error.__cause__ or error.__context__
+            raise (_failure(cause) if isinstance(cause, ClientError) else error) from cause
         except (StoreAway, HTTPClientError) as error:
             raise Unavailable("the object store does not answer", code="store_unavailable") from error
+
+
+def _failure(error: "ClientError") -> Unavailable | StoreError:
+    """The store's answer as one of our errors: trouble that passes, or a no."""
+    failure = error.response.get("Error", {})
+    code = failure.get("Code", "Unknown")
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if status >= 500 or code in {"SlowDown", "RequestTimeout"}:
+        return Unavailable(f"the object store answers {code}", code="store_unavailable")
+    return StoreError(code, failure.get("Message", ""))
 
 
 def cors_rule(web_origin: str) -> "CORSRuleTypeDef":

@@ -1,17 +1,90 @@
 """Who is told what, once for each event."""
 
+from collections import defaultdict
+from datetime import UTC, date, datetime, timedelta
+
+from anyio.to_thread import run_sync
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from paletta_server.accounts import service as accounts
+from paletta_server.core.mail import Attachment
 from paletta_server.core.settings import Settings
+from paletta_server.delivery import links, mails, receipts
+from paletta_server.delivery.models import DeliveryLink, Entitlement
+from paletta_server.orders import service as orders
+from paletta_server.orders.models import Order, OrderItem
+
+DAYS_BACK = 7
+"""How far back the daily digest looks for days that nobody was told of: a service may have been down."""
 
 
 async def confirm(session: AsyncSession, settings: Settings, order_id: int) -> None:
-    """Mail the customer that the order is paid."""
+    """Mail the customer that the order is paid, with the receipt and a download link."""
+    order = await orders.lock(session, order_id)
+    told = await session.scalar(select(DeliveryLink.id).where(DeliveryLink.order_id == order_id).limit(1))
+    if told is not None:  # a second run of the job would send nothing, and leave a link that nobody has
+        return
+    items = await orders.items(session, order_id)
+    to = await accounts.email_of(session, order.user_id)
+    _, secret = await links.make(session, settings, order_id)
+    receipt = await receipt_of(session, settings, order, items)
+    mail = mails.confirmation(settings, order, items, links.address(settings, secret), receipt)
+    await mails.send(session, to, mail, f"order-paid:{order.uid}")
 
 
 async def tell_dispute(session: AsyncSession, settings: Settings, order_id: int) -> None:
-    """Mail the customer that the payment is disputed and the files are held back."""
+    """Mail the customer that the payment is disputed and the files are held back; once for each order."""
+    order = (await orders.by_key(session, [order_id]))[order_id]
+    to = await accounts.email_of(session, order.user_id)
+    await mails.send(session, to, mails.dispute(settings, order), f"order-disputed:{order.uid}")
 
 
 async def tell_refund(session: AsyncSession, settings: Settings, order_id: int) -> None:
-    """Mail the customer what was given back so far."""
+    """Mail the customer what was given back so far, once for each sum."""
+    order = (await orders.by_key(session, [order_id]))[order_id]
+    if not order.refunded:  # it failed after all
+        return
+    items = await orders.items(session, order_id)
+    to = await accounts.email_of(session, order.user_id)
+    receipt = await receipt_of(session, settings, order, items)
+    mail = mails.refund(settings, order, items, receipt)
+    await mails.send(session, to, mail, f"order-refunded:{order.uid}:{order.refunded}")
+
+
+async def receipt_of(
+    session: AsyncSession, settings: Settings, order: Order, items: list[OrderItem]
+) -> Attachment:
+    """The receipt as it stands now. Printing it is work: it is done in a thread."""
+    email = await accounts.email_of(session, order.user_id)
+    data = await run_sync(lambda: receipts.pdf(order, items, email=email, public_url=settings.public_url))
+    return Attachment(receipts.file_name(order), "application/pdf", data)
+
+
+async def tell_sales(session: AsyncSession, settings: Settings, today: date) -> None:
+    """Mail each contributor what they sold on each of the last full days (UTC), once for each day."""
+    for back in range(DAYS_BACK, 0, -1):
+        day = today - timedelta(days=back)
+        begin = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        sold = list(
+            await session.scalars(
+                select(Entitlement)
+                .where(Entitlement.created_at >= begin, Entitlement.created_at < begin + timedelta(days=1))
+                .order_by(Entitlement.order_item_id)
+            )
+        )
+        items = await orders.items_of(session, [row.order_item_id for row in sold])
+        their = await orders.by_key(session, {row.order_id for row in sold})
+        by_contributor: dict[int, list[tuple[OrderItem, str]]] = defaultdict(list)
+        for row in sold:
+            item = items[row.order_item_id]
+            by_contributor[item.contributor_id].append((item, their[row.order_id].currency))
+        for contributor, theirs in by_contributor.items():
+            to = await accounts.email_of(session, contributor)
+            await mails.send(session, to, mails.sales(settings, day, theirs), f"sales:{contributor}:{day}")
+
+
+async def today(session: AsyncSession) -> date:
+    """The database's day (UTC)."""
+    now: datetime = (await session.execute(select(func.now()))).scalar_one()
+    return now.astimezone(UTC).date()

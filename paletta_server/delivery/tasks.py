@@ -24,3 +24,10 @@ async def announce_refund(runtime: Runtime, *, order_id: int) -> None:
     """Tell the customer what was given back."""
     async with runtime.db.transaction() as session:
         await announcing.tell_refund(session, runtime.settings, order_id)
+
+
+@job("delivery.announce_sales", queue="mail", cron="10 6 * * *")
+async def announce_sales(runtime: Runtime) -> None:
+    """Tell contributors what they sold yesterday."""
+    async with runtime.db.transaction() as session:
+        await announcing.tell_sales(session, runtime.settings, await announcing.today(session))

@@ -76,7 +76,7 @@ class Till:
             found = await session.execute(
                 select(User.email, User.id).where(User.email.in_([customer, contributor]))
             )
-            rows = {email: key for email, key in found}
+            rows: dict[str, int] = dict(found.all())  # type: ignore[arg-type]
         return cls(runtime, rows[customer], rows[contributor])
 
     async def sell(self, *wanted: Wanted, paid: bool = True, store: bool = True, **more: Any) -> Sold:
