@@ -52,12 +52,15 @@ def _stage_filter(stage: str) -> ColumnElement[bool]:
 
 
 async def find(session: AsyncSession, user: Principal | None, text: str) -> Clip:
-    """A clip that the caller may see: a listed one, one of their own, or (a moderator) any that is not deleted."""
+    """A clip that the caller may see: a listed one, one of their own, or (a moderator) any that is not deleted.
+
+    A token whose scopes do not include the owner's clips sees what a stranger sees.
+    """
     visible: ColumnElement[bool] = listed()
-    if user is not None:
+    if user is not None and user.may(Permission.MANAGE_OWN_CLIPS):
         visible = or_(visible, (Clip.owner_id == user.user_id) & Clip.deleted_at.is_(None))
-        if user.may(Permission.MODERATE):
-            visible = Clip.deleted_at.is_(None)
+    if user is not None and user.may(Permission.MODERATE):
+        visible = Clip.deleted_at.is_(None)
     return await resolve(session, Clip, text, visible, kind="clip")
 
 
@@ -143,7 +146,10 @@ def _address(store: ObjectStore, rendition: Rendition | None) -> str | None:
 
 async def detail(session: AsyncSession, store: ObjectStore, user: Principal | None, clip: Clip) -> ClipDetail:
     """A clip in full. What only its owner and moderators may know is left out for others."""
-    insider = user is not None and (user.user_id == clip.owner_id or user.may(Permission.MODERATE))
+    insider = user is not None and (
+        (user.user_id == clip.owner_id and user.may(Permission.MANAGE_OWN_CLIPS))
+        or user.may(Permission.MODERATE)
+    )
     fields = await described(session, clip)
     rows = (await session.scalars(select(Rendition).where(Rendition.clip_id == clip.id))).all()
     upload = (await progress.latest_of(session, [clip.id]))[clip.id]

@@ -254,3 +254,19 @@ async def test_failed_and_rejected_are_told_apart(up: Uploader, runtime: Runtime
 async def test_what_the_database_cannot_store_is_the_callers_mistake(up: Uploader) -> None:
     answer = await up.call("GET", "/me/clips", 422, params={"q": "a\x00b"})
     assert answer["code"] == "unstorable"
+
+
+async def test_a_token_without_the_clips_sees_what_a_stranger_sees(
+    up: Uploader, client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    hidden = await finished(up, runtime, review="submitted")
+    made = await up.call(
+        "POST", "/me/tokens", 201, json={"name": "for invoices", "scopes": ["orders"], "expires_in_days": 1}
+    )
+    narrow = Uploader(client, {"Authorization": f"Bearer {made['token']}"})
+    assert (await narrow.call("GET", f"/clips/{hidden}", 404))["code"] == "not_found"
+    async with runtime.db.transaction() as session:
+        await session.execute(text("UPDATE clips SET review = 'approved'"))
+    seen = await narrow.call("GET", f"/clips/{hidden}")
+    assert (seen["file"], seen["sha256"]) == (None, None)
+    assert (await up.call("GET", f"/clips/{hidden}"))["sha256"] is not None
