@@ -72,6 +72,7 @@ async def examine(settings: Settings) -> list[Finding]:
         "bucket rules": _bucket_rules,
         "transfer": _transfer,
         "mail": _mail,
+        "proxies": _proxies,
         "sandbox": _sandbox,
         "ffmpeg": _ffmpeg,
         "scratch space": _scratch,
@@ -247,6 +248,22 @@ async def _mail(settings: Settings) -> str:
             f"{where}: {_first_line(error)}", "set PALETTA_SMTP_HOST, PALETTA_SMTP_PORT and PALETTA_SMTP_TLS"
         ) from error
     return where
+
+
+async def _proxies(settings: Settings) -> str:
+    """Behind a balancer that is not trusted, all clients are one to the throttles: a stranger locks out everyone."""
+    from urllib.parse import urlsplit
+
+    if settings.trusted_proxies:
+        return ", ".join(settings.trusted_proxies)
+    host = urlsplit(settings.public_url).hostname or ""
+    if host == "localhost" or host.startswith("127.") or host == "::1":
+        return "none is needed"
+    raise Trouble(
+        f"people reach {host}, and only a proxy on this machine may say who they are",
+        "set PALETTA_TRUSTED_PROXIES to the balancer's addresses, or to 127.0.0.1 if there is none elsewhere",
+        "warning",
+    )
 
 
 async def _sandbox(settings: Settings) -> str:

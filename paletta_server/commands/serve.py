@@ -53,6 +53,8 @@ def api(*, host: str, port: int, reload: bool) -> int:
     """Serve HTTP until told to stop."""
     import uvicorn
 
+    from paletta_server.core.settings import get_settings
+
     uvicorn.run(
         "paletta_server.commands.serve:make_app",
         factory=True,
@@ -61,6 +63,8 @@ def api(*, host: str, port: int, reload: bool) -> int:
         reload=reload,
         log_config=None,
         server_header=False,
+        # None is uvicorn's own default: a proxy on this machine.
+        forwarded_allow_ips=",".join(get_settings().trusted_proxies) or None,
         ws="none",
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from paletta_server.core.settings import Settings
@@ -140,3 +141,40 @@ def test_a_wrong_setting_is_named_without_its_value(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: PALETTA_INGEST_MAX_FPS: ")
     assert "hunter22" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no second loopback address")
+@pytest.mark.parametrize(("trusted", "client"), [("127.0.0.2", "203.0.113.9"), ("", "127.0.0.2")])
+def test_only_a_trusted_proxy_says_who_its_clients_are(
+    settings: Settings, tmp_path: Path, trusted: str, client: str
+) -> None:
+    (port,) = free_ports(1)
+    env = clean_env(HOME=str(tmp_path), **environment(settings), PALETTA_TRUSTED_PROXIES=trusted)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "paletta_server.cli", "api", "--port", str(port)],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env=env,
+    )
+    assert process.stderr is not None
+    try:
+        for line in process.stderr:
+            if "Uvicorn running" in line:
+                break
+        with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2")) as proxy:
+            proxy.get(f"http://127.0.0.1:{port}/v1/nowhere", headers={"X-Forwarded-For": "203.0.113.9"})
+        request = next(line for line in process.stderr if "/v1/nowhere" in line)
+    finally:
+        process.terminate()
+        process.communicate()
+    assert f"{client}:" in json.loads(request)["message"]
+
+
+def test_doctor_asks_for_the_proxies_of_a_public_service(settings: Settings, tmp_path: Path) -> None:
+    public = {**environment(settings), "PALETTA_PUBLIC_URL": "https://paletta.example.org"}
+    outcomes = []
+    for more in ({}, {"PALETTA_TRUSTED_PROXIES": "10.0.0.0/8"}):
+        report = json.loads(server("doctor", "--json", cwd=tmp_path, **public, **more).stdout)
+        outcomes += [found["outcome"] for found in report["findings"] if found["check"] == "proxies"]
+    assert outcomes == ["warning", "ok"]
