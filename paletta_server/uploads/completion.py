@@ -17,7 +17,7 @@ from paletta_server.core.errors import Unavailable
 from paletta_server.core.ids import new_uid
 from paletta_server.core.jobs import defer_all
 from paletta_server.core.runtime import Runtime
-from paletta_server.core.storage import StoredPart, StoreError
+from paletta_server.core.storage import ObjectInfo, StoredPart, StoreError
 from paletta_server.uploads import progress
 from paletta_server.uploads.models import Upload, UploadPart
 from paletta_server.uploads.parts import STORE_CALLS, Problem, forget_multipart, own
@@ -29,9 +29,9 @@ from paletta_server.uploads.schemas import (
 
 log = logging.getLogger(__name__)
 
-WRONG_BYTES = frozenset({"BadDigest", "InvalidPart", "InvalidPartOrder", "EntityTooSmall", "InvalidRequest"})
-"""What a store says when parts and checksums do not fit. Everything else (rights, clocks, load) says nothing about
-the bytes, and they are kept."""
+WRONG_BYTES = frozenset({"BadDigest", "InvalidPart", "InvalidPartOrder", "EntityTooSmall"})
+"""What a store says when parts and checksums do not fit. Everything else (rights, clocks, load, and the
+`InvalidRequest` that S3 says to many a wrong setting) says nothing about the bytes, and they are kept."""
 
 
 async def complete(runtime: Runtime, user: Principal, uids: Sequence[str]) -> list[CompletedUpload]:
@@ -132,11 +132,15 @@ async def _ask_store(runtime: Runtime, upload: Upload, checksums: Mapping[int, s
     info = await runtime.store.head(upload.key)
     if info is None:
         raise Problem("missing_parts", "the bytes are not in the store yet", retryable=True, missing=[1])
-    if info.size != upload.size or (info.crc64nvme is not None and info.crc64nvme != upload.crc64nvme):
+    if not _fits(info, upload):
         # Nothing that we signed can store such bytes; do not keep what we cannot explain.
         log.error("stored object differs from its registration", extra={"upload": upload.uid})
         await runtime.store.delete([upload.key])
         raise _mismatch()
+
+
+def _fits(info: ObjectInfo, upload: Upload) -> bool:
+    return info.size == upload.size and info.crc64nvme in (None, upload.crc64nvme)
 
 
 def _mismatch() -> Problem:
@@ -182,6 +186,9 @@ async def _join_parts(runtime: Runtime, upload: Upload, checksums: Mapping[int, 
             return  # a rival completed it; the HEAD that follows decides
         if error.code not in WRONG_BYTES:
             raise
+        info = await runtime.store.head(upload.key)
+        if info is not None and _fits(info, upload):
+            return  # a rival's completion consumed the parts between our list and our request
         log.warning("completion refused", extra={"upload": upload.uid, "code": error.code})
         await forget_multipart(runtime, upload, abort=True)
         raise _mismatch() from error

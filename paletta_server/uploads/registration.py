@@ -1,12 +1,12 @@
 """Registering the files of a batch: checked, tied to clips, and told apart from what is here already."""
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from pydantic import ValidationError
-from sqlalchemy import func, select, update
+from sqlalchemy import case, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -18,9 +18,8 @@ from paletta_server.core.ids import new_uid
 from paletta_server.core.jobs import defer
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
-from paletta_server.ingest import runs
 from paletta_server.taxonomy import service as taxonomy
-from paletta_server.uploads import progress
+from paletta_server.uploads import progress, revival
 from paletta_server.uploads.models import BatchItem, Upload, UploadBatch
 from paletta_server.uploads.protocol import cut
 from paletta_server.uploads.schemas import FileFacts, Item, ItemProblem, NewItem
@@ -32,7 +31,7 @@ MOST_SUGGESTIONS = 10
 
 
 @dataclass
-class _Checked:
+class Checked:
     """A file of a request on its way through registration."""
 
     item: NewItem
@@ -50,19 +49,13 @@ async def register(
     for some bytes of an account is decided by one unique index on clips.
     """
     settings = runtime.settings
+    lost_bytes = await revival.lost_bytes(runtime, user, [item.file.sha256 for item in items])
     async with runtime.db.transaction() as session:
         batch = await find_batch(session, user, batch_text)
-        if len({item.ref for item in items}) < len(items):
-            raise Invalid("two files of one call have the same `ref`", code="repeated_ref")
-        checked = [_check(settings, item) for item in items]
-        await _check_categories(session, checked)
-        await _check_quota(session, settings, user, checked)
-        valid: dict[str, _Checked] = {}
-        for one in checked:
-            if not one.problems:
-                valid.setdefault(one.item.file.sha256, one)
-        await _look_at_tags(session, user, valid)
-        outcome, uploads = await _uploads_for(session, settings, user, valid)
+        checked, valid = await examine(session, settings, user, items)
+        # All new tags in one step: two processes that make the same ones in several could wait for each other.
+        await taxonomy.tags_for_uploads(session, _keywords(valid), user.user_id)
+        outcome, uploads = await _uploads_for(session, settings, user, valid, lost_bytes)
         owners = await _refs_of(session, batch, list(uploads.values()))
         answers = []
         touched: dict[str, Upload] = {}
@@ -82,8 +75,28 @@ async def register(
     return answers
 
 
-def _check(settings: Settings, item: NewItem) -> _Checked:
-    checked = _Checked(item)
+async def examine(
+    session: AsyncSession, settings: Settings, user: Principal, items: Sequence[NewItem]
+) -> tuple[list[Checked], dict[str, Checked]]:
+    """What is wrong or doubtful with each file, and the good ones by SHA-256 (the first of equal bytes).
+
+    Changes nothing. Raises `Invalid` for a call that names two files alike.
+    """
+    if len({item.ref for item in items}) < len(items):
+        raise Invalid("two files of one call have the same `ref`", code="repeated_ref")
+    checked = [_check(settings, item) for item in items]
+    await _check_categories(session, checked)
+    await _check_quota(session, settings, user, checked)
+    valid: dict[str, Checked] = {}
+    for one in checked:
+        if not one.problems:
+            valid.setdefault(one.item.file.sha256, one)
+    await _look_at_tags(session, valid)
+    return checked, valid
+
+
+def _check(settings: Settings, item: NewItem) -> Checked:
+    checked = Checked(item)
     try:
         checked.metadata = ClipMetadata.model_validate(item.metadata)
     except ValidationError as error:
@@ -133,7 +146,7 @@ def _file_problems(settings: Settings, file: FileFacts) -> list[ItemProblem]:
     return problems
 
 
-async def _check_categories(session: AsyncSession, checked: Iterable[_Checked]) -> None:
+async def _check_categories(session: AsyncSession, checked: Iterable[Checked]) -> None:
     """Categories must exist; a near miss is named."""
     wanted = {slug for one in checked if one.metadata for slug in one.metadata.categories}
     known = await taxonomy.categories_by_slug(session, sorted(wanted))
@@ -160,7 +173,7 @@ async def _check_categories(session: AsyncSession, checked: Iterable[_Checked]) 
 
 
 async def _check_quota(
-    session: AsyncSession, settings: Settings, user: Principal, checked: Iterable[_Checked]
+    session: AsyncSession, settings: Settings, user: Principal, checked: Iterable[Checked]
 ) -> None:
     """An account may hold only so many unfinished uploads; those that it has may always go on."""
     good = [one for one in checked if not one.problems]
@@ -182,13 +195,15 @@ async def _check_quota(
         )
 
 
-async def _look_at_tags(session: AsyncSession, user: Principal, valid: Mapping[str, _Checked]) -> None:
-    """Say where a new tag nearly repeats an old one, and make all new tags in one step (in one order: two
-    processes that make the same tags in several steps could wait for each other)."""
-    lists = [one.metadata.keywords for one in valid.values() if one.metadata]
+def _keywords(valid: Mapping[str, Checked]) -> list[list[str]]:
+    return [one.metadata.keywords for one in valid.values() if one.metadata]
+
+
+async def _look_at_tags(session: AsyncSession, valid: Mapping[str, Checked]) -> None:
+    """Say where a new tag nearly repeats an old one."""
+    named = [name for names in _keywords(valid) for name in names]
     near = {
-        suggestion.name: suggestion.did_you_mean
-        for suggestion in await taxonomy.suggest_tags(session, [name for names in lists for name in names])
+        suggestion.name: suggestion.did_you_mean for suggestion in await taxonomy.suggest_tags(session, named)
     }
     for one in valid.values():
         for position, keyword in enumerate(one.metadata.keywords if one.metadata else ()):
@@ -201,17 +216,20 @@ async def _look_at_tags(session: AsyncSession, user: Principal, valid: Mapping[s
                         hint="did you mean " + " or ".join(f"`{name}`" for name in alike) + "?",
                     )
                 )
-    await taxonomy.tags_for_uploads(session, lists, user.user_id)
 
 
 async def _uploads_for(
-    session: AsyncSession, settings: Settings, user: Principal, wanted: Mapping[str, _Checked]
+    session: AsyncSession,
+    settings: Settings,
+    user: Principal,
+    wanted: Mapping[str, Checked],
+    lost_bytes: Collection[int],
 ) -> tuple[dict[str, str], dict[str, Upload]]:
     """The upload of each SHA-256: made now, or found; with the outcome to tell."""
     await _lock_known(session, user, list(wanted))
     standing = await clips.standing(session, user.user_id, list(wanted))
     missing = [sha for sha in wanted if sha not in standing]
-    revived = await _revive(session, user, missing)
+    revived = await revival.revive(session, user, missing, lost_bytes)
     created = await clips.create(
         session, user.user_id, [_new_clip(wanted[sha]) for sha in missing if sha not in revived]
     )
@@ -259,7 +277,7 @@ async def _lock_known(session: AsyncSession, user: Principal, sha256s: Sequence[
     )
 
 
-def _new_clip(checked: _Checked) -> clips.NewClip:
+def _new_clip(checked: Checked) -> clips.NewClip:
     facts = checked.item.file
     assert checked.metadata is not None
     return clips.NewClip(facts.name, facts.size, facts.sha256, facts.crc64nvme, checked.metadata)
@@ -308,22 +326,6 @@ async def _create_uploads(
     return uploads
 
 
-async def _revive(session: AsyncSession, user: Principal, sha256s: Sequence[str]) -> dict[str, Upload]:
-    """Uploads whose ingest we gave up on, given another chance: the bytes are still in the store."""
-    latest = (
-        select(func.max(Upload.id))
-        .where(Upload.owner_id == user.user_id, Upload.sha256.in_(sha256s))
-        .group_by(Upload.sha256)
-    )
-    failed = await session.scalars(select(Upload).where(Upload.id.in_(latest), Upload.stage == "failed"))
-    revived = {}
-    for upload in failed:
-        if await clips.set_processing(session, upload.clip_id, ["failed"], "pending"):
-            await runs.forgive(session, upload.id)
-            revived[upload.sha256] = upload
-    return revived
-
-
 def _answer(ref: str, outcome: str, upload: Upload) -> Item:
     return Item(
         ref=ref,
@@ -353,9 +355,14 @@ async def _attach(
     if not rows:
         return
     statement = upsert(BatchItem).values(rows)
+    told = (BatchItem.upload_id == statement.excluded.upload_id) & (BatchItem.outcome != "already_yours")
     await session.execute(
         statement.on_conflict_do_update(
-            index_elements=["batch_id", "ref"], set_={"upload_id": statement.excluded.upload_id}
+            index_elements=["batch_id", "ref"],
+            set_={
+                "upload_id": statement.excluded.upload_id,
+                "outcome": case((told, BatchItem.outcome), else_=statement.excluded.outcome),
+            },
         )
     )
     await progress.touch(session, sorted({upload.id for upload in uploads.values()}))

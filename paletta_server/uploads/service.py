@@ -57,14 +57,7 @@ async def seal(session: AsyncSession, user: Principal, text: str) -> UploadBatch
 async def cancel_batch(session: AsyncSession, user: Principal, text: str) -> UploadBatch:
     """Stop everything of a batch that is not finished; what is live or in review stays."""
     batch = await find_batch(session, user, text)
-    unfinished = await session.scalars(
-        select(Upload)
-        .join(BatchItem, BatchItem.upload_id == Upload.id)
-        .where(BatchItem.batch_id == batch.id, Upload.stage.not_in(progress.TERMINAL))
-        .order_by(Upload.id)
-        .with_for_update(of=Upload)
-    )
-    uploads = list(unfinished)
+    uploads = await _lock_unfinished(session, batch.id)
     # Before the uploads end: a sealed batch whose last file ends would count as settled.
     await session.execute(
         update(UploadBatch)
@@ -75,6 +68,33 @@ async def cancel_batch(session: AsyncSession, user: Principal, text: str) -> Upl
     await record(session, user, "batch:cancelled", batch.uid)
     await session.refresh(batch)
     return batch
+
+
+async def _lock_unfinished(session: AsyncSession, batch_id: int) -> list[Upload]:
+    """The uploads of a batch that are not finished, and the batch, locked in this order.
+
+    A registration may commit more of them while we wait for the batch. Locking those too would turn the order
+    round, so the locks are let go and taken anew.
+    """
+    unfinished = (
+        select(Upload)
+        .join(BatchItem, BatchItem.upload_id == Upload.id)
+        .where(BatchItem.batch_id == batch_id, Upload.stage.not_in(progress.TERMINAL))
+        .order_by(Upload.id)
+    )
+    while True:
+        attempt = await session.begin_nested()
+        uploads = list(
+            await session.scalars(
+                unfinished.with_for_update(of=Upload).execution_options(populate_existing=True)
+            )
+        )
+        await session.execute(select(UploadBatch.id).where(UploadBatch.id == batch_id).with_for_update())
+        more = set(await session.scalars(unfinished.with_only_columns(Upload.id)))
+        if more <= {upload.id for upload in uploads}:
+            await attempt.commit()
+            return uploads
+        await attempt.rollback()
 
 
 async def cancel_upload(session: AsyncSession, user: Principal, text: str) -> Upload:

@@ -13,6 +13,7 @@ from paletta_server.core.errors import Invalid
 from paletta_server.core.runtime import Runtime
 from paletta_server.taxonomy import service
 from tests.conftest import MakeUser, Person
+from tests.support.locks import blocked
 from tests.support.taxonomy import make_clip
 
 NOBODY = Person("", "", "", "", "")
@@ -318,17 +319,3 @@ async def test_a_tag_cannot_be_deleted_while_an_upload_links_it(
         await blocked(runtime)
         await make_clip(session, ana.uid, tags=("beach",))
     assert (await deleting)["code"] == "in_use"
-
-
-async def blocked(runtime: Runtime) -> None:
-    """Return once some connection waits for a lock of another."""
-    query = text(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-        " AND cardinality(pg_blocking_pids(pid)) > 0"
-    )
-    for _ in range(1000):
-        async with runtime.db.transaction() as session:  # each looks anew: a transaction keeps its first look
-            if await session.scalar(query):
-                return
-        await asyncio.sleep(0.005)
-    raise AssertionError("nobody waited")

@@ -1,0 +1,23 @@
+"""Two connections that get in each other's way."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sqlalchemy import text
+
+from paletta_server.core.runtime import Runtime
+
+
+async def blocked(runtime: Runtime) -> None:
+    """Return once some connection waits for a lock of another."""
+    query = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND cardinality(pg_blocking_pids(pid)) > 0"
+    )
+    for _ in range(1000):
+        async with runtime.db.transaction() as session:  # each looks anew: a transaction keeps its first look
+            if await session.scalar(query):
+                return
+        await asyncio.sleep(0.005)
+    raise AssertionError("nobody waited")
