@@ -62,6 +62,7 @@ class Database:
             max_overflow=5,
             pool_pre_ping=True,
             pool_timeout=20,
+            hide_parameters=True,  # an error's text reaches the logs, and parameters are people's data
             connect_args={
                 "application_name": "paletta",
                 "options": "-c timezone=UTC -c statement_timeout=30000 -c lock_timeout=10000"

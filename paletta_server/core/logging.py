@@ -37,6 +37,9 @@ _SECRET_TEXTS = (
     # single-use mailed links, tokens and passwords in a query string or a form
     (re.compile(r"(?i)\b(token|password|secret)=[^&\s\"']+"), rf"\1={MASK}"),
     (re.compile(r"(?i)\bBearer\s+[A-Za-z0-9._~+/=-]{6,}"), f"Bearer {MASK}"),
+    # what PostgreSQL quotes of a row that it refuses
+    (re.compile(r"\b(Failing row contains )\([\s\S]*?\)(?=\.(?:\s|$))"), rf"\1({MASK})"),
+    (re.compile(r"\b(Key \([^)\n]*\)=)\([^\n]*\)"), rf"\1({MASK})"),
 )
 
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import httpx
+import pytest
 from fastapi import FastAPI
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from paletta_server.app import create_app
+from paletta_server.core.logging import mask
+from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
 from paletta_server.embedded.ports import free_ports
 
@@ -94,3 +99,17 @@ async def test_metrics_with_a_token_are_for_who_brings_it(settings: Settings) ->
         given = await client.get("/metrics", headers={"Authorization": "Bearer scrape-me-not"})
         assert given.status_code == 200
         assert given.headers["content-type"].startswith("text/plain")
+
+
+async def test_an_error_of_the_database_tells_nobodys_data(runtime: Runtime) -> None:
+    row = text("INSERT INTO users (uid, email, password_hash) VALUES (:uid, :email, :hash)")
+    person = {"uid": "user_2", "email": "ana@example.org", "hash": "$argon2id$v=19$secret"}
+    async with runtime.db.transaction() as session:
+        await session.execute(row, person)
+        with pytest.raises(IntegrityError) as caught:
+            await session.execute(row, {**person, "uid": "user_3"})
+        await session.rollback()
+    words = mask(str(caught.value))
+    assert "uq_users_email" in words
+    assert "ana@example.org" not in words
+    assert "argon2id" not in words

@@ -103,3 +103,8 @@ def test_masking_leaves_no_token_in_any_surroundings(text: str) -> None:
 def test_what_is_no_secret_stays() -> None:
     plain = "GET /v1/uploads/upl_7h3k9m2qxw4t?after=3&wait=25 from postgresql://127.0.0.1/paletta"
     assert mask(plain) == plain
+
+
+def test_a_row_that_the_database_refused_is_not_quoted() -> None:
+    refused = 'null value in column "uid"\nDETAIL:  Failing row contains (1, ana@example.org, (a)\nb, $argon2id$x).\n'
+    assert mask(refused) == 'null value in column "uid"\nDETAIL:  Failing row contains (***).\n'
