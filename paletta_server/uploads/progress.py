@@ -9,7 +9,7 @@ Locks are taken in one order: uploads, then batches by id.
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, exists, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Select, exists, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.core.jobs import defer
@@ -95,8 +95,13 @@ async def touch(session: AsyncSession, upload_ids: Sequence[int], *, settle: boo
             await settle_if_done(session, batch_id)
 
 
+def _has_news(batch_id: int) -> ColumnElement[bool]:
+    """Whether this batch brought anything: what was here before was told about by the batch that brought it."""
+    return exists().where(BatchItem.batch_id == batch_id, BatchItem.outcome.in_(("created", "resumed")))
+
+
 async def settle_if_done(session: AsyncSession, batch_id: int) -> bool:
-    """Settle a sealed batch of which nothing is under way any more; one mail tells its owner."""
+    """Settle a sealed batch of which nothing is under way any more; one mail tells its owner, if it is news."""
     under_way = exists().where(
         BatchItem.batch_id == batch_id, BatchItem.upload_id == Upload.id, Upload.stage.not_in(TERMINAL)
     )
@@ -110,20 +115,38 @@ async def settle_if_done(session: AsyncSession, batch_id: int) -> bool:
     if settled is None:
         return False
     await announce(session, topic(batch_id))
-    await defer(session, "uploads.mail_settled", batch_id=batch_id)
+    if await session.scalar(select(_has_news(batch_id))):
+        await defer(session, "uploads.mail_settled", batch_id=batch_id)
     return True
 
 
 async def report_clips(
     session: AsyncSession, clip_ids: Sequence[int], stage: str, *, reason: str | None = None
 ) -> None:
-    """A decision on clips (approved, rejected, deleted): their uploads' watchers hear of it."""
+    """A decision on clips (approved, rejected): their uploads' watchers hear of it at once.
+
+    Who does not watch gets one mail per settled batch, when nothing of it waits for review any more.
+    """
     upload_ids = list(
         await session.scalars(
             select(func.max(Upload.id)).where(Upload.clip_id.in_(clip_ids)).group_by(Upload.clip_id)
         )
     )
     await report(session, upload_ids, stage, reason=reason)
+    settled = await session.execute(
+        select(UploadBatch.id, UploadBatch.version)
+        .join(BatchItem, BatchItem.batch_id == UploadBatch.id)
+        .where(BatchItem.upload_id.in_(upload_ids), UploadBatch.status == "settled")
+        .distinct()
+        .order_by(UploadBatch.id)
+    )
+    for batch_id, version in settled.all():
+        waits = exists().where(
+            BatchItem.batch_id == batch_id, BatchItem.upload_id == Upload.id, Upload.stage == "in_review"
+        )
+        if await session.scalar(select(_has_news(batch_id) & ~waits)):
+            # The version tells rounds apart: a clip that was changed is reviewed again.
+            await defer(session, "uploads.mail_reviewed", batch_id=batch_id, version=version)
 
 
 def clips_at(stage: str) -> Select[int]:

@@ -1,10 +1,11 @@
-"""Background work on uploads: sweeping what was abandoned, and the mail when a batch settles."""
+"""Background work on uploads: sweeping what was abandoned, and the mails when a batch settles and is reviewed."""
 
 import logging
 from collections.abc import Sequence
 from datetime import timedelta
 
 from sqlalchemy import exists, func, or_, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.accounts import service as accounts
 from paletta_server.core.jobs import job
@@ -125,23 +126,35 @@ async def mail_settled(runtime: Runtime, *, batch_id: int) -> None:
         batch = await session.get_one(UploadBatch, batch_id)
         if batch.settled_at is None:
             return  # more files came; there will be another end
-        rows = (
-            await session.scalars(
-                select(Upload)
-                .join(BatchItem, BatchItem.upload_id == Upload.id)
-                .where(BatchItem.batch_id == batch_id)
-                .order_by(Upload.id)
-                .distinct()
-            )
-        ).all()
-        if not rows:
-            return
+        key = f"batch-settled:{batch.uid}:{batch.settled_at.isoformat()}"
+        await _mail(session, runtime, batch, "is finished", key)
+
+
+@job("uploads.mail_reviewed", queue="mail")
+async def mail_reviewed(runtime: Runtime, *, batch_id: int, version: int) -> None:
+    """One mail when the last clip of a settled batch was decided on."""
+    async with runtime.db.transaction() as session:
+        batch = await session.get_one(UploadBatch, batch_id)
+        await _mail(session, runtime, batch, "is reviewed", f"batch-reviewed:{batch.uid}:{version}")
+
+
+async def _mail(session: AsyncSession, runtime: Runtime, batch: UploadBatch, what: str, key: str) -> None:
+    rows = (
+        await session.scalars(
+            select(Upload)
+            .join(BatchItem, BatchItem.upload_id == Upload.id)
+            .where(BatchItem.batch_id == batch.id)
+            .order_by(Upload.id)
+            .distinct()
+        )
+    ).all()
+    if rows:
         await send_mail(
             session,
             to=await accounts.email_of(session, batch.owner_id),
             subject=_subject(batch, rows),
-            text=_body(runtime.settings.public_url, batch, rows),
-            dedup_key=f"batch-settled:{batch.uid}:{batch.settled_at.isoformat()}",
+            text=_body(runtime.settings.public_url, batch, what, rows),
+            dedup_key=key,
         )
 
 
@@ -156,8 +169,8 @@ def _subject(batch: UploadBatch, uploads: Sequence[Upload]) -> str:
     return f"Your upload {name}: {tally}"
 
 
-def _body(public_url: str, batch: UploadBatch, uploads: Sequence[Upload]) -> str:
-    lines = [f"Your upload {batch.name} ({batch.uid}) is finished.", ""]
+def _body(public_url: str, batch: UploadBatch, what: str, uploads: Sequence[Upload]) -> str:
+    lines = [f"Your upload {batch.name} ({batch.uid}) {what}.", ""]
     for stage, group in _tally(uploads):
         lines.append(f"{WORDS[stage].capitalize()}: {len(group)}")
         for upload in group[:MAIL_LINES]:
