@@ -1,6 +1,7 @@
 """kill -9 of the API and of the object store while a contributor uploads: the command line rides it out.
 
-PALETTA_TEST_SERVER_KILLS sets how many moments each of the two has (the suite has 12).
+The suite kills each of them once at every moment listed here; PALETTA_TEST_SERVER_KILLS sets another number of
+kills for each of the two, round after round through its moments.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from tests.faults.site import PART, Site, StoreAddress, make_folder, runs
 if TYPE_CHECKING:
     from tests.support.stack import Addresses
 
-KILLS = runs("PALETTA_TEST_SERVER_KILLS", 12)
 # With more haste than this the tries would be used up before a server has started again.
 UNHURRIED = 4.0
 
@@ -79,6 +79,10 @@ STORE_MOMENTS = [
     *(_store("look at object", step, _looks) for step in ("head", "sent", "done")),
     *(_api(path, "sent") for path in ("/items", "/sign", "/complete")),
 ]
+
+
+def _seeds(moments: list[Where]) -> range:
+    return range(runs("PALETTA_TEST_SERVER_KILLS", len(moments)))
 
 
 def _spread(moments: list[Where], seed: int) -> Where:
@@ -145,7 +149,7 @@ def ride_out(
     assert not trigger.sent_again(site), f"what was acknowledged was sent again\n{told}"
 
 
-@pytest.mark.parametrize("seed", range(KILLS))
+@pytest.mark.parametrize("seed", _seeds(API_MOMENTS))
 def test_the_api_dies_and_the_upload_goes_on(site: Site, tmp_path: Path, seed: int) -> None:
     where = _spread(API_MOMENTS, seed)
 
@@ -185,7 +189,7 @@ def mortal_site(
         yield site
 
 
-@pytest.mark.parametrize("seed", range(KILLS))
+@pytest.mark.parametrize("seed", _seeds(STORE_MOMENTS))
 def test_the_store_dies_and_the_upload_goes_on(
     mortal_site: Site, mortal_store: EmbeddedStore, tmp_path: Path, seed: int
 ) -> None:

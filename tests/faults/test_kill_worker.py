@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 KILLS = runs("PALETTA_TEST_WORKER_KILLS", 6)
 CLIPS = 4
 AT_ONCE = 6  # workers that die per seed, one after the other
+KINDS = ("fetch", "store", "work")
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,16 @@ class Moment:
     after: float = 0.0
 
 
-def moment(draw: random.Random) -> Moment:
+def moments_of(seed: int, count: int) -> list[Moment]:
+    """At least one of each kind, as far as `count` goes, in any order."""
+    draw = random.Random(seed)
+    kinds = [*KINDS, *(draw.choice(KINDS) for _ in range(count - len(KINDS)))][:count]
+    draw.shuffle(kinds)
+    return [moment(draw, kind) for kind in kinds]
+
+
+def moment(draw: random.Random, kind: str) -> Moment:
     """What a worker asks of the store tells how far it is: it fetches the original, then stores what it made."""
-    kind = draw.choice(("fetch", "store", "work", "work"))
     if kind == "fetch":
         return Moment("GET", draw.choice(("head", "replied", "done")))
     if kind == "store":
@@ -134,8 +142,7 @@ class Crew:
 def test_a_killed_workers_clips_are_finished_by_another(
     site: Site, clips: list[Path], tmp_path: Path, seed: int
 ) -> None:
-    draw = random.Random(seed)
-    moments = [moment(draw) for _ in range(min(KILLS, AT_ONCE))]
+    moments = moments_of(seed, min(KILLS, AT_ONCE))
     crew = Crew(site)
     try:
         running = site.upload(clips[0].parent, state=tmp_path / "state", until="live")
