@@ -197,15 +197,6 @@ class Journal:
 
         return self._do(read, default=[])
 
-    def begun(self) -> set[str]:
-        """Paths of files whose transfer began in some run and did not end."""
-
-        def read(db: sqlite3.Connection) -> set[str]:
-            rows = db.execute("SELECT path FROM item WHERE state = 'uploading'").fetchall()
-            return {os.fsdecode(row[0]) for row in rows}
-
-        return self._do(read, default=set())
-
     # Means
 
     def _write(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -90,20 +90,11 @@ class Protocol:
         answer = self.service.post("/v1/uploads/complete", body, idempotent=True)
         return {entry["upload_id"]: entry for entry in answer["uploads"]}
 
-    def compare(self, items: Sequence[Item]) -> dict[str, Any]:
-        """What the account has of these files, changing nothing:
-
-        `{changes, unmatched, problems}`, each with `ref`s.
-        """
-        entries = [
-            {"ref": item.ref, "sha256": item.print.sha256, "metadata": dict(item.metadata)}
-            for item in items
-            if item.print is not None
-        ]
-        answer: dict[str, Any] = self.service.post(
-            "/v1/clips/apply", {"items": entries, "dry_run": True}, idempotent=True
-        )
-        return answer
+    def rehearse(self, items: Sequence[Item]) -> dict[str, dict[str, Any]]:
+        """What `register` would answer in a new batch, by ref; nothing is registered."""
+        body = {"items": [_registration(item) for item in items]}
+        answer = self.service.post("/v1/uploads/rehearse", body, idempotent=True)
+        return {entry["ref"]: entry for entry in answer["items"]}
 
     def cancel(self, item: Item) -> None:
         """Give an upload up; its parts are dropped."""

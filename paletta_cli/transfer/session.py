@@ -13,7 +13,7 @@ from paletta_cli.output import Output
 from paletta_cli.text import plural, size
 from paletta_cli.transfer import again as failures
 from paletta_cli.transfer import plan as planning
-from paletta_cli.transfer import report
+from paletta_cli.transfer import rehearsal, report
 from paletta_cli.transfer.items import Item
 from paletta_cli.transfer.journal import Journal, Run
 from paletta_cli.transfer.plan import Plan
@@ -72,9 +72,8 @@ def upload(options: Options, out: Output) -> int:
         out.note(f"{plural(len(plan.items), 'clip')}, {size(sum(item.size for item in plan.items))}")
         protocol = Protocol(service, limits)
         if options.dry_run:
-            from paletta_cli.transfer.rehearsal import rehearse
-
-            return rehearse(protocol, journal, plan, out)
+            return rehearsal.rehearse(protocol, journal, plan, out)
+        told = rehearsal.foretell(protocol, plan.items, rehearsal.recall(journal, plan.items), out)
         absolute = [str(path.absolute()) for path in paths]
         identity = (config.url, account, absolute, batch_name(Path(absolute[0]).name))
         run = journal.begin_new(*identity) if again else journal.begin(*identity)
@@ -83,7 +82,7 @@ def upload(options: Options, out: Output) -> int:
             run = journal.begin_new(*identity)
             batch = protocol.open_batch(run)
         journal.name_batch(run, str(batch["id"]))
-        return _Session(protocol, journal, plan, options, out).go(run, str(batch["id"]))
+        return _Session(protocol, journal, plan, options, out, told).go(run, str(batch["id"]))
 
 
 def _checked_plan(
@@ -105,7 +104,7 @@ class _Session:
     """The transfer and the watch, with a view over both."""
 
     def __init__(
-        self, protocol: Protocol, journal: Journal, plan: Plan, options: Options, out: Output
+        self, protocol: Protocol, journal: Journal, plan: Plan, options: Options, out: Output, told: str
     ) -> None:
         self._protocol, self._journal, self._plan, self._options, self._out = (
             protocol,
@@ -114,6 +113,7 @@ class _Session:
             options,
             out,
         )
+        self._foretold = told
         self._began = time.monotonic()
         self._planned = self._told = False
         self._watcher: Watcher | None = None
@@ -160,7 +160,8 @@ class _Session:
         items = self._plan.items
         if not self._planned and uploader.registered:
             self._planned = True
-            self._view.say(outcomes(items))
+            if (counts := outcomes(items)) != self._foretold:
+                self._view.say(counts)
             self._say_doubts()
         if self._watcher is None and self._options.until != "uploaded" and any(map(_to_watch, items)):
             self._watcher = Watcher(self._protocol, batch_id, items)

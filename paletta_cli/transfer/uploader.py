@@ -21,7 +21,8 @@ from paletta_cli.transfer.sending import Sender
 class Uploader:
     """Transfers the items of one run: make it, `start()`, `wait()`; `halt()` ends it at any time.
 
-    `items` are updated in place; the view reads them and `meter` meanwhile.
+    `items` are updated in place; the view reads them and `meter` meanwhile. One that has a fingerprint already is
+    read again only if its file has changed since.
     """
 
     def __init__(
@@ -57,9 +58,6 @@ class Uploader:
         if not line.items:
             line.end_all()
             return
-        known = line.journal.fingerprints(item.path for item in line.items)
-        for item in line.items:
-            item.print = known.get(item.path)
         line.unread.put(*line.items)
         self._intake.start()
         self._delivery.start()

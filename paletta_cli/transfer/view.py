@@ -5,7 +5,7 @@ Both read, neither changes.
 
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from paletta_cli.output import Output
@@ -19,6 +19,12 @@ _ROWS = 8  # files shown one by one; the rest is in the counts
 _PLAIN_SECONDS = 10.0
 _PLAIN_STAGES_SECONDS = 2.0
 _SPEED_SECONDS = 8.0  # what "now" means for the speed
+OUTCOME_NAMES = {
+    "created": "new",
+    "resumed": "resumed",
+    "already_yours": "already yours",
+    "invalid": "invalid",
+}
 STAGE_NAMES = {
     "waiting": "waiting",
     "reading": "reading",
@@ -81,9 +87,13 @@ class Speed:
 
 def outcomes(items: Sequence[Item]) -> str:
     """How the service took the files: `12 new, 3 resumed, 40 already yours, 1 invalid`."""
-    names = {"created": "new", "resumed": "resumed", "already_yours": "already yours", "invalid": "invalid"}
-    found = Counter(item.outcome or ("invalid" if item.stage == "invalid" else "") for item in items)
-    return ", ".join(f"{found[key]} {name}" for key, name in names.items() if found[key])
+    return counted(item.outcome or ("invalid" if item.stage == "invalid" else "") for item in items)
+
+
+def counted(outcomes: Iterable[str]) -> str:
+    """How many there are of each outcome, in words."""
+    found = Counter(outcomes)
+    return ", ".join(f"{found[key]} {name}" for key, name in OUTCOME_NAMES.items() if found[key])
 
 
 def stages(items: Sequence[Item]) -> str:

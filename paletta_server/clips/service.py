@@ -22,6 +22,11 @@ def listed() -> ColumnElement[bool]:
     return and_(Clip.processing == "ready", Clip.review == "approved", Clip.deleted_at.is_(None))
 
 
+def is_listed(clip: Clip) -> bool:
+    """The same rule for a clip at hand."""
+    return clip.processing == "ready" and clip.review == "approved" and clip.deleted_at is None
+
+
 @dataclass(frozen=True)
 class Standing:
     """A clip that stands for some bytes of an owner."""
@@ -135,6 +140,17 @@ async def set_processing(session: AsyncSession, clip_id: int, expected: Sequence
         .returning(Clip.id)
     )
     return moved is not None
+
+
+async def failed(session: AsyncSession, clip_ids: Sequence[int]) -> set[int]:
+    """Of these clips, the ones that could not be made and are not deleted."""
+    return set(
+        await session.scalars(
+            select(Clip.id).where(
+                Clip.id.in_(clip_ids), Clip.processing == "failed", Clip.deleted_at.is_(None)
+            )
+        )
+    )
 
 
 async def fail(session: AsyncSession, clip_id: int, *, reason: str, hint: str | None) -> None:

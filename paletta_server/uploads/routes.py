@@ -10,7 +10,7 @@ from paletta_server.core.database import SessionDep
 from paletta_server.core.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized, problems
 from paletta_server.core.pagination import Page, PageDep
 from paletta_server.core.runtime import RuntimeDep
-from paletta_server.uploads import completion, registration, service, signing, watch
+from paletta_server.uploads import completion, registration, rehearsal, service, signing, watch
 from paletta_server.uploads.schemas import (
     Batch,
     BatchDetail,
@@ -85,6 +85,12 @@ async def cancel_batch(user: Uploader, session: SessionDep, batch: str) -> Batch
     """Stop what is not finished; what is live or in review stays."""
     cancelled = await service.cancel_batch(session, user, batch)
     return watch.batch_view(cancelled, (await watch.counts(session, [cancelled.id]))[cancelled.id])
+
+
+@router.post("/uploads/rehearse")
+async def rehearse(user: Uploader, runtime: RuntimeDep, new: NewItems) -> Items:
+    """What registering these files in a new batch would answer. Nothing is changed."""
+    return Items(items=await rehearsal.rehearse(runtime, user, new.items))
 
 
 @router.post("/uploads/sign")

@@ -257,6 +257,54 @@ async def test_a_rehearsal_registers_nothing(
     assert await stored(runtime) == {"a.mov": ("stored", 1)}
 
 
+async def test_a_rehearsal_knows_rejected_failed_and_half_sent_clips(
+    paletta: Paletta, shoot: Callable[..., Path], runtime: Runtime, tmp_path: Path
+) -> None:
+    folder = shoot(rejected=1000, failed=2000, fine=3000)
+    assert (await paletta("upload", folder, *FAST)).code == 0
+    async with runtime.db.transaction() as session:
+        for statement in (
+            "UPDATE clips SET processing = 'ready', review = 'rejected' WHERE file_name = 'rejected.mov'",
+            "UPDATE clips SET processing = 'failed' WHERE file_name = 'failed.mov'",
+            "UPDATE uploads SET stage = 'failed' WHERE file_name = 'failed.mov'",
+        ):
+            await session.execute(text(statement))
+    shoot(rejected=(folder / "rejected.mov").read_bytes(), failed=(folder / "failed.mov").read_bytes(),
+          fine=(folder / "fine.mov").read_bytes(), half=LARGE, copy=(folder / "rejected.mov").read_bytes())  # fmt: skip
+    killed = await Process.start(
+        "upload", folder / "half.mov", *FAST,
+        PALETTA_TEST_KILL_AT="part:70", PALETTA_STATE_DIR=str(tmp_path / "another machine"),
+    )  # fmt: skip
+    assert (await killed.ends()).code == -signal.SIGKILL
+    rehearsed = await paletta("upload", folder, "--no-check-media", "--dry-run", "--json")
+    assert rehearsed.code == 0, rehearsed.err
+    assert {entry["file"]: entry["outcome"] for entry in rehearsed.document} == {
+        "rejected.mov": "created",
+        "failed.mov": "resumed",
+        "fine.mov": "already_yours",
+        "half.mov": "resumed",
+        "copy.mov": "already_yours",
+    }
+    done = await paletta("upload", folder, *FAST)
+    assert "\n1 new, 2 resumed, 2 already yours\n" in done.err, done.err
+
+
+async def test_what_was_read_before_is_told_before_anything_is_sent(
+    paletta: Paletta, shoot: Callable[..., Path], runtime: Runtime
+) -> None:
+    folder = shoot(a=1000)
+    assert (await paletta("upload", folder, *FAST)).code == 0
+    shoot(a=(folder / "a.mov").read_bytes(), b=2000)
+    os.utime(folder / "a.mov", ns=(0, 0))  # not as it was read
+    changed = await paletta("upload", folder / "a.mov", *FAST)
+    assert changed.err == "1 clip, 1000 B\n1 already yours\n1 stored\n"
+    plan = "2 clips, 2.93 KiB\n1 clip read before: 1 already yours; 1 clip, 1.95 KiB still to read\n"
+    killed = await (await Process.start("upload", folder, *FAST, PALETTA_TEST_KILL_AT="fingerprint:1")).ends()
+    assert (killed.code, killed.err) == (-signal.SIGKILL, plan)
+    done = await paletta("upload", folder, *FAST)
+    assert done.err == plan + "1 new, 1 already yours\n2 stored\n"
+
+
 async def test_single_clips_and_several_folders(
     paletta: Paletta, shoot: Callable[..., Path], tmp_path: Path, runtime: Runtime
 ) -> None:
