@@ -15,7 +15,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from paletta_server.core.errors import Forbidden, PalettaError
-from paletta_server.core.metrics import JOBS, REGISTRY
+from paletta_server.core.mail import unsent
+from paletta_server.core.metrics import JOBS, MAILS, REGISTRY
 from paletta_server.core.runtime import Runtime, RuntimeDep
 from paletta_server.core.storage import StoreError
 
@@ -46,9 +47,10 @@ async def metrics(request: Request, runtime: RuntimeDep) -> Response:
     """Prometheus' text format, for this machine or with `PALETTA_METRICS_TOKEN` as bearer token."""
     _check_reader(request, runtime)
     try:
-        await asyncio.wait_for(_count_jobs(runtime), PROBE_SECONDS)
+        await asyncio.wait_for(_count(runtime), PROBE_SECONDS)
     except (TimeoutError, SQLAlchemyError, psycopg.Error, OSError):
         JOBS.clear()  # better no figure than an old one
+        MAILS.clear()
     return PlainTextResponse(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -72,13 +74,16 @@ async def _store(runtime: Runtime) -> None:
     await runtime.store.head("_paletta/ready")
 
 
-async def _count_jobs(runtime: Runtime) -> None:
+async def _count(runtime: Runtime) -> None:
     counting = text("SELECT queue_name, status::text, count(*) FROM procrastinate_jobs GROUP BY 1, 2")
     async with runtime.db.engine.connect() as connection:
         rows = (await connection.execute(counting)).all()
+        waiting, given_up = await unsent(connection)
     JOBS.clear()
     for queue, status, count in rows:
         JOBS.labels(queue, status).set(count)
+    MAILS.labels("waiting").set(waiting)
+    MAILS.labels("given up").set(given_up)
 
 
 def _check_reader(request: Request, runtime: Runtime) -> None:

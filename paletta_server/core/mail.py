@@ -1,25 +1,34 @@
 """E-mail through an outbox: written in the transaction that causes it, delivered by a job, at least once.
 
+A mail server that is away is asked again for three days. What is refused for good, or was in vain for so long, is
+given up: its body goes, and `last_error` says why.
 The Message-ID is derived from the row, so a mail server or a mailbox can recognise a repeated delivery.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
 
 import aiosmtplib
-from sqlalchemy import ForeignKey, LargeBinary, delete, func, select
+from sqlalchemy import ColumnElement, ForeignKey, LargeBinary, and_, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 from paletta_server.core.database import Base, Row
 from paletta_server.core.errors import Invalid
-from paletta_server.core.jobs import defer, job
+from paletta_server.core.jobs import defer, has_job, job
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
+
+log = logging.getLogger(__name__)
+
+GIVE_UP_AFTER = timedelta(days=3)
+GIVE_UP_SECRET_AFTER = timedelta(days=1)
+"""The link in it has died by then, and need not lie around."""
 
 
 class OutboxEmail(Row, Base):
@@ -34,7 +43,7 @@ class OutboxEmail(Row, Base):
     html: Mapped[str | None]
     """The same words as a page, for clients that show one."""
     secret: Mapped[bool] = mapped_column(server_default="false")
-    """The body carries a secret link: it is blanked once the mail is on its way."""
+    """The body carries a secret link: it is blanked once the mail is on its way, or given up."""
     sent_at: Mapped[datetime | None]
     last_error: Mapped[str | None]
 
@@ -93,12 +102,11 @@ async def send_mail(
 
 @job("mail.deliver", queue="mail")
 async def deliver(runtime: Runtime, *, email_id: int) -> None:
-    """Hand one mail to the mail server. Trouble there is retried by the queue, and noted on the row."""
+    """Hand one mail to the mail server. Trouble there is retried by the queue, and noted on the row; a mail that
+    is refused for good is given up."""
     async with runtime.db.transaction() as session:
         email = await session.scalar(
-            select(OutboxEmail)
-            .where(OutboxEmail.id == email_id, OutboxEmail.sent_at.is_(None))
-            .with_for_update()
+            select(OutboxEmail).where(OutboxEmail.id == email_id, _waiting()).with_for_update()
         )
         if email is None:
             return
@@ -114,6 +122,11 @@ async def deliver(runtime: Runtime, *, email_id: int) -> None:
         async with runtime.db.transaction() as session:
             row = await session.get_one(OutboxEmail, email_id)
             row.last_error = f"{type(error).__name__}: {error}"
+            if final := _is_final(error):
+                await _give_up(session, [email_id])
+        if final:
+            log.warning("mail refused for good", extra={"email_id": email_id})
+            return
         raise
     async with runtime.db.transaction() as session:
         row = await session.get_one(OutboxEmail, email_id)
@@ -122,6 +135,57 @@ async def deliver(runtime: Runtime, *, email_id: int) -> None:
         if row.secret:
             row.body, row.html = "", None
         await session.execute(delete(OutboxAttachment).where(OutboxAttachment.email_id == email_id))
+
+
+@job("mail.sweep", queue="default", cron="*/10 * * * *")
+async def sweep(runtime: Runtime) -> None:
+    """Give up what was in vain for too long; what else is not sent and has no job any more gets another."""
+    now = func.now()
+    too_old = or_(
+        OutboxEmail.created_at < now - GIVE_UP_AFTER,
+        and_(OutboxEmail.secret, OutboxEmail.created_at < now - GIVE_UP_SECRET_AFTER),
+    )
+    async with runtime.db.transaction() as session:
+        old = list(await session.scalars(select(OutboxEmail.id).where(_waiting(), too_old)))
+        if old:
+            log.warning("mails given up", extra={"mails": len(old)})
+            await _give_up(session, old)
+        for email_id in await session.scalars(select(OutboxEmail.id).where(_waiting())):
+            if not await has_job(session, "mail.deliver", email_id=email_id):
+                await defer(session, "mail.deliver", email_id=email_id)
+
+
+def _waiting() -> ColumnElement[bool]:
+    """Mails that are neither sent nor given up."""
+    return and_(OutboxEmail.sent_at.is_(None), OutboxEmail.body != "")
+
+
+async def _give_up(session: AsyncSession, email_ids: Sequence[int]) -> None:
+    await session.execute(
+        update(OutboxEmail)
+        .where(OutboxEmail.id.in_(email_ids), _waiting())
+        .values(body="", html=None)
+        .execution_options(synchronize_session=False)
+    )
+    await session.execute(delete(OutboxAttachment).where(OutboxAttachment.email_id.in_(email_ids)))
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether the server will never take this mail. A refused login or sender is for the operator to mend."""
+    if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
+        return all(one.code >= 500 for one in error.recipients)
+    return isinstance(error, aiosmtplib.SMTPDataError) and error.code >= 500
+
+
+async def unsent(connection: AsyncConnection) -> tuple[int, int]:
+    """How many mails wait, and how many were given up."""
+    row = await connection.execute(
+        select(func.count().filter(_waiting()), func.count().filter(OutboxEmail.body == "")).where(
+            OutboxEmail.sent_at.is_(None)
+        )
+    )
+    waiting, given_up = row.one()
+    return waiting, given_up
 
 
 def _message(settings: Settings, email: OutboxEmail, attached: Sequence[OutboxAttachment]) -> EmailMessage:

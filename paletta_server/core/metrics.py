@@ -27,6 +27,9 @@ IN_FLIGHT = Gauge("paletta_http_requests_in_flight", "Requests being answered", 
 JOBS = Gauge(
     "paletta_jobs", "Jobs by queue and status, when last asked", ("queue", "status"), registry=REGISTRY
 )
+MAILS = Gauge(
+    "paletta_mails_unsent", "Mails that wait or were given up, when last asked", ("state",), registry=REGISTRY
+)
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 

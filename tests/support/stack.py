@@ -141,10 +141,11 @@ def empty_tables(url: str) -> None:
 
 @dataclass
 class MailSink:
-    """An SMTP server in a thread that keeps what it is given. `refuse` makes it answer 451 instead."""
+    """An SMTP server in a thread that keeps what it is given. `refuse` makes it answer `refusal` instead."""
 
     messages: list[EmailMessage] = field(default_factory=list)
     refuse: bool = False
+    refusal: str = "451 4.3.0 try again later"
     port: int = 0
     _ready: threading.Event = field(default_factory=threading.Event)
     _loop: asyncio.AbstractEventLoop | None = None
@@ -152,7 +153,7 @@ class MailSink:
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 (aiosmtpd's name)
         if self.refuse:
-            return "451 4.3.0 try again later"
+            return self.refusal
         message = BytesParser(EmailMessage, policy=modern).parsebytes(envelope.content)
         message["X-Envelope-To"] = ", ".join(envelope.rcpt_tos)
         self.messages.append(message)
@@ -165,6 +166,7 @@ class MailSink:
     def clear(self) -> None:
         self.messages.clear()
         self.refuse = False
+        self.refusal = "451 4.3.0 try again later"
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._serve, name="mail-sink", daemon=True)
