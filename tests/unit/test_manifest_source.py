@@ -78,19 +78,22 @@ def test_alias_bomb_is_refused_before_it_grows() -> None:
     assert first_problem(bomb)[2] == "anchor"
 
 
-def test_too_many_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "MAX_KEYS", 10)
-    assert first_problem("".join(f"k{n}: 1\n" for n in range(11))) == (11, 1, "too_large")
+def test_too_many_keys() -> None:
+    most = source.MAX_KEYS
+    assert parse("".join(f"k{n}: 1\n" for n in range(most)).encode(), "f").problems == []
+    assert first_problem("".join(f"k{n}: 1\n" for n in range(most + 1))) == (most + 1, 1, "too_large")
 
 
 def test_too_many_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two million values take seconds to read.
     monkeypatch.setattr(source, "MAX_NODES", 50)
     assert first_problem("[" + "a," * 60 + "]")[2] == "too_large"
 
 
-def test_too_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "MAX_BYTES", 10)
-    assert first_problem("a: 123456789")[2] == "too_large"
+def test_too_many_bytes() -> None:
+    comment = "#" * (source.MAX_BYTES - 1)
+    assert parse(f"{comment}\n".encode(), "f").problems == []
+    assert first_problem(f"{comment}#\n")[2] == "too_large"
 
 
 def test_encodings() -> None:
