@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from paletta_cli.errors import Interrupted, NotLiveYet, PalettaError
+from paletta_cli.errors import Interrupted, NotLiveYet, PalettaError, UsageError
 from paletta_cli.output import Output
 from paletta_cli.text import money
 
@@ -40,7 +40,7 @@ def settle(service: "Service", out: Output, pay: Mapping[str, Any], ways: Ways) 
     if pay["message"]:
         out.note(pay["message"])
     if ways.pay_with is not None:
-        _pay_in_test(service, str(order["id"]), ways.pay_with)
+        _pay_in_test(service, order, ways.pay_with)
     elif pay["url"] and order["status"] == "pending":
         _show_page(out, str(pay["url"]), browser=ways.browser)
     if order["gateway"] == "invoice" or not ways.wait:
@@ -94,12 +94,17 @@ def _qr_lines(code: Any) -> list[str]:
     return drawn.getvalue().splitlines()
 
 
-def _pay_in_test(service: "Service", order_id: str, pay_with: str) -> None:
-    """Play the customer at the test gateway's page."""
+def _pay_in_test(service: "Service", order: Mapping[str, Any], pay_with: str) -> None:
+    """Press a button of the test gateway's page. Raises PalettaError when that does not pay the order."""
     gateway, colon, outcome = pay_with.partition(":")
     if not colon or gateway != "sandbox":
-        raise PalettaError(f"`--pay-with {pay_with}` names no test", hint="such as sandbox:success")
-    service.post(f"/v1/sandbox/orders/{order_id}/{outcome}", idempotent=False)
+        raise UsageError(f"`--pay-with {pay_with}` names no test", hint="such as sandbox:success")
+    answer = service.post(f"/v1/orders/{order['id']}/sandbox", {"action": outcome})
+    if answer["status"] != "complete":
+        raise PalettaError(
+            answer["failure"] or f"the order is not paid: the checkout is {answer['status']}",
+            hint=f"the order stays payable: `paletta orders pay {order['number']}`",
+        )
 
 
 def _wait(service: "Service", out: Output, order: Mapping[str, Any]) -> Mapping[str, Any]:

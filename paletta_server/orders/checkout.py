@@ -247,6 +247,8 @@ async def wait(
     meanwhile."""
     async with runtime.db.transaction() as session:
         order = await service.find(session, user, text)
+    if order.status == "pending":
+        await payments.look_again(runtime, order.id)
     topic = service.topic(order)
     deadline = time.monotonic() + wait_seconds
     event = runtime.notify.subscribe(topic)

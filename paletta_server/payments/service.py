@@ -7,6 +7,7 @@ the same idempotency key.
 
 import logging
 from collections.abc import Coroutine
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,12 +28,12 @@ from paletta_server.orders import service as orders
 from paletta_server.orders.models import Order
 from paletta_server.orders.schemas import PayView
 from paletta_server.payments import gateways
-from paletta_server.payments.gateway import Checkout, CheckoutRequest, Line, Refused
+from paletta_server.payments.gateway import Checkout, CheckoutRequest, GatewayDown, Line, Refused
 from paletta_server.payments.models import Payment, Refund
 from paletta_server.payments.refunds import AGAIN_SECONDS, refund, send
 from paletta_server.payments.settling import OPEN, QUIET, settle
 
-__all__ = ["begin", "cancel", "close", "pay", "reconcile", "refresh", "refund", "send", "settle"]
+__all__ = ["begin", "cancel", "close", "look_again", "pay", "reconcile", "refresh", "refund", "send", "settle"]
 
 log = logging.getLogger(__name__)
 
@@ -262,6 +263,18 @@ async def refresh(runtime: Runtime, payment_uid: str) -> Payment | None:
         async with runtime.db.transaction() as session:
             return await session.get_one(Payment, payment.id)
     return payment
+
+
+async def look_again(runtime: Runtime, order_id: int) -> None:
+    """Ask the gateway about an order's open checkout, unless somebody just did: no event may ever come. Where the
+    gateway does not answer, nothing is known that was not known before."""
+    async with runtime.db.transaction() as session:
+        uid = await session.scalar(
+            select(Payment.uid).where(Payment.order_id == order_id, Payment.status.in_(OPEN))
+        )
+    if uid is not None:
+        with suppress(GatewayDown, Refused):
+            await refresh(runtime, uid)
 
 
 async def reconcile(runtime: Runtime) -> None:
