@@ -3,12 +3,10 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
-from sqlalchemy import func, select
 
 from paletta_server.accounts import applications, recovery, service, tasks
 from paletta_server.accounts.admin_routes import router as admin
 from paletta_server.accounts.dependencies import ClientIp, HashSlot
-from paletta_server.accounts.models import ApiToken
 from paletta_server.accounts.pages import pages
 from paletta_server.accounts.permissions import Permission
 from paletta_server.accounts.schemas import (
@@ -39,7 +37,7 @@ from paletta_server.core.errors import (
     Unauthorized,
     problems,
 )
-from paletta_server.core.pagination import Page, PageDep, newest_first
+from paletta_server.core.pagination import Page, PageDep
 from paletta_server.core.runtime import RuntimeDep
 
 __all__ = ["pages", "router", "tasks"]
@@ -143,19 +141,20 @@ async def change_password(
 @me.get("/tokens", responses=problems(Unauthorized, Forbidden))
 async def list_tokens(user: Owner, session: SessionDep, page: PageDep) -> Page[TokenOut]:
     """The account's living tokens, newest first."""
-    living = select(ApiToken).where(
-        ApiToken.user_id == user.user_id, ApiToken.revoked_at.is_(None), ApiToken.expires_at > func.now()
-    )
-    rows, cursor = await newest_first(session, living, ApiToken.id, page)
-    return Page(items=[TokenOut.of(row[0], current=user.token_id) for row in rows], next_cursor=cursor)
+    found, cursor = await service.list_tokens(session, user, page)
+    return Page(items=[TokenOut.of(token, current=user.token_id) for token in found], next_cursor=cursor)
 
 
-@me.post("/tokens", status_code=201, responses=problems(Unauthorized, Forbidden, Invalid))
+@me.post(
+    "/tokens",
+    status_code=201,
+    responses=problems(Unauthorized, Forbidden, Conflict, Invalid, TooManyRequests),
+)
 async def make_token(body: TokenRequest, user: Owner, session: SessionDep, runtime: RuntimeDep) -> TokenMade:
     """Make a token for scripts, no stronger than the one that asks. The secret is shown this once."""
     plain, token = await service.make_personal_token(
         session,
-        runtime.settings,
+        runtime,
         user,
         name=body.name,
         scopes=tuple(body.scopes),

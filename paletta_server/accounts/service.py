@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -26,10 +26,14 @@ from paletta_server.audit.service import record
 from paletta_server.core.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized
 from paletta_server.core.ids import new_uid, resolve
 from paletta_server.core.mail import send_mail
+from paletta_server.core.pagination import PageParams, newest_first
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
 
 log = logging.getLogger(__name__)
+
+PERSONAL_TOKENS = 100
+"""How many of them an account may have at once."""
 
 
 @dataclass(frozen=True)
@@ -209,15 +213,18 @@ async def issue_token(
 
 async def make_personal_token(
     session: AsyncSession,
-    settings: Settings,
+    runtime: Runtime,
     principal: Principal,
     *,
     name: str,
     scopes: tuple[Permission, ...],
     days: int,
 ) -> tuple[str, ApiToken]:
-    """A token for scripts, never stronger than the one that asks for it. Raises `Forbidden`
-    (`scope_escalation`)."""
+    """A token for scripts, never stronger than the one that asks for it.
+
+    Raises `Forbidden` (`scope_escalation`), `TooManyRequests` and `Conflict` (`too_many`).
+    """
+    await throttle.token(runtime.db, principal.user_id)
     wanted = tuple(scope.value for scope in scopes) or principal.scopes
     if principal.scopes and not set(wanted) <= set(principal.scopes):
         beyond = sorted(set(wanted) - set(principal.scopes))
@@ -226,13 +233,33 @@ async def make_personal_token(
             code="scope_escalation",
             hint="log in with the password to make such a token",
         )
-    user = await get_user(session, principal.user_id)
+    user = await session.get_one(User, principal.user_id, with_for_update=True)
+    living = select(func.count()).where(*_living(user.id), ApiToken.kind == "personal")
+    if (await session.scalar(living) or 0) >= PERSONAL_TOKENS:
+        raise Conflict(
+            f"you have {PERSONAL_TOKENS} personal tokens already",
+            code="too_many",
+            hint="revoke one that is not used: `paletta tokens list`",
+        )
     plain, token = await issue_token(session, user, kind="personal", name=name, scopes=wanted, days=days)
     await record(
         session, principal, "token:created", token.uid, details={"scopes": list(wanted), "days": days}
     )
-    await _send(session, user.email, mails.token_made(settings, name), f"token:{token.uid}")
+    await _send(session, user.email, mails.token_made(runtime.settings, name), f"token:{token.uid}")
     return plain, token
+
+
+def _living(user_id: int) -> tuple[ColumnElement[bool], ...]:
+    return ApiToken.user_id == user_id, ApiToken.revoked_at.is_(None), ApiToken.expires_at > func.now()
+
+
+async def list_tokens(
+    session: AsyncSession, principal: Principal, page: PageParams
+) -> tuple[list[ApiToken], str | None]:
+    """The account's living tokens, newest first."""
+    living = select(ApiToken).where(*_living(principal.user_id))
+    rows, cursor = await newest_first(session, living, ApiToken.id, page)
+    return [token for (token,) in rows], cursor
 
 
 async def log_out(session: AsyncSession, principal: Principal) -> None:

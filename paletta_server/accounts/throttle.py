@@ -45,6 +45,9 @@ MAILS_PER_ADDRESS = Window(30, 60)
 MAILS_PER_ACCOUNT = Window(5, 15 * 60)
 """Mails that strangers can cause to one mailbox. The same for addresses that we do not know."""
 
+TOKENS_PER_ACCOUNT = Window(30, 60 * 60)
+"""Personal tokens, each of which mails its owner."""
+
 
 def account_key(email: str) -> str:
     """The throttle's name for an account: a digest, so that the table is no list of addresses."""
@@ -96,6 +99,13 @@ async def mail(database: Database, email: str, ip: str | None) -> None:
             wait = await _count_window(session, f"mail-ip:{_network(ip)}", MAILS_PER_ADDRESS)
         if not wait:
             wait = await _count_window(session, f"mail:{account_key(email)}", MAILS_PER_ACCOUNT)
+    _refuse(wait)
+
+
+async def token(database: Database, user_id: int) -> None:
+    """Count a personal token to be made. Raises `TooManyRequests`."""
+    async with database.transaction() as session:
+        wait = await _count_window(session, f"tokens:{user_id}", TOKENS_PER_ACCOUNT)
     _refuse(wait)
 
 

@@ -24,6 +24,8 @@ from paletta_server.taxonomy.usage import Kind
 
 CATEGORIES_PER_PERSON = 100
 """Categories are listed whole, so that nobody may add them without end."""
+UNUSED_TAGS_PER_PERSON = 1000
+"""Tags that a person made and no clip carries; those of uploads do not count."""
 MOST_SUGGESTIONS = 3
 
 
@@ -123,6 +125,25 @@ async def suggest_tags(session: AsyncSession, names: Iterable[str]) -> list[Sugg
 async def tag_names(session: AsyncSession, clip_ids: Sequence[int]) -> dict[int, list[str]]:
     """Each clip's tags, the most important first."""
     return await _labels(session, "tag", Tag.id, Tag.name, clip_ids)
+
+
+async def tag_words(
+    session: AsyncSession, clip_ids: Sequence[int]
+) -> dict[int, list[tuple[str, Sequence[str]]]]:
+    """Each clip's tags with their synonyms, the most important first."""
+    found: dict[int, list[tuple[str, Sequence[str]]]] = {clip_id: [] for clip_id in clip_ids}
+    if not found:
+        return found
+    links, target = usage.links_of("tag")
+    rows = await session.execute(
+        select(links.c.clip_id, Tag.name, Tag.synonyms)
+        .join_from(links, Tag, Tag.id == target)
+        .where(links.c.clip_id == usage.any_of(clip_ids))
+        .order_by(links.c.clip_id, links.c.position)
+    )
+    for clip_id, name, synonyms in rows:
+        found[clip_id].append((name, synonyms))
+    return found
 
 
 async def stored_names(session: AsyncSession, names: Sequence[str]) -> list[str]:
@@ -288,14 +309,15 @@ async def create_tag(
 ) -> tuple[TagInfo, bool]:
     """Make a tag, or find the one that the name already is or stands for; and whether it was made.
 
-    Raises `Invalid` (`invalid_tag`), and `Conflict` (`near_duplicate`) unless forced. An admin's tag is the
-    operator's.
+    Raises `Invalid` (`invalid_tag`), `Conflict` (`too_many`) and, unless forced, `Conflict` (`near_duplicate`).
+    An admin's tag is the operator's.
     """
     folded = fold_tag(name)
     await lock.share(session)
     known = await _known(session, [folded])
     made = not known
     if made:
+        await _only_so_many_unused(session, _owner(user))
         if not force and (near := await suggest_tags(session, [folded])):
             also = near[0].did_you_mean
             raise Conflict(
@@ -308,6 +330,20 @@ async def create_tag(
         await record(session, user, "tag:created", folded)
     tag = await session.get_one(Tag, known[folded])
     return TagInfo(tag.id, tag.name, tag.synonyms, tag.owner_id), made
+
+
+async def _only_so_many_unused(session: AsyncSession, owner_id: int | None) -> None:
+    if owner_id is None:
+        return
+    links, target = usage.links_of("tag")
+    used = select(links.c.clip_id).where(target == Tag.id).exists()
+    unused = await session.scalar(select(func.count()).where(Tag.owner_id == owner_id, ~used))
+    if (unused or 0) >= UNUSED_TAGS_PER_PERSON:
+        raise Conflict(
+            f"you have {UNUSED_TAGS_PER_PERSON:,} tags that no clip uses already",
+            code="too_many",
+            hint="delete one that is not used",
+        )
 
 
 async def create_category(

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Sequence
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -17,11 +17,17 @@ from paletta_server.ingest import runs
 from paletta_server.uploads import progress
 from paletta_server.uploads.models import BatchItem, Upload, UploadBatch
 
+BATCHES_OPEN_MAX = 1000
+"""Batches that one account may have under way; what is left alone settles by itself."""
+
 
 async def open_batch(
     session: AsyncSession, user: Principal, *, client_ref: uuid.UUID, name: str
 ) -> tuple[UploadBatch, bool]:
-    """The batch that this run of a client made or makes now, and whether it is new."""
+    """The batch that this run of a client made or makes now, and whether it is new.
+
+    Raises `Conflict` (`too_many_open`).
+    """
     made = await session.scalar(
         upsert(UploadBatch)
         .values(uid=new_uid("batch"), owner_id=user.user_id, client_ref=client_ref, name=name)
@@ -29,6 +35,15 @@ async def open_batch(
         .returning(UploadBatch)
     )
     if made is not None:
+        under_way = select(func.count()).where(
+            UploadBatch.owner_id == user.user_id, UploadBatch.status.in_(("open", "sealed"))
+        )
+        if (await session.scalar(under_way) or 0) > BATCHES_OPEN_MAX:
+            raise Conflict(
+                f"{BATCHES_OPEN_MAX:,} batches of this account are under way already",
+                code="too_many_open",
+                hint="finish or cancel some first: `paletta uploads list`",
+            )
         return made, True
     found = await session.scalars(
         select(UploadBatch).where(UploadBatch.owner_id == user.user_id, UploadBatch.client_ref == client_ref)

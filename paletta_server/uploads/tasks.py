@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 REAP_AT_ONCE = 200
 QUIET_BATCH = "15 minutes"
 """An open batch with nothing under way whose client said no more for so long is taken as finished."""
+EMPTY_BATCH = "1 day"
+"""The same for a batch without any file: its client may still be reading them."""
 MAIL_LINES = 200
 
 
@@ -97,7 +99,7 @@ async def _seal_quiet(runtime: Runtime) -> None:
                 .where(
                     UploadBatch.status == "open",
                     UploadBatch.touched_at < func.now() - text(f"interval '{QUIET_BATCH}'"),
-                    some,
+                    some | (UploadBatch.touched_at < func.now() - text(f"interval '{EMPTY_BATCH}'")),
                     ~under_way,
                 )
                 .values(status="sealed")

@@ -69,7 +69,10 @@ async def batch_detail(session: AsyncSession, user: Principal, text: str, page: 
     if more:
         # The cursor names an upload, so a page never ends between two files that are the same upload.
         beyond = rows[-1][1].id
-        rows = [row for row in rows[:-1] if row[1].id != beyond] or rows[:-1]
+        whole = [row for row in rows[:-1] if row[1].id != beyond]
+        rows = (
+            whole or (await session.execute(query.where(Upload.id == beyond).order_by(BatchItem.ref))).all()
+        )
     view = batch_view(batch, (await counts(session, [batch.id]))[batch.id])
     return BatchDetail(
         **view.model_dump(),

@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import event, func, select, update
 
-from paletta_server.accounts import service, tokens
+from paletta_server.accounts import service, throttle, tokens
 from paletta_server.accounts.models import ApiToken, User
 from paletta_server.audit.models import AuditLog
 from paletta_server.core.runtime import Runtime
@@ -308,3 +308,20 @@ async def test_an_operator_makes_accounts(client: httpx.AsyncClient, runtime: Ru
         with pytest.raises(error):
             async with runtime.db.transaction() as session:
                 await service.create_user(session, email=email, password="violet harbour kettle", role=role)
+
+
+async def test_tokens_are_not_made_without_end(
+    client: httpx.AsyncClient, make_user: MakeUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = await make_user()
+    monkeypatch.setattr(service, "PERSONAL_TOKENS", 2)
+    first, _ = [(await make_token(client, person.token)).json() for _ in range(2)]
+    full = await make_token(client, person.token)
+    assert (full.status_code, full.json()["code"]) == (409, "too_many")
+    await client.delete(f"/v1/me/tokens/{first['id']}", headers=person.headers)
+    assert (await make_token(client, person.token)).status_code == 201
+    monkeypatch.setattr(throttle, "TOKENS_PER_ACCOUNT", throttle.Window(4, 3600))
+    slowed = await make_token(client, person.token)
+    assert (slowed.status_code, slowed.json()["code"]) == (429, "too_many_requests")
+    other = await make_user()
+    assert (await make_token(client, other.token)).status_code == 201

@@ -192,12 +192,18 @@ async def test_making_categories(client: httpx.AsyncClient, make_user: MakeUser)
 
 
 async def test_nobody_makes_categories_without_end(
-    client: httpx.AsyncClient, make_user: MakeUser, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, runtime: Runtime, make_user: MakeUser
 ) -> None:
-    monkeypatch.setattr(service, "CATEGORIES_PER_PERSON", 2)
     ana, bo = await make_user(), await make_user()
-    for name in ("one", "two"):
-        await call(client, ana, "POST", "/categories", 201, json={"name": name})
+    async with runtime.db.transaction() as session:
+        await session.execute(
+            text(
+                "INSERT INTO categories (slug, name, owner_id) SELECT 'own-' || n, 'Own ' || n, :owner"
+                " FROM generate_series(2, :most) AS n"
+            ),
+            {"owner": await person_id(runtime, ana), "most": service.CATEGORIES_PER_PERSON},
+        )
+    await call(client, ana, "POST", "/categories", 201, json={"name": "one"})
     assert (await call(client, ana, "POST", "/categories", 409, json={"name": "three"}))["code"] == "too_many"
     await call(client, bo, "POST", "/categories", 201, json={"name": "three"})
 
@@ -319,3 +325,17 @@ async def test_a_tag_cannot_be_deleted_while_an_upload_links_it(
         await blocked(runtime)
         await make_clip(session, ana.uid, tags=("beach",))
     assert (await deleting)["code"] == "in_use"
+
+
+async def test_tags_that_no_clip_uses_are_not_made_without_end(
+    client: httpx.AsyncClient, runtime: Runtime, make_user: MakeUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "UNUSED_TAGS_PER_PERSON", 2)
+    ana = await make_user()
+    for name in ("tram", "lisbon"):
+        await call(client, ana, "POST", "/tags", 201, json={"name": name})
+    assert (await call(client, ana, "POST", "/tags", 409, json={"name": "ferry"}))["code"] == "too_many"
+    await call(client, ana, "POST", "/tags", 200, json={"name": "tram"})
+    async with runtime.db.transaction() as session:
+        await make_clip(session, ana.uid, tags=("tram",))
+    await call(client, ana, "POST", "/tags", 201, json={"name": "ferry"})
