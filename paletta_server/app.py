@@ -4,6 +4,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -18,7 +19,7 @@ from paletta_server import __version__
 from paletta_server.accounts.routes import pages as account_pages
 from paletta_server.accounts.routes import router as accounts
 from paletta_server.clips.routes import router as clips
-from paletta_server.core.errors import Invalid, NotFound, PalettaError, Unavailable
+from paletta_server.core.errors import Invalid, NotFound, PalettaError, TooLarge, Unavailable
 from paletta_server.core.health import router as health
 from paletta_server.core.metrics import MetricsMiddleware
 from paletta_server.core.runtime import Runtime
@@ -96,7 +97,7 @@ async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Resp
     length = request.headers.get("content-length", "0")
     if not length.isdigit() or int(length) > BODY_LIMIT or "transfer-encoding" in request.headers:
         words = f"a request's body must say its length, {BODY_LIMIT:,} bytes at most"
-        return _answer(request, Invalid(words, code="body_too_large"))
+        return _answer(request, TooLarge(words))
     response = await call_next(request)
     response.headers["X-Request-Id"] = request_id
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
@@ -144,6 +145,7 @@ async def _framework(request: Request, error: Exception) -> Response:
         return _answer(request, NotFound("address", request.url.path[:200]))
     known = PalettaError(str(error.detail), code="http_error", headers=error.headers)
     known.status = error.status_code  # type: ignore[misc]
+    known.title = HTTPStatus(error.status_code).phrase  # type: ignore[misc]
     return _answer(request, known)
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.accounts.security import Principal
 from paletta_server.audit.service import record
-from paletta_server.clips import service, views
+from paletta_server.clips import review, service, views
 from paletta_server.clips.metadata import FIELDS, ClipMetadata, problems_of
 from paletta_server.clips.models import Clip, Rendition
 from paletta_server.clips.schemas import (
@@ -20,12 +20,22 @@ from paletta_server.clips.schemas import (
     Unmatched,
 )
 from paletta_server.core.errors import Conflict, Invalid, NotFound, PreconditionFailed
+from paletta_server.core.settings import Settings
 from paletta_server.taxonomy import service as taxonomy
 from paletta_server.uploads import service as uploads
 
+REVIEWED = frozenset({"title", "description", "keywords", "categories", "editorial", "releases"})
+"""What a moderator judged: an approved clip in which one of these changes is judged again (by hand, not `auto`)."""
+
 
 async def edit(
-    session: AsyncSession, user: Principal, text: str, changes: dict[str, Any], *, expected: int | None
+    session: AsyncSession,
+    settings: Settings,
+    user: Principal,
+    text: str,
+    changes: dict[str, Any],
+    *,
+    expected: int | None,
 ) -> Clip:
     """Change some fields of one clip; the others stay. Raises `PreconditionFailed` when `expected` is stale."""
     clip = await views.find_own(session, user, text, lock=True)
@@ -34,7 +44,7 @@ async def edit(
             f"the clip is at version {clip.version}", hint="look at it again, then repeat the change"
         )
     metadata = await _merged(session, clip, changes)
-    await _write(session, user, clip, metadata)
+    await _write(session, settings, user, clip, metadata)
     return clip
 
 
@@ -63,7 +73,7 @@ async def _merged(session: AsyncSession, clip: Clip, changes: dict[str, Any]) ->
 
 
 async def _write(
-    session: AsyncSession, user: Principal, clip: Clip, metadata: ClipMetadata
+    session: AsyncSession, settings: Settings, user: Principal, clip: Clip, metadata: ClipMetadata
 ) -> dict[str, Any]:
     before = await views.described(session, clip)
     await service.describe(session, clip.owner_id, {clip.id: metadata})
@@ -73,6 +83,8 @@ async def _write(
         await _move_poster(session, clip)
     if changes:
         await record(session, user, "clip:edited", clip.uid, details={"fields": sorted(changes)})
+    if settings.review == "manual" and REVIEWED & changes.keys():
+        await review.submit_again(session, clip)
     return changes
 
 
@@ -94,7 +106,7 @@ def _difference(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tupl
 
 
 async def apply(
-    session: AsyncSession, user: Principal, items: Sequence[ApplyItem], *, dry_run: bool
+    session: AsyncSession, settings: Settings, user: Principal, items: Sequence[ApplyItem], *, dry_run: bool
 ) -> ApplyResponse:
     """Bring clips to what a changed manifest says. With a problem anywhere, or `dry_run`, nothing is written."""
     answer = ApplyResponse(changes=[], unmatched=[], problems=[], applied=False)
@@ -128,7 +140,7 @@ async def apply(
             to_write.append((clip, metadata))
     if not dry_run and not answer.problems:
         for clip, metadata in to_write:
-            await _write(session, user, clip, metadata)
+            await _write(session, settings, user, clip, metadata)
         answer.applied = True
     return answer
 

@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from paletta_server.clips.models import Clip
 from paletta_server.core.errors import Conflict
 from paletta_server.core.ids import resolve
+from paletta_server.uploads import progress
 
 
 async def decide(session: AsyncSession, text: str, verdict: str, *, reason: str | None) -> Clip:
@@ -34,3 +35,16 @@ async def decide(session: AsyncSession, text: str, verdict: str, *, reason: str 
         )
     await session.refresh(clip)
     return clip
+
+
+async def submit_again(session: AsyncSession, clip: Clip) -> None:
+    """An approved clip, whose row the caller has locked, waits for review again; any other stays where it is."""
+    moved = await session.scalar(
+        update(Clip)
+        .where(Clip.id == clip.id, Clip.review == "approved")
+        .values(review="submitted")
+        .returning(Clip.id)
+    )
+    if moved is not None:
+        await progress.report_clips(session, [clip.id], "in_review")
+        await session.refresh(clip)

@@ -71,9 +71,12 @@ async def edit(
     changes: Annotated[dict[str, Any], Body()],
     if_match: Annotated[str | None, Header()] = None,
 ) -> ClipDetail:
-    """Change some fields; `If-Match` with the ETag that was read guards against a rival's change."""
+    """Change some fields; `If-Match` with the ETag that was read guards against a rival's change.
+
+    Where clips are reviewed by hand, an approved one whose words, categories or releases change is `in_review` again.
+    """
     expected = _version(if_match)
-    edited = await editing.edit(session, user, clip, changes, expected=expected)
+    edited = await editing.edit(session, runtime.settings, user, clip, changes, expected=expected)
     return await views.detail(session, runtime.store, user, edited)
 
 
@@ -110,6 +113,6 @@ async def choose_poster(
 
 
 @router.post("/clips/apply")
-async def apply(user: Owner, session: SessionDep, wanted: ApplyRequest) -> ApplyResponse:
+async def apply(user: Owner, session: SessionDep, runtime: RuntimeDep, wanted: ApplyRequest) -> ApplyResponse:
     """Bring clips to what a changed manifest says; all or nothing."""
-    return await editing.apply(session, user, wanted.items, dry_run=wanted.dry_run)
+    return await editing.apply(session, runtime.settings, user, wanted.items, dry_run=wanted.dry_run)

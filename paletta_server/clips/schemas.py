@@ -110,7 +110,7 @@ class PosterChoice(BaseModel):
 
 
 class ApplyItem(BaseModel):
-    """One clip of a manifest: found by SHA-256, id or file name, in this order of trust."""
+    """One clip of a manifest: found by id, SHA-256 or file name, the first of them that is given."""
 
     model_config = ConfigDict(extra="forbid")
 

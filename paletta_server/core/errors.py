@@ -92,6 +92,10 @@ class Invalid(PalettaError):
     status, code, title = 422, "invalid", "Invalid input"
 
 
+class TooLarge(PalettaError):
+    status, code, title = 413, "body_too_large", "Too large"
+
+
 class TooManyRequests(PalettaError):
     status, code, title = 429, "too_many_requests", "Too many requests"
 

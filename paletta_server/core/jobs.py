@@ -182,7 +182,7 @@ async def _reap_for_ever(app: procrastinate.App, stalled_seconds: int) -> None:
     while True:
         try:
             await reap_stalled(app, stalled_seconds)
-        except engine_errors.ConnectorException:
+        except Exception:  # nobody would notice that it is gone until a worker dies
             log.exception("looking for stalled jobs failed; trying again")
         await asyncio.sleep(max(1.0, stalled_seconds / 3))
 

@@ -89,9 +89,7 @@ def made(
         codec=found.video.codec,
         warnings=warnings,
         renditions=renditions,
-        poster_number=next(
-            (number for number, poster in enumerate(result.posters, start=1) if poster.chosen), 1
-        ),
+        poster_number=result.chosen + 1,
     )
 
 

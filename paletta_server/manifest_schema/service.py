@@ -1,13 +1,33 @@
 """The manifest's JSON Schema with this service's live limits: what a client needs to find every mistake itself."""
 
+import hashlib
 import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from paletta_server.clips import metadata as fields
 from paletta_server.core.settings import Settings
+from paletta_server.taxonomy import service as taxonomy
 from paletta_server.uploads.protocol import ITEMS_PER_CALL, MAX_PART, MAX_PARTS, MIN_PART, TARGET_PARTS
+
+
+async def published(session: AsyncSession, settings: Settings) -> tuple[dict[str, Any], str]:
+    """What `GET /v1/manifest-schema` answers, and its ETag."""
+    document = {
+        "schema": manifest_schema(),
+        "limits": limits(settings),
+        "vocabularies": fields.VOCABULARIES,
+        "categories": [
+            {"slug": category.slug, "name": category.name}
+            for category in await taxonomy.all_categories(session)
+        ],
+        "upload": upload_policy(settings),
+    }
+    digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    return document, f'"{digest[:32]}"'
 
 
 def limits(settings: Settings) -> dict[str, Any]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import text
 
 from paletta_server.core.runtime import Runtime
@@ -270,3 +272,25 @@ async def test_a_token_without_the_clips_sees_what_a_stranger_sees(
     seen = await narrow.call("GET", f"/clips/{hidden}")
     assert (seen["file"], seen["sha256"]) == (None, None)
     assert (await up.call("GET", f"/clips/{hidden}"))["sha256"] is not None
+
+
+async def test_what_a_reviewer_saw_is_reviewed_again_when_it_changes(
+    up: Uploader, moderator: Uploader, app: FastAPI, runtime: Runtime
+) -> None:
+    clip = await finished(up, runtime)
+    assert (await up.call("PATCH", f"/clips/{clip}", json={"title": "A tram, reviewed by nobody"}))[
+        "stage"
+    ] == "live"
+    app.state.runtime = replace(runtime, settings=runtime.settings.model_copy(update={"review": "manual"}))
+    try:
+        assert (await up.call("PATCH", f"/clips/{clip}", json={"batch": "spring"}))["stage"] == "live"
+        changed = await up.call("PATCH", f"/clips/{clip}", json={"title": "Quite another thing"})
+        assert changed["stage"] == "in_review"
+        waiting = await moderator.call("GET", "/admin/clips")
+        assert [one["id"] for one in waiting["items"]] == [clip]
+        await moderator.call("POST", f"/admin/clips/{clip}/approve")
+        entry = {"clip_id": clip, "metadata": {**METADATA, "description": "From a manifest."}}
+        await up.call("POST", "/clips/apply", json={"items": [entry]})
+        assert (await up.call("GET", f"/clips/{clip}"))["stage"] == "in_review"
+    finally:
+        app.state.runtime = runtime

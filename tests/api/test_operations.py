@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -113,3 +116,32 @@ async def test_an_error_of_the_database_tells_nobodys_data(runtime: Runtime) -> 
     assert "uq_users_email" in words
     assert "ana@example.org" not in words
     assert "argon2id" not in words
+
+
+async def test_what_the_framework_refuses_is_a_problem_of_its_own_name(client: httpx.AsyncClient) -> None:
+    wrong = (await client.delete("/v1/categories")).json()
+    assert (wrong["status"], wrong["title"]) == (405, "Method Not Allowed")
+    long = await client.post("/v1/auth/login", headers={"content-length": "99999999"})
+    assert (long.status_code, long.json()["code"]) == (413, "body_too_large")
+
+
+async def test_whatever_goes_wrong_the_reaper_goes_on() -> None:
+    from paletta_server.core import jobs
+
+    said = asyncio.Event()
+
+    class Listening(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.set()
+
+    listening = Listening()
+    jobs.log.addHandler(listening)
+    # An engine that is not connected raises something else than a lost connection does.
+    reaper = asyncio.create_task(jobs._reap_for_ever(jobs._app, 30))
+    try:
+        await asyncio.wait_for(said.wait(), 5)
+        await asyncio.wait({reaper}, timeout=0)
+        assert not reaper.done()
+    finally:
+        jobs.log.removeHandler(listening)
+        reaper.cancel()
