@@ -21,12 +21,13 @@ def up(
     """Run the stack until it is stopped; the exit code."""
     from paletta_server.core.settings import get_settings
     from paletta_server.embedded.members import Members, Options
-    from paletta_server.embedded.stackdir import StackError, default_data_dir
+    from paletta_server.embedded.stackdir import EPHEMERAL, StackError, default_data_dir, sweep_ephemeral
     from paletta_server.embedded.supervisor import Supervisor
 
     get_settings()  # wrong ones are told before anything starts
     if ephemeral:
-        data = Path(tempfile.mkdtemp(prefix="paletta-"))
+        sweep_ephemeral(Path(tempfile.gettempdir()))
+        data = Path(tempfile.mkdtemp(prefix=EPHEMERAL))
     options = Options(data or default_data_dir(), port, workers, ephemeral)
     reporter = _reporter(as_json=as_json, ready_file=ready_file)
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 POSIX = os.name == "posix"
+LOG_MAX = 16 * 1024 * 1024
+"""Bytes of a log at which the next start of its child begins another; one older is kept."""
 _LAUNCHER = Path(__file__).with_name("launch.py")
 
 
@@ -80,6 +82,7 @@ class Process:
     def start(self) -> None:
         """Start the program with its output appended to the log file (0600), in a session of its own."""
         self.spec.log.parent.mkdir(parents=True, exist_ok=True)
+        _rotate(self.spec.log)
         log = os.open(self.spec.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             self._popen = subprocess.Popen(
@@ -149,6 +152,14 @@ class Process:
         except ProcessLookupError:
             pass
         self._popen.wait()
+
+
+def _rotate(log: Path) -> None:
+    try:
+        if log.stat().st_size >= LOG_MAX:
+            log.replace(log.with_name(f"{log.name}.1"))
+    except OSError:
+        return  # there is none yet, or (Windows) somebody reads it
 
 
 def start_time(pid: int) -> float | None:

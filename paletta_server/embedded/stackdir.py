@@ -5,13 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from paletta_server.embedded.process import Identity, end_orphan
 from paletta_server.embedded.secretfiles import write_private
+
+EPHEMERAL = "paletta-up-"
+"""How the folders of ephemeral stacks begin."""
+JUST_BORN_SECONDS = 60.0
+"""A stack makes its lock and takes it: who sweeps must not come in between."""
 
 
 class StackError(RuntimeError):
@@ -140,6 +147,26 @@ class StackDir:
                 with contextlib.suppress(ValueError):
                     found[name] = str(json.loads(value))
         return found
+
+
+def sweep_ephemeral(parent: Path) -> list[Path]:
+    """Remove what ephemeral stacks that were killed left below `parent`, secrets included; which folders."""
+    swept = []
+    for folder in parent.glob(f"{EPHEMERAL}*"):
+        stack = StackDir(folder)
+        try:
+            if folder.is_symlink() or time.time() - (stack.run / "lock").stat().st_mtime < JUST_BORN_SECONDS:
+                continue
+            stack.lock()
+        except (OSError, StackError):
+            continue  # it runs, or is not ours
+        try:
+            stack.end_orphans()
+        finally:
+            stack.unlock()
+        shutil.rmtree(folder, ignore_errors=True)
+        swept.append(folder)
+    return swept
 
 
 def _quoted(value: str) -> str:

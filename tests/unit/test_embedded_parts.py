@@ -13,12 +13,19 @@ from pathlib import Path
 
 import pytest
 
+from paletta_server.embedded import process
 from paletta_server.embedded.ports import free_ports, is_free
 from paletta_server.embedded.process import Process, Spec, clean_environment, is_same, start_time
 from paletta_server.embedded.secretfiles import kept_secret, write_private
 from paletta_server.embedded.service import DEATHS_MAX, DEATHS_WINDOW, Service
 from paletta_server.embedded.sockets import make_socket_dir, remove_socket_dir
-from paletta_server.embedded.stackdir import StackDir, StackError, default_data_dir
+from paletta_server.embedded.stackdir import (
+    EPHEMERAL,
+    StackDir,
+    StackError,
+    default_data_dir,
+    sweep_ephemeral,
+)
 
 WAIT_FOR_EVER = "import signal; print('up', flush=True); signal.pause()"
 
@@ -261,3 +268,41 @@ def test_identities_can_be_written_down(tmp_path: Path) -> None:
         assert type(identity)(**json.loads(json.dumps(identity._asdict()))) == identity
     finally:
         process.stop()
+
+
+def test_a_log_that_has_grown_is_put_aside_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "LOG_MAX", 10)
+    log = tmp_path / "api.log"
+    for said in ("long enough", "short"):
+        child = Process(Spec("talker", (sys.executable, "-c", f"print({said!r})"), log, clean_environment()))
+        child.start()
+        child.wait(30)
+    assert (log.read_text(), (tmp_path / "api.log.1").read_text()) == ("short\n", "long enough\n")
+
+
+# ---- ephemeral stacks
+
+
+def test_ephemeral_stacks_that_were_killed_are_swept_and_no_others(tmp_path: Path) -> None:
+    folders = {}
+    for name in (f"{EPHEMERAL}dead", f"{EPHEMERAL}alive", f"{EPHEMERAL}young", "paletta-kept"):
+        stack = StackDir(tmp_path / name)
+        stack.make()
+        stack.lock()
+        kept_secret(stack.secrets, "s3")
+        if name != f"{EPHEMERAL}alive":
+            stack.unlock()
+        if name != f"{EPHEMERAL}young":
+            os.utime(stack.run / "lock", (0, 0))
+        folders[name] = stack
+    (tmp_path / f"{EPHEMERAL}foreign").mkdir()
+    assert sweep_ephemeral(tmp_path) == [tmp_path / f"{EPHEMERAL}dead"]
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == [
+        "paletta-kept",
+        f"{EPHEMERAL}alive",
+        f"{EPHEMERAL}foreign",
+        f"{EPHEMERAL}young",
+    ]
+    folders[f"{EPHEMERAL}alive"].unlock()
