@@ -87,6 +87,11 @@ class Service:
         """GET; parameters that are None are left out. `timeout` in seconds, for long-polls."""
         return self.request("GET", path, params=params, timeout=timeout)
 
+    def fetch(self, path: str) -> bytes:
+        """GET a document that is no JSON, such as a PDF."""
+        found: bytes = self.request("GET", path, raw=True)
+        return found
+
     def post(self, path: str, body: Any = None, *, idempotent: bool = False) -> Any:
         """POST a JSON body.
 
@@ -128,8 +133,9 @@ class Service:
         headers: Mapping[str, str] | None = None,
         idempotent: bool | None = None,
         timeout: float | None = None,
+        raw: bool = False,
     ) -> Any:
-        """The answer's JSON (None for 204)."""
+        """The answer's JSON (None for 204); with `raw` its bytes."""
         import httpx
 
         repeatable = method in ("GET", "PUT", "DELETE") if idempotent is None else idempotent
@@ -160,7 +166,7 @@ class Service:
                 self._wait(attempt, retry_after(response.headers.get("retry-after")))
                 continue
             self._trouble = False
-            return _answer(response)
+            return response.content if raw and response.is_success else _answer(response)
         raise AssertionError("the last try returns or raises")
 
     def _tell(self, words: str) -> None:

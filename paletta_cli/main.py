@@ -42,6 +42,7 @@ COMMANDS = {
     "tags": Command("tags", "app", "list, create and delete tags", _CONTRIBUTE),
     "cart": Command("cart", "app", "what you are about to buy: add, list, remove, clear", _BUY),
     "checkout": Command("checkout", "checkout", "order what is in the cart, and pay for it", _BUY),
+    "orders": Command("orders", "app", "what you bought: list, show, download, sync, receipts", _BUY),
     "register": Command("account", "register", "make an account", _ACCOUNT),
     "login": Command("account", "login", "log in on this machine", _ACCOUNT),
     "logout": Command("account", "logout", "log out, and revoke this machine's token", _ACCOUNT),

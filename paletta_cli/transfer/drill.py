@@ -1,7 +1,8 @@
 """The switches of the fault drills.
 
 PALETTA_TEST_KILL_AT=<state>:<n> makes the process SIGKILL itself the n-th time it reaches `state`
-(fingerprint, register, sign, part, complete, poll). Without the setting, `reach` is an empty function.
+(fingerprint, register, sign, part, complete, poll; of a download: range, block, verify, publish). Without the
+setting, `reach` is an empty function.
 
 PALETTA_TEST_HASTE=<factor> divides the waits between tries of a part, and the time that the store has for an
 answer, so that a drill meets the end of the patience within seconds. Without it, `hurried` changes nothing.
@@ -12,15 +13,16 @@ import threading
 from collections.abc import Callable
 
 STATES = ("fingerprint", "register", "sign", "part", "complete", "poll")
+DOWNLOAD_STATES = ("range", "block", "verify", "publish")
 
 
 def _armed(setting: str) -> Callable[[str], None]:
     import signal
 
     state, _, count = setting.partition(":")
-    if state not in STATES or not count.isdigit():
+    if state not in STATES + DOWNLOAD_STATES or not count.isdigit():
         raise SystemExit(
-            f"PALETTA_TEST_KILL_AT: `{setting}` is not <state>:<n> with one of {', '.join(STATES)}"
+            f"PALETTA_TEST_KILL_AT: `{setting}` is not <state>:<n> with one of {', '.join(STATES + DOWNLOAD_STATES)}"
         )
     left = int(count)
     lock = threading.Lock()

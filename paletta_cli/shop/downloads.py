@@ -1,0 +1,389 @@
+"""`paletta orders download` and `sync`, from the command line's words to the exit code."""
+
+import base64
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from paletta_cli import settings
+from paletta_cli.errors import GaveUp, Interrupted, PalettaError, SomeFailed, UsageError
+from paletta_cli.output import Column, Output
+from paletta_cli.shop import lockfile, names, purchases
+from paletta_cli.shop.lockfile import Entry
+from paletta_cli.shop.purchases import Chosen
+from paletta_cli.text import plural, size
+from paletta_cli.transfer.landing import CannotLand, Folder
+from paletta_cli.transfer.stamps import Stamps
+
+if TYPE_CHECKING:
+    from paletta_cli.api import Service
+    from paletta_cli.transfer.downloader import Downloader
+
+_API_TRIES = 12  # as patient with the service as with the store
+_TICK = 0.2
+_PER_CALL = 25  # certificates: printing them is work for the service
+_GO_ON = "run the same command again to go on: nothing that arrived is fetched again"
+_RESULTS = {"done": "downloaded", "kept": "was there", "failed": "failed"}
+_MOST_GOOD = 40  # rows of what went well, on a terminal
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to download. `limit_rate` in bytes per second; `jobs`: connections at once, None to find out."""
+
+    to: Path
+    tier: str | None = None
+    layout: str = names.LAYOUT
+    jobs: int | None = None
+    limit_rate: int | None = None
+    certificates: bool = True
+    verify: bool = False
+    prune: bool = False
+
+
+def download(
+    options: Options, out: Output, *, orders: Sequence[str], clips: Sequence[str], everything: bool
+) -> int:
+    """Fetch the files of orders or clips, or everything that was bought; the exit code."""
+    from paletta_cli import api
+
+    if everything == bool(orders or clips):
+        raise UsageError(
+            "name orders, or pass --all for everything", hint="`paletta orders list` shows your orders"
+        )
+    names.checked_layout(options.layout)
+    config = settings.load()
+    with (
+        api.connect(config, tries=_API_TRIES) as service,
+        Stamps(config.state_dir / "downloads.db") as stamps,
+    ):
+        service.on_trouble = out.warn
+        found = list(purchases.bought(service, orders, clips))
+        held = [one for one in found if one["status"] != "granted"]
+        chosen = purchases.choose(
+            [one for one in found if one["status"] == "granted"], options.layout, tier=options.tier
+        )
+        _say_held(out, held)
+        for one in chosen:
+            if options.tier and one.file["tier"] != options.tier:
+                out.note(f"`{one.purchase['clip_id']}` has no tier {options.tier}: {one.file['tier']} it is")
+        if not chosen:
+            if held:
+                raise SomeFailed("nothing of this can be downloaded")
+            out.note("nothing to download: you have not bought anything yet")
+            out.data({"files": [], "exit_code": 0})
+            return 0
+        with Folder.open(options.to) as folder:
+            run = _Run(service, stamps, folder, chosen, options, out)
+            try:
+                run.go()
+            finally:
+                run.write_certificates()
+        return run.report(held)
+
+
+def sync(options: Options, out: Output) -> int:
+    """Make a folder equal to everything that is owned, by its lockfile; the exit code."""
+    from paletta_cli import api
+
+    names.checked_layout(options.layout)
+    config = settings.load()
+    with (
+        api.connect(config, tries=_API_TRIES) as service,
+        Stamps(config.state_dir / "downloads.db") as stamps,
+        Folder.open(options.to) as folder,
+    ):
+        service.on_trouble = out.warn
+        before = {entry.item: entry for entry in _read_lock(folder)}
+        found = list(purchases.bought(service))
+        owned = [one for one in found if one["status"] == "granted"]
+        resting = {str(one["item_id"]) for one in found if one["status"] == "suspended"}
+        _say_held(out, [one for one in found if one["item_id"] in resting])
+        places = {
+            item: PurePosixPath(entry.path) for item, entry in before.items() if _fits(entry, owned, options)
+        }
+        # What rests keeps its place, so that nothing else lands there.
+        chosen = purchases.choose(owned, options.layout, tier=options.tier, kept=places)
+        for one in chosen:
+            known = before.get(one.wanted.item_id)
+            one.wanted.replace = known is not None and known.path == str(one.wanted.path)
+            one.wanted.distrust = options.verify
+        gone = [entry for item, entry in before.items() if item not in resting and _is_gone(entry, chosen)]
+        run = _Run(service, stamps, folder, chosen, options, out)
+        try:
+            run.go()
+        finally:
+            run.write_certificates()
+            there = {
+                one.wanted.item_id: _entry(one) for one in chosen if one.wanted.stage in ("done", "kept")
+            }
+            kept = {item: entry for item, entry in before.items() if item not in there and entry not in gone}
+            pruned = _prune(folder, gone, out) if options.prune else []
+            left = [entry for entry in gone if entry not in pruned]
+            # What is not licensed any more stays in the file until it is gone from the folder.
+            entries = [*there.values(), *kept.values(), *(entry for entry in left if entry.item not in there)]
+            data = lockfile.dump(entries)
+            if _lock_data(folder) != data:
+                folder.write(lockfile.NAME, data, replace=True)
+        for entry in left:
+            out.warn(f"`{entry.path}` is not licensed to you any more, or was replaced by another tier")
+        if left:
+            out.hint("--prune removes what you may not use any more")
+        return run.report([one for one in found if one["item_id"] in resting], pruned=pruned, left=left)
+
+
+class _Run:
+    """One download with its picture, its certificates and its report."""
+
+    def __init__(
+        self,
+        service: "Service",
+        stamps: Stamps,
+        folder: Folder,
+        chosen: Sequence[Chosen],
+        options: Options,
+        out: Output,
+    ) -> None:
+        self._service, self._stamps, self._folder = service, stamps, folder
+        self._chosen, self._options, self._out = chosen, options, out
+        self._papers: dict[str, bytes] = {}
+        self._paper_trouble: PalettaError | None = None
+        self._printing: threading.Thread | None = None
+        self._downloader: Downloader | None = None
+        self._error: GaveUp | None = None
+
+    def go(self) -> None:
+        """Download; what failed is in the files. Raises Interrupted, and what concerns all of them."""
+        from paletta_cli.transfer.downloader import Downloader
+        from paletta_cli.transfer.incoming import Picture
+
+        files = [one.wanted for one in self._chosen]
+        volume = size(sum(file.size for file in files))
+        self._out.note(f"{plural(len(files), 'file')}, {volume}, to `{self._options.to}`")
+        self._print_certificates()
+        self._downloader = downloader = Downloader(
+            self._service,
+            self._folder,
+            files,
+            self._stamps,
+            jobs=self._options.jobs,
+            limit_rate=self._options.limit_rate,
+        )
+        picture = Picture(self._out, files, downloader.meter)
+        try:
+            downloader.start()
+            while not downloader.wait(_TICK):
+                picture.tick()
+        except (Interrupted, KeyboardInterrupt):
+            picture.close()
+            self._out.note("stopping; what has arrived stays there")
+            downloader.halt()
+            raise Interrupted(_GO_ON) from None
+        except GaveUp as error:
+            self._error = error
+        finally:
+            picture.close()
+
+    # Certificates
+
+    def _print_certificates(self) -> None:
+        """Ask for the certificates that are not there yet, while the files are on their way."""
+        missing = [
+            one for one in self._chosen if self._options.certificates and not self._has_certificate(one)
+        ]
+        if not missing:
+            return
+
+        def ask() -> None:
+            try:
+                for start in range(0, len(missing), _PER_CALL):
+                    uids = [one.wanted.item_id for one in missing[start : start + _PER_CALL]]
+                    answer = self._service.post("/v1/me/certificates", {"item_ids": uids}, idempotent=True)
+                    for paper in answer["certificates"]:
+                        self._papers[str(paper["item_id"])] = base64.b64decode(paper["pdf"])
+            except PalettaError as error:
+                self._paper_trouble = error
+
+        self._printing = threading.Thread(target=ask, name="certificates", daemon=True)
+        self._printing.start()
+
+    def _has_certificate(self, one: Chosen) -> bool:
+        """Looks without making folders."""
+        with suppress(OSError):
+            return (self._folder.path / one.certificate).is_file()
+        return False
+
+    def write_certificates(self) -> None:
+        """Lay each certificate beside its file, where that has arrived."""
+        if self._printing is not None and not self._service.stop.is_set():
+            self._printing.join(120)
+        for one in self._chosen:
+            data = self._papers.get(one.wanted.item_id)
+            if data is None or one.wanted.stage not in ("done", "kept"):
+                continue
+            try:
+                with self._folder.inside(one.certificate.parts[:-1]) as folder:
+                    if folder.regular(one.certificate.name) is None:
+                        folder.write(one.certificate.name, data)
+            except CannotLand as error:
+                self._paper_trouble = error
+        if self._paper_trouble is not None:
+            self._out.warn(f"some certificates are missing: {self._paper_trouble.message}")
+            self._out.hint("`paletta orders certificate ITEM --to FILE` fetches one")
+
+    # The end
+
+    def report(self, held: Sequence[dict[str, Any]], **more: Sequence[Entry]) -> int:
+        """The result on stdout, the sum on stderr; the exit code."""
+        failed = [one for one in self._chosen if one.wanted.stage == "failed"]
+        code = SomeFailed.exit_code if failed or (held and not more) else 0
+        network = ("unreachable", "interrupted")
+        if failed and self._error is not None and all(one.wanted.code in network for one in failed):
+            code = GaveUp.exit_code
+        rows = [_row(one) for one in self._chosen]
+        if self._out.mode == "json":
+            assert self._downloader is not None
+            document: dict[str, Any] = {
+                "folder": str(self._options.to),
+                "files": rows,
+                "received": self._downloader.meter.sent,
+                "skipped": self._downloader.meter.skipped,
+                "calls": self._downloader.calls,
+                "held": [one["item_id"] for one in held],
+                "exit_code": code,
+            }
+            document |= {name: [entry.path for entry in entries] for name, entries in more.items()}
+            self._out.data(document)
+        else:
+            self._table(rows)
+        counts = {stage: sum(row["result"] == name for row in rows) for stage, name in _RESULTS.items()}
+        said = [f"{count} {_RESULTS[stage]}" for stage, count in counts.items() if count]
+        self._out.note(", ".join(said) or "nothing to do")
+        if self._error is not None:
+            self._out.error(self._error.message, self._error.hint)
+        return code
+
+    def _table(self, rows: list[dict[str, Any]]) -> None:
+        bad = [row for row in rows if row["result"] == "failed"]
+        good = [row for row in rows if row["result"] != "failed"]
+        hidden = max(0, len(good) - _MOST_GOOD) if self._out.mode == "table" else 0
+        columns = [
+            Column("path", "file"),
+            Column("size", "size", show=size, right=True),
+            Column("result", "result", style=lambda word: "red" if word == "failed" else "green"),
+        ]
+        columns += [Column("why", "why", wrap=True)] if bad else []
+        self._out.table(bad + good[: len(good) - hidden], columns)
+        if hidden:
+            self._out.note(f"… and {hidden:,} more that went well")
+
+
+def _row(one: Chosen) -> dict[str, Any]:
+    wanted = one.wanted
+    why = wanted.reason + (f"; hint: {wanted.hint}" if wanted.hint else "")
+    return {
+        "path": str(wanted.path),
+        "item_id": wanted.item_id,
+        "order": one.purchase["order_number"],
+        "clip_id": one.purchase["clip_id"],
+        "tier": wanted.tier,
+        "size": wanted.size,
+        "sha256": wanted.sha256,
+        "result": _RESULTS.get(wanted.stage, wanted.stage),
+        "code": wanted.code or None,
+        "why": why or None,
+    }
+
+
+def _say_held(out: Output, held: Sequence[dict[str, Any]]) -> None:
+    words = {
+        "suspended": "is held back while its payment is disputed",
+        "revoked": "was refunded or charged back",
+    }
+    for one in held:
+        out.warn(
+            f"`{one['clip_id']}` of order {one['order_number']} {words.get(one['status'], one['status'])}"
+        )
+
+
+# ---- the lockfile
+
+
+def _read_lock(folder: Folder) -> list[Entry]:
+    data = _lock_data(folder)
+    return lockfile.load(data, folder.path / lockfile.NAME) if data is not None else []
+
+
+def _lock_data(folder: Folder) -> bytes | None:
+    import os
+
+    if folder.regular(lockfile.NAME) is None:
+        return None
+    with os.fdopen(folder.open_file(lockfile.NAME, os.O_RDONLY), "rb") as stream:
+        return stream.read()
+
+
+def _fits(entry: Entry, owned: Sequence[dict[str, Any]], options: Options) -> bool:
+    """Whether an entry's file is still the one that is wanted of its purchase."""
+    for one in owned:
+        if one["item_id"] == entry.item:
+            [chosen] = purchases.choose([one], options.layout, tier=options.tier)
+            return chosen.wanted.tier == entry.tier and chosen.wanted.sha256 == entry.sha256
+    return False
+
+
+def _is_gone(entry: Entry, chosen: Sequence[Chosen]) -> bool:
+    return not any(one.wanted.item_id == entry.item and str(one.wanted.path) == entry.path for one in chosen)
+
+
+def _entry(one: Chosen) -> Entry:
+    purchase = one.purchase
+    return Entry(
+        path=str(one.wanted.path),
+        item=one.wanted.item_id,
+        order=str(purchase["order_number"]),
+        clip=str(purchase["clip_id"]),
+        title=str(purchase["title"]),
+        tier=one.wanted.tier,
+        size=one.wanted.size,
+        sha256=one.wanted.sha256,
+        licence=str(purchase["licence"]),
+        licensee=str(purchase["licensee"]),
+        certificate=str(purchase["certificate"]),
+    )
+
+
+def _prune(folder: Folder, gone: Sequence[Entry], out: Output) -> list[Entry]:
+    """Remove files that the lockfile knows and that are unchanged since; those that are gone now."""
+    pruned = []
+    for entry in gone:
+        path = PurePosixPath(entry.path)
+        try:
+            if not (folder.path / path).is_symlink() and not (folder.path / path).exists():
+                pruned.append(entry)
+                continue
+            with folder.inside(path.parts[:-1]) as below:
+                below.regular(path.name)
+                if _sha256(below, path.name) != entry.sha256:
+                    out.warn(f"`{entry.path}` was changed since it was downloaded, and stays")
+                    continue
+                below.remove(path.name)
+                below.remove(path.name.removesuffix(path.suffix) + purchases.CERTIFICATE)
+        except (OSError, CannotLand) as error:
+            out.warn(f"`{entry.path}` cannot be removed: {error}")
+            continue
+        with suppress(OSError):
+            (folder.path / path).parent.rmdir()
+        pruned.append(entry)
+    return pruned
+
+
+def _sha256(folder: Folder, name: str) -> str:
+    import hashlib
+    import os
+
+    with os.fdopen(folder.open_file(name, os.O_RDONLY), "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

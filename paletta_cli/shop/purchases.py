@@ -1,0 +1,110 @@
+"""What this account bought, and which file of each purchase is wanted where."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from paletta_cli.errors import PalettaError
+from paletta_cli.shop import names
+from paletta_cli.transfer.wanted import Wanted
+
+if TYPE_CHECKING:
+    from paletta_cli.api import Service
+
+TIERS = ("hd", "uhd4k", "original")
+CERTIFICATE = ".licence.pdf"
+
+
+@dataclass(slots=True, eq=False)
+class Chosen:
+    """A purchase, the file of it that is wanted, and where it goes."""
+
+    purchase: Mapping[str, Any]
+    file: Mapping[str, Any]
+    wanted: Wanted
+
+    @property
+    def certificate(self) -> PurePosixPath:
+        """Where the licence certificate goes: beside the file, under its name."""
+        path = self.wanted.path
+        return path.with_name(path.name.removesuffix(path.suffix) + CERTIFICATE)
+
+
+def bought(
+    service: "Service", orders: Collection[str] = (), clips: Collection[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """Purchases of these orders and clips, or all of them, newest first; each once."""
+    seen: set[str] = set()
+    filters: list[dict[str, Any]] = [{"order": order} for order in orders] + [
+        {"clip": clip} for clip in clips
+    ]
+    for narrowed in filters or [{}]:
+        found = 0
+        for purchase in service.pages("/v1/me/purchases", limit=200, **narrowed):
+            found += 1
+            if purchase["item_id"] not in seen:
+                seen.add(purchase["item_id"])
+                yield purchase
+        if narrowed and not found:
+            raise _nothing(service, narrowed)
+
+
+def _nothing(service: "Service", narrowed: Mapping[str, Any]) -> PalettaError:
+    """Why there is nothing: an order that is not paid, or a clip that was not bought."""
+    from paletta_cli.api import segment
+
+    if "order" in narrowed:
+        order = service.get(f"/v1/orders/{segment(narrowed['order'])}")
+        hint = f"`paletta orders pay {order['number']}`" if order["status"] == "pending" else None
+        words = f"order {order['number']} is {order['status']}: there is nothing to download"
+        return PalettaError(words, hint=hint)
+    return PalettaError(
+        f"no clip `{narrowed['clip']}` among your purchases", hint="see `paletta orders list`"
+    )
+
+
+def choose(
+    purchases: Sequence[Mapping[str, Any]],
+    layout: str,
+    *,
+    tier: str | None,
+    kept: Mapping[str, PurePosixPath] | None = None,
+) -> list[Chosen]:
+    """One file of each purchase: the best, or the best up to `tier`. `kept` has places from before, by item id."""
+    found = []
+    for purchase in purchases:
+        file = _file(purchase, tier)
+        place = (kept or {}).get(purchase["item_id"])
+        values = {
+            "order": purchase["order_number"],
+            "clip": purchase["clip_id"],
+            "title": purchase["title"],
+            "ext": str(file["extension"]).lstrip("."),
+            "tier": file["tier"],
+            "licence": purchase["licence"],
+            "contributor": purchase["contributor"],
+            "item": purchase["item_id"],
+        }
+        wanted = Wanted(
+            item_id=str(purchase["item_id"]),
+            tier=str(file["tier"]),
+            size=int(file["size"]),
+            sha256=str(file["sha256"]),
+            path=place or names.place(layout, values),
+        )
+        found.append(Chosen(purchase, file, wanted))
+    met = names.collisions([one.wanted.path for one in found])
+    for index in met:
+        one = found[index]
+        if one.wanted.item_id not in (kept or {}):
+            one.wanted.path = names.apart(one.wanted.path, one.wanted.item_id, one.wanted.tier)
+    return found
+
+
+def _file(purchase: Mapping[str, Any], tier: str | None) -> Mapping[str, Any]:
+    files: Sequence[Mapping[str, Any]] = purchase["files"]
+    if tier is not None:
+        fitting = [file for file in files if TIERS.index(file["tier"]) <= TIERS.index(tier)]
+        return fitting[-1] if fitting else files[0]
+    return files[-1]

@@ -1,0 +1,400 @@
+"""`paletta orders`: what was bought is listed, fetched, kept in step, and proved."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from paletta_server.core.runtime import Runtime
+from paletta_server.delivery import service as delivery
+from paletta_server.orders import service as orders
+from tests.cli.conftest import Run
+from tests.conftest import MakeUser, Person
+from tests.support.orders import Sold, Till, Wanted
+from tests.support.stack import MailSink
+
+HD, ORIGINAL = os.urandom(70_000), os.urandom(300_000)
+FILES = {"hd": HD, "original": ORIGINAL}
+SOME_FAILED = 6
+
+
+@pytest.fixture
+async def people(make_user: MakeUser) -> dict[str, Person]:
+    return {role: await make_user(role) for role in ("customer", "contributor", "admin")}
+
+
+@pytest.fixture
+async def till(runtime: Runtime, people: dict[str, Person]) -> Till:
+    return await Till.of(runtime, people["customer"].email, people["contributor"].email)
+
+
+@pytest.fixture
+def buyer(paletta: Run) -> Run:
+    async def run(*argv: str, as_: str = "customer") -> Any:
+        return await paletta(*argv, as_=as_)
+
+    return run
+
+
+async def change(runtime: Runtime, action: Any, *args: Any) -> None:
+    async with runtime.db.transaction() as session:
+        await action(session, *args)
+
+
+def path_of(sold: Sold, number: int, title: str, ext: str = "mov") -> str:
+    return f"{sold.order.number}/{sold.items[number].clip_uid}-{title}.{ext}"
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# ---- list, show, papers
+
+
+async def test_orders_are_listed_and_shown(
+    buyer: Run, till: Till, runtime: Runtime, on_a_terminal: Run, people: dict[str, Person]
+) -> None:
+    waiting = await till.sell(Wanted("Ferry", files=FILES), paid=False, store=False)
+    sold = await till.sell(
+        Wanted("Tram", "original", price=14900, files=FILES),
+        Wanted("Bus", "hd", "business", files=FILES),
+        store=False,
+    )
+    await change(runtime, orders.set_refunds, sold.order.id, {sold.items[1].id: 4900})
+    await change(runtime, delivery.revoke, [sold.items[1].id])
+    listed = await buyer("orders", "list")
+    assert [line.split("\t")[:2] for line in listed.out.splitlines()] == [
+        [sold.order.number, "partially refunded"],
+        [waiting.order.number, "pending"],
+    ]
+    shown = await buyer("orders", "show", sold.order.number)
+    assert f"{sold.items[0].clip_uid}\tTram\toriginal\tindividual\tyours\t149.00" in shown.out
+    assert f"{sold.items[1].clip_uid}\tBus\tHD\tbusiness\tended\t49.00 (-49.00)" in shown.out
+    assert f"paletta orders download {sold.order.number}" in shown.err
+    document = json.loads((await buyer("orders", "show", sold.uid[:10], "--json")).out)
+    assert [one["entitlement"] for one in document["items"]] == ["granted", "revoked"]
+    wide = await on_a_terminal("orders", "show", sold.order.number, PALETTA_TOKEN=people["customer"].token)
+    assert max(map(len, wide.out.splitlines())) <= 80, wide.out
+    other = await buyer("orders", "show", sold.order.number, as_="admin")
+    assert (other.code, "no order" in other.err) == (1, True)
+
+
+async def test_receipt_and_certificate_are_saved(buyer: Run, till: Till, tmp_path: Path) -> None:
+    sold = await till.sell(Wanted("Tram", files=FILES), store=False)
+    assert (await buyer("orders", "receipt", sold.order.number)).code == 0
+    assert (tmp_path / f"receipt-{sold.order.number}.pdf").read_bytes().startswith(b"%PDF")
+    for name in (sold.items[0].uid, sold.items[0].clip_uid[:12]):
+        ran = await buyer("orders", "certificate", name, "--to", "mine.pdf", "--force")
+        assert ran.code == 0, ran
+        assert (tmp_path / "mine.pdf").read_bytes().startswith(b"%PDF")
+    again = await buyer("orders", "certificate", sold.items[0].uid, "--to", "mine.pdf")
+    assert (again.code, "exists" in again.err) == (2, True)
+    (tmp_path / "link.pdf").symlink_to(tmp_path / "elsewhere.pdf")
+    linked = await buyer("orders", "receipt", sold.order.number, "--to", "link.pdf", "--force")
+    assert "symbolic link" in linked.err
+    assert not (tmp_path / "elsewhere.pdf").exists()
+
+
+async def test_a_link_is_mailed(
+    buyer: Run, till: Till, run_jobs: Any, mailbox: MailSink, runtime: Runtime, people: dict[str, Person]
+) -> None:
+    sold = await till.sell(Wanted(files=FILES), store=False)
+    await run_jobs()
+    async with runtime.db.transaction() as session:
+        await session.execute(text("UPDATE delivery_links SET created_at = now() - interval '1 hour'"))
+    ran = await buyer("orders", "email", sold.order.number)
+    assert f"on its way to {people['customer'].email}" in ran.out
+    await run_jobs()
+    assert len(mailbox.to(people["customer"].email)) == 2
+
+
+# ---- download
+
+
+async def test_an_order_lands_whole_with_its_licences(buyer: Run, till: Till, tmp_path: Path) -> None:
+    sold = await till.sell(Wanted("Tram", files=FILES), Wanted("Bus", "hd", files=FILES, extension=".mp4"))
+    ran = await buyer("orders", "download", sold.order.number, "--to", "films", "--json")
+    assert ran.code == 0, ran
+    document = json.loads(ran.out)
+    assert {one["result"] for one in document["files"]} == {"downloaded"}
+    assert (document["received"], document["skipped"]) == (len(ORIGINAL) + len(HD), 0)
+    assert document["calls"] == 1, "one call for addresses"
+    found = tree(tmp_path / "films")
+    papers = {name: data for name, data in found.items() if name.endswith(".licence.pdf")}
+    assert {name: found[name] for name in found.keys() - papers.keys()} == {
+        path_of(sold, 0, "Tram"): ORIGINAL,
+        path_of(sold, 1, "Bus", "mp4"): HD,
+    }
+    assert papers.keys() == {path_of(sold, 0, "Tram", "licence.pdf"), path_of(sold, 1, "Bus", "licence.pdf")}
+    assert all(data.startswith(b"%PDF") for data in papers.values())
+
+    again = await buyer("orders", "download", "--all", "--to", "films", "--json")
+    document = json.loads(again.out)
+    assert {one["result"] for one in document["files"]} == {"was there"}
+    assert (document["received"], document["calls"]) == (0, 0), "not a byte, not an address"
+    assert tree(tmp_path / "films") == found
+
+    # Another machine has no memory of them: they are read, and still nothing is fetched.
+    (tmp_path / "state" / "downloads.db").unlink()
+    document = json.loads((await buyer("orders", "download", "--all", "--to", "films", "--json")).out)
+    assert (document["received"], document["calls"]) == (0, 0)
+
+
+async def test_tier_layout_and_clip_choose(buyer: Run, till: Till, tmp_path: Path) -> None:
+    await till.sell(Wanted("Tram", files=FILES), Wanted("Bus", files=FILES))
+    other = await till.sell(Wanted("Tram", "hd", files=FILES))
+    ran = await buyer(
+        "orders", "download", "--all", "--tier", "hd", "--layout", "{title} {tier}.{ext}", "--no-certificates"
+    )
+    assert ran.code == 0, ran
+    tail = other.items[0].uid.removeprefix("item_")
+    names = sorted(path.name for path in tmp_path.glob("*.mov"))
+    assert names[0] == "Bus hd.mov"
+    assert len(names) == 3
+    assert f"Tram hd-{tail}-hd.mov" in names, "two of one name are told apart by their items"
+    ran = await buyer(
+        "orders", "download", "--clip", other.items[0].clip_uid[:14], "--to", "one", "--no-certificates"
+    )
+    assert list(tree(tmp_path / "one")) == [path_of(other, 0, "Tram")]
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ((), "name orders"),
+        (("--all", "P-2026-000001"), "name orders"),
+        (("--all", "--layout", "../{title}"), "does not stay below"),
+        (("--all", "--layout", "/{title}"), "does not stay below"),
+        (("--all", "--layout", "{title.__class__}"), "no field"),
+        (("--all", "--layout", "{title!r}"), "no field"),
+        (("--all", "--layout", "{"), "--layout"),
+        (("--all", "--limit-rate", "much"), "--limit-rate"),
+    ],
+)
+async def test_impossible_wishes_are_refused(buyer: Run, argv: tuple[str, ...], words: str) -> None:
+    ran = await buyer("orders", "download", *argv)
+    assert (ran.code, words in ran.err) == (2, True), ran
+
+
+async def test_hostile_titles_stay_in_their_folder(buyer: Run, till: Till, tmp_path: Path) -> None:
+    titles = [
+        "../../../etc/passwd",
+        "/etc/passwd",
+        "CON",
+        "..",
+        "a\u202egpj.exe",
+        "x" * 400,
+        "\n\x1b[31mred",
+        "-rf ~",
+        "🎬" * 99,
+    ]
+    sold = await till.sell(*(Wanted(title, "hd", files={"hd": title.encode()}) for title in titles))
+    ran = await buyer(
+        "orders", "download", "--all", "--to", "films", "--layout", "{title}.{ext}", "--no-certificates"
+    )
+    assert ran.code == 0, ran
+    assert "\x1b" not in ran.out
+    found = tree(tmp_path / "films")
+    assert sorted(found.values()) == sorted(sold.data.values())
+    assert all("/" not in name for name in found)
+    assert {path.name for path in tmp_path.iterdir()} <= {"films", "state", "config"}
+
+
+async def test_what_is_in_the_way_is_never_overwritten(buyer: Run, till: Till, tmp_path: Path) -> None:
+    sold = await till.sell(*(Wanted(name, files=FILES) for name in ("Other", "Link", "Folder", "Fine")))
+    films = tmp_path / "films"
+    (films / sold.order.number).mkdir(parents=True)
+    (films / path_of(sold, 0, "Other")).write_bytes(b"something of mine")
+    outside = tmp_path / "outside"
+    (films / path_of(sold, 1, "Link")).symlink_to(outside)
+    (films / path_of(sold, 2, "Folder")).mkdir()
+    ran = await buyer("orders", "download", "--all", "--to", "films", "--json")
+    assert ran.code == SOME_FAILED, ran
+    by_clip = {one["clip_id"]: one for one in json.loads(ran.out)["files"]}
+    said = [by_clip[item.clip_uid]["why"] for item in sold.items]
+    assert "another file is at" in said[0]
+    assert "symbolic link" in said[1]
+    assert "is no file" in said[2]
+    assert said[3] is None
+    assert (films / path_of(sold, 0, "Other")).read_bytes() == b"something of mine"
+    assert not outside.exists()
+    assert (films / path_of(sold, 3, "Fine")).read_bytes() == ORIGINAL
+
+
+async def test_a_linked_folder_leads_nowhere(buyer: Run, till: Till, tmp_path: Path) -> None:
+    sold = await till.sell(Wanted("Tram", files=FILES))
+    (tmp_path / "films").mkdir()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "films" / sold.order.number).symlink_to(tmp_path / "outside")
+    ran = await buyer("orders", "download", "--all", "--to", "films")
+    assert (ran.code, "symbolic link" in ran.out) == (SOME_FAILED, True), ran
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+async def test_planted_part_files_are_not_written_through(buyer: Run, till: Till, tmp_path: Path) -> None:
+    sold = await till.sell(*(Wanted(name, files=FILES) for name in ("A", "B", "C")))
+    folder = tmp_path / "films" / sold.order.number
+    folder.mkdir(parents=True)
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"do not touch")
+    first, second, third = (folder / Path(path_of(sold, n, name)).name for n, name in enumerate("ABC"))
+    Path(f"{first}.part").symlink_to(secret)
+    os.link(secret, f"{second}.part")
+    Path(f"{third}.part.log").symlink_to(secret)
+    ran = await buyer("orders", "download", "--all", "--to", "films", "--json")
+    assert ran.code == SOME_FAILED, ran
+    assert {one["result"] for one in json.loads(ran.out)["files"]} == {"failed"}
+    assert secret.read_bytes() == b"do not touch"
+
+
+@pytest.mark.skipif(
+    os.geteuid() == 0 and not Path("/proc").exists(), reason="needs a file system that refuses"
+)
+async def test_a_folder_that_may_not_be_written_says_so(buyer: Run, till: Till, tmp_path: Path) -> None:
+    await till.sell(Wanted("Tram", files=FILES))
+    ran = await buyer(
+        "orders", "download", "--all", "--to", "/proc/films"
+    )  # nobody may write there, root neither
+    assert ran.code == 1, ran
+    assert "cannot write `/proc/films`" in ran.err
+
+
+async def test_held_back_and_ended_purchases_are_said(
+    buyer: Run, till: Till, runtime: Runtime, tmp_path: Path
+) -> None:
+    sold = await till.sell(Wanted("Tram", files=FILES))
+    gone = await till.sell(Wanted("Bus", files=FILES))
+    await change(runtime, delivery.suspend, gone.order.id)
+    ran = await buyer("orders", "download", "--all", "--to", "films")
+    assert ran.code == SOME_FAILED, ran
+    assert f"`{gone.items[0].clip_uid}` of order {gone.order.number} is held back" in ran.err
+    assert (tmp_path / "films" / path_of(sold, 0, "Tram")).exists()
+    unpaid = await till.sell(Wanted("Ferry", files=FILES), paid=False, store=False)
+    ran = await buyer("orders", "download", unpaid.order.number)
+    assert (ran.code, f"paletta orders pay {unpaid.order.number}" in ran.err) == (1, True), ran
+
+
+async def test_what_is_not_what_was_sold_never_gets_its_name(buyer: Run, till: Till, tmp_path: Path) -> None:
+    sold = await till.sell(Wanted("Tram", files=FILES), Wanted("Bus", files=FILES))
+    damaged = bytes([ORIGINAL[0] ^ 1]) + ORIGINAL[1:]
+    await till.store([sold.items[0]], {(sold.items[0].uid, "original"): damaged})
+    ran = await buyer("orders", "download", "--all", "--to", "films", "--json")
+    assert ran.code == SOME_FAILED, ran
+    bad, good = sorted(json.loads(ran.out)["files"], key=lambda one: str(one["result"]), reverse=True)
+    assert (bad["code"], good["result"]) == ("damaged", "downloaded")
+    left = {name for name in tree(tmp_path / "films") if not name.endswith(".pdf")}
+    assert left == {path_of(sold, 1, "Bus")}, "neither under its name nor as a part"
+
+
+# ---- sync
+
+
+def locked(tmp_path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((tmp_path / "films" / "paletta.lock").read_text())["files"]
+    return found
+
+
+async def test_a_synchronised_folder_follows_what_is_owned(
+    buyer: Run, till: Till, runtime: Runtime, tmp_path: Path
+) -> None:
+    first = await till.sell(Wanted("Tram", files=FILES))
+    assert (await buyer("orders", "sync", "films")).code == 0
+    lock = (tmp_path / "films" / "paletta.lock").read_bytes()
+    [entry] = locked(tmp_path)
+    assert entry == {
+        "path": path_of(first, 0, "Tram"), "item": first.items[0].uid, "order": first.order.number,
+        "clip": first.items[0].clip_uid, "title": "Tram", "tier": "original", "size": len(ORIGINAL),
+        "sha256": hashlib.sha256(ORIGINAL).hexdigest(), "licence": "individual", "licensee": "Ada Lovelace Films",
+        "certificate": entry["certificate"],
+    }  # fmt: skip
+    second = await till.sell(Wanted("Bus", files=FILES))
+    ran = await buyer("orders", "sync", "films", "--json")
+    assert json.loads(ran.out)["received"] == len(ORIGINAL), "only what is new"
+    assert [one["order"] for one in locked(tmp_path)] == [first.order.number, second.order.number]
+    await buyer("orders", "sync", "films")
+    assert lock != (tmp_path / "films" / "paletta.lock").read_bytes()
+
+    await change(runtime, delivery.revoke, [first.items[0].id])
+    ran = await buyer("orders", "sync", "films")
+    assert (ran.code, "not licensed to you any more" in ran.err) == (0, True), ran
+    assert (tmp_path / "films" / path_of(first, 0, "Tram")).exists(), "nothing is removed unless asked"
+    ran = await buyer("orders", "sync", "films", "--prune", "--json")
+    assert json.loads(ran.out)["pruned"] == [path_of(first, 0, "Tram")]
+    assert {name for name in tree(tmp_path / "films") if name.endswith(".mov")} == {path_of(second, 0, "Bus")}
+    assert not (tmp_path / "films" / first.order.number).exists()
+    assert [one["order"] for one in locked(tmp_path)] == [second.order.number]
+
+
+async def test_a_disputed_purchase_stays_where_it_is(
+    buyer: Run, till: Till, runtime: Runtime, tmp_path: Path
+) -> None:
+    sold = await till.sell(Wanted("Tram", files=FILES))
+    await buyer("orders", "sync", "films")
+    await change(runtime, delivery.suspend, sold.order.id)
+    ran = await buyer("orders", "sync", "films", "--prune")
+    assert (ran.code, "held back" in ran.err) == (0, True), ran
+    assert (tmp_path / "films" / path_of(sold, 0, "Tram")).exists()
+    assert len(locked(tmp_path)) == 1
+
+
+async def test_bit_rot_is_found_and_healed(buyer: Run, till: Till, tmp_path: Path) -> None:
+    sold = await till.sell(Wanted("Tram", files=FILES), Wanted("Bus", files=FILES))
+    await buyer("orders", "sync", "films")
+    victim = tmp_path / "films" / path_of(sold, 0, "Tram")
+    was = victim.stat()
+    with victim.open("r+b") as stream:  # a bit flips and no time changes, as when a disk rots
+        stream.seek(1000)
+        stream.write(bytes([ORIGINAL[1000] ^ 4]))
+    os.utime(victim, ns=(was.st_atime_ns, was.st_mtime_ns))
+    ran = await buyer("orders", "sync", "films", "--json")
+    assert json.loads(ran.out)["received"] == 0, "its stamp says that nothing happened"
+    ran = await buyer("orders", "sync", "films", "--verify", "--json")
+    document = json.loads(ran.out)
+    assert (ran.code, document["received"]) == (0, len(ORIGINAL)), ran
+    assert victim.read_bytes() == ORIGINAL
+    victim.unlink()
+    await buyer("orders", "sync", "films")
+    assert victim.read_bytes() == ORIGINAL
+
+
+async def test_a_changed_file_is_not_pruned(buyer: Run, till: Till, runtime: Runtime, tmp_path: Path) -> None:
+    sold = await till.sell(Wanted("Tram", files=FILES))
+    await buyer("orders", "sync", "films")
+    mine = tmp_path / "films" / path_of(sold, 0, "Tram")
+    mine.write_bytes(b"cut and graded by me")
+    await change(runtime, delivery.revoke, [sold.items[0].id])
+    ran = await buyer("orders", "sync", "films", "--prune")
+    assert "was changed since it was downloaded, and stays" in ran.err
+    assert mine.read_bytes() == b"cut and graded by me"
+
+
+@pytest.mark.parametrize("path", ["../../secret", "/etc/passwd", "a/../../secret", "CON", "x\u202e.mov", ""])
+async def test_a_lockfile_cannot_name_places_elsewhere(
+    buyer: Run, till: Till, tmp_path: Path, path: str
+) -> None:
+    """It comes with somebody's repository."""
+    await till.sell(Wanted("Tram", files=FILES))
+    await buyer("orders", "sync", "films")
+    lock = tmp_path / "films" / "paletta.lock"
+    document = json.loads(lock.read_text())
+    document["files"][0]["path"] = path
+    lock.write_text(json.dumps(document))
+    (tmp_path.parent / "secret").write_bytes(b"do not touch")
+    ran = await buyer("orders", "sync", "films", "--prune")
+    assert (ran.code, "not below its folder" in ran.err) == (1, True), ran
+    assert (tmp_path.parent / "secret").read_bytes() == b"do not touch"
+
+
+async def test_a_damaged_lockfile_is_not_guessed_at(buyer: Run, till: Till, tmp_path: Path) -> None:
+    await till.sell(Wanted("Tram", files=FILES))
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "paletta.lock").write_text('{"paletta_lock": 1, "files": [{"path": 7')
+    ran = await buyer("orders", "sync", "films")
+    assert (ran.code, "cannot be read" in ran.err, "hint: restore it" in ran.err) == (1, True, True), ran
