@@ -66,5 +66,4 @@ def checkout(
         )
         order = paying.settle(service, out, pay, paying.Ways(not no_browser, not no_wait, pay_with))
     out.data(order)
-    if order["status"] == "paid":
-        out.note(f"paid: `paletta orders download {order['number']}` fetches the clips")
+    paying.tell_paid(out, order)

@@ -1,4 +1,5 @@
-"""`paletta orders list | show | download | sync | email | receipt | certificate`: what this account bought."""
+"""`paletta orders list | show | pay | cancel | download | sync | email | receipt | certificate`: what this account
+bought."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paletta_cli.commands import Json
+from paletta_cli.commands import Json, Yes
+from paletta_cli.commands.checkout import NoBrowser, NoWait, PayWith
 
 if TYPE_CHECKING:
     from paletta_cli.shop.downloads import Options
@@ -95,6 +97,45 @@ def show(order: Order, json: Json = False) -> None:
         item["certificate"] = purchase.get("certificate")
         item["downloads"] = purchase.get("downloads")
     show_order(out, found)
+
+
+@app.command()
+def pay(
+    order: Order,
+    no_browser: NoBrowser = False,
+    no_wait: NoWait = False,
+    pay_with: PayWith = None,
+    json: Json = False,
+) -> None:
+    """go on paying an order that waits for its payment
+
+    Shows the payment gateway's page and waits. Interrupting the wait leaves the order payable.
+    """
+    from paletta_cli.api import connect, segment
+    from paletta_cli.output import Output
+    from paletta_cli.shop import paying
+
+    out = Output(json=json)
+    with connect() as service:
+        page = service.post(f"/v1/orders/{segment(order)}/pay", idempotent=True)
+        found = paying.settle(service, out, page, paying.Ways(not no_browser, not no_wait, pay_with))
+    out.data(found)
+    paying.tell_paid(out, found)
+
+
+@app.command()
+def cancel(order: Order, yes: Yes = False, json: Json = False) -> None:
+    """give up an order that waits for its payment; its clips go back into the cart"""
+    from paletta_cli.api import connect, segment
+    from paletta_cli.output import Output
+
+    out = Output(json=json)
+    with connect() as service:
+        if not out.confirm(f"give up order `{order}`?", yes=yes):
+            raise typer.Exit(1)
+        found = service.post(f"/v1/orders/{segment(order)}/cancel")
+    out.data(found)
+    out.note(f"order {found['number']} is cancelled; its clips are in the cart again")
 
 
 @app.command()

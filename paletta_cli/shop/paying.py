@@ -52,6 +52,12 @@ def settle(service: "Service", out: Output, pay: Mapping[str, Any], ways: Ways) 
     return _judged(order)
 
 
+def tell_paid(out: Output, order: Mapping[str, Any]) -> None:
+    """How to go on with a paid order."""
+    if order["status"] == "paid":
+        out.note(f"paid: `paletta orders download {order['number']}` fetches the clips")
+
+
 def _judged(order: Mapping[str, Any]) -> Mapping[str, Any]:
     number, status = order["number"], order["status"]
     if status in _PAID:

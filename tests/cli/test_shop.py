@@ -126,3 +126,19 @@ async def test_prices_are_planned_and_applied(
     assert done.out.startswith(f"{book}:{line}:")
     assert "error: `cheap` is not an amount" in done.out
     assert (await paletta("admin", "prices", "plan", str(book), as_="customer")).code == 4
+
+
+async def test_an_order_is_paid_later_or_given_up(paletta: Run, shop: list[str], worker: None) -> None:
+    await paletta("cart", "add", *shop, as_="customer")
+    done = await paletta("checkout", "--yes", "--no-wait", "--json", as_="customer")
+    assert done.code == 0, done.err
+    number = json.loads(done.out)["number"]
+    assert "pay here:\nhttp://127.0.0.1:" in done.err
+    done = await paletta("orders", "cancel", number, "--yes", as_="customer")
+    assert done.err == f"order {number} is cancelled; its clips are in the cart again\n"
+    done = await paletta("checkout", "--yes", "--no-wait", "--json", as_="customer")
+    number = json.loads(done.out)["number"]
+    done = await paletta("orders", "pay", number, "--pay-with", "sandbox:success", as_="customer")
+    assert (done.code, f"paid: `paletta orders download {number}`" in done.err) == (0, True)
+    done = await paletta("orders", "pay", number, as_="customer")
+    assert (done.code, "is paid" in done.err) == (1, True)
