@@ -2,15 +2,13 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from paletta_cli.commands import DryRun, Json, Yes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from paletta_cli.clips.applying import Plan
     from paletta_cli.output import Output
 
@@ -133,10 +131,9 @@ def edit(
 
     Fields that are not mentioned stay. If somebody else changed the clip meanwhile, nothing is changed.
     """
-    from paletta_cli.api import connect, segment
-    from paletta_cli.clips import changes, fields
-    from paletta_cli.errors import ApiProblem, UsageError
-    from paletta_cli.manifests.live import fetch_rules
+    from paletta_cli.api import connect
+    from paletta_cli.clips import changes, editing, fields
+    from paletta_cli.errors import UsageError
     from paletta_cli.output import Output
 
     out = Output(json=json)
@@ -147,39 +144,13 @@ def edit(
     if wish.empty:
         raise UsageError("nothing to change", hint="pass --title, --add-keyword, --set FIELD=VALUE, …")
     with connect() as service:
-        before = service.get(f"/v1/clips/{segment(clip)}")
-        rules = fetch_rules(service)
-        body, troubles = fields.patch(wish, before, rules)
-        if troubles:
-            _refuse(out, troubles)
-        for absent in fields.absent_keywords(wish, before):
-            out.warn(absent.message)
-            if absent.hint:
-                out.hint(absent.hint)
-        after = {**before, **body}
-        body = {name: value for name, value in body.items() if value != before.get(name)}
-        if body and not dry_run:
-            try:
-                after = service.patch(f"/v1/clips/{before['id']}", body, if_match=f'"{before["version"]}"')
-            except ApiProblem as problem:
-                if problem.status != 422:
-                    raise
-                _refuse(out, fields.troubles_of(problem))
-    changed = changes.between(before, after, (name for name in rules.clip_fields if name != "file"))
-    out.data(
-        {
-            "id": before["id"],
-            "version": after["version"],
-            "changes": changed,
-            "applied": bool(changed) and not dry_run,
-        }
-    )
-    if not changed:
+        edited = editing.edit(service, clip, wish, out, dry_run=dry_run)
+    out.data(edited.as_json())
+    if not edited.changes:
         out.note("nothing to change: that is what the clip says already")
         return
-    for line in changes.headed("~", before["id"], before["file"], changed, _width(out)):
+    for line in changes.headed("~", edited.id, edited.file, edited.changes, _width(out)):
         out.line(line)
-    _about_posters(out, [changed])
 
 
 @app.command()
@@ -197,7 +168,7 @@ def delete(
     out = Output(json=json)
     with connect() as service:
         found = Several(out, clips)
-        found.each(lambda clip: service.get(f"/v1/clips/{segment(clip)}"))
+        found.each(lambda clip: service.get(f"/v1/me/clips/{segment(clip)}"))
         by_id = {clip["id"]: clip for clip in found.done}
         if by_id:
             for clip in by_id.values():
@@ -236,7 +207,7 @@ def poster(
 
     out = Output(json=json)
     with connect() as service:
-        uid = service.get(f"/v1/clips/{segment(clip)}")["id"]
+        uid = service.get(f"/v1/me/clips/{segment(clip)}")["id"]
         if pick is not None:
             candidates = service.put(f"/v1/clips/{uid}/poster", {"number": pick})["items"]
         else:
@@ -305,7 +276,6 @@ def apply(
         applying.refuse(plan)
     out.data(plan.as_json(applied=True))
     out.note(f"{plural(len(plan.changes), 'clip')} changed")
-    _about_posters(out, [change["changes"] for change in plan.changes])
 
 
 def _show_plan(out: "Output", plan: "Plan") -> None:
@@ -325,24 +295,6 @@ def _show_plan(out: "Output", plan: "Plan") -> None:
     counts += [f"{same:,} as they are"] if same else []
     counts += [f"{len(plan.unmatched):,} not found"] if plan.unmatched else []
     out.note(", ".join(counts))
-
-
-def _about_posters(out: "Output", changed: "Sequence[Any]") -> None:
-    if any("poster_at" in changes for changes in changed):
-        out.hint(
-            "`poster_at` counts when a clip is processed; `paletta clips poster CLIP --pick N` chooses now"
-        )
-
-
-def _refuse(out: "Output", troubles: "Sequence[Any]") -> None:
-    """Raise the one trouble, or list several and raise their sum."""
-    from paletta_cli.errors import UsageError
-
-    if len(troubles) == 1:
-        raise UsageError(f"{troubles[0].message}; nothing was changed", hint=troubles[0].hint)
-    for trouble in troubles:
-        out.error(trouble.message, trouble.hint)
-    raise UsageError(f"{len(troubles)} values cannot be taken; nothing was changed")
 
 
 def _width(out: "Output") -> int:

@@ -40,10 +40,11 @@ def show(batch: Batch, json: Json = False) -> None:
     out = Output(json=json)
     with api.connect() as service:
         if _is_upload(batch):
-            _show_upload(service.get(f"/v1/uploads/{batch}"), out)
+            _show_upload(service.get(f"/v1/uploads/{api.segment(batch)}"), out)
             return
-        found = service.get(f"/v1/upload-batches/{batch}", limit=100)
-        items = list(service.pages(f"/v1/upload-batches/{batch}", limit=100))
+        path = f"/v1/upload-batches/{api.segment(batch)}"
+        found = service.get(path, limit=100)
+        items = list(service.pages(path, limit=100))
     if out.mode == "json":
         out.data({**found, "items": items, "next_cursor": None})
         return
@@ -64,8 +65,6 @@ def show(batch: Batch, json: Json = False) -> None:
 @app.command()
 def cancel(batch: Batch, yes: Yes = False, json: Json = False) -> None:
     """give up a batch, or one upload; what is live or in review stays"""
-    from urllib.parse import quote
-
     from paletta_cli import api
     from paletta_cli.output import Output
 
@@ -75,7 +74,7 @@ def cancel(batch: Batch, yes: Yes = False, json: Json = False) -> None:
         return
     kind = "uploads" if _is_upload(batch) else "upload-batches"
     with api.connect() as service:
-        answer = service.post(f"/v1/{kind}/{quote(batch, safe='')}/cancel", idempotent=True)
+        answer = service.post(f"/v1/{kind}/{api.segment(batch)}/cancel", idempotent=True)
     out.data(answer)
     out.line(f"{answer['id']} cancelled")
 

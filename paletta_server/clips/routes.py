@@ -52,6 +52,16 @@ async def list_own(
     return Page(items=items, next_cursor=cursor)
 
 
+@router.get("/me/clips/{clip}")
+async def show_own(
+    user: Owner, session: SessionDep, runtime: RuntimeDep, clip: str, response: Response
+) -> ClipDetail:
+    """One of the caller's clips; nobody else's, listed or not."""
+    found = await views.find_own(session, user, clip)
+    response.headers["ETag"] = f'"{found.version}"'
+    return await views.detail(session, runtime.store, user, found)
+
+
 @router.get("/clips/{clip}")
 async def show(
     user: OptionalUser, session: SessionDep, runtime: RuntimeDep, clip: str, response: Response

@@ -388,12 +388,13 @@ async def test_one_that_cannot_be_deleted_does_not_keep_the_others(shelf: Shelf,
     assert (alone.code, alone.out, alone.err) == (1, "", "error: no clip `clip_zebra2`\n")
 
 
-async def test_a_foreign_clip_is_seen_but_not_deleted(shelf: Shelf, paletta: Run) -> None:
+async def test_a_foreign_clip_is_seen_but_not_to_be_changed(shelf: Shelf, paletta: Run) -> None:
     await shelf.put("tram")
     await shelf.put("ferry")
-    refused = await paletta("clips", "delete", TRAM, "--yes", as_="admin")
-    assert (refused.code, refused.out) == (1, "")
-    assert refused.err.endswith(f"error: no clip `{TRAM}`\n")
+    assert (await paletta("clips", "show", TRAM, as_="admin")).code == 0
+    for words in (("delete", TRAM), ("poster", TRAM), ("edit", TRAM, "--title", "Mine from now on")):
+        refused = await paletta("clips", *words, as_="admin")
+        assert (refused.code, refused.out, refused.err) == (1, "", f"error: no clip `{TRAM}`\n"), words
     both = await paletta("clips", "delete", TRAM, FERRY, "--yes", as_="admin")
     assert both.code == 6
     assert both.err.count("error: no clip") == 2

@@ -236,12 +236,14 @@ async def test_a_clip_that_goes_between_plan_and_apply_is_reported(
     assert await title_of(shelf, TRAM) == "Green tram climbs"
 
 
-async def test_a_poster_time_says_when_it_counts(shelf: Shelf, paletta: Run, write: Write) -> None:
+async def test_a_poster_time_counts_at_once(shelf: Shelf, paletta: Run, write: Write) -> None:
     await shelf.put("tram")
-    write(tram={"poster_at": 2.5})
+    write(tram={"poster_at": 3.75})
     applied = await paletta("clips", "apply", "shoot", "--yes")
-    assert (applied.code, applied.out) == (0, f"~ {TRAM} tram.mov  poster_at: nothing → 2.5\n")
-    assert "hint: `poster_at` counts when a clip is processed;" in applied.err
+    assert (applied.code, applied.out) == (0, f"~ {TRAM} tram.mov  poster_at: nothing → 3.75\n")
+    assert "hint:" not in applied.err
+    shown = await shelf.up.call("GET", f"/clips/{TRAM}/posters")
+    assert [one["at"] for one in shown["items"] if one["chosen"]] == [3.75]
 
 
 async def test_a_folder_without_a_manifest(shelf: Shelf, paletta: Run, tmp_path: Path) -> None:

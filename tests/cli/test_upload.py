@@ -305,6 +305,14 @@ async def test_what_was_read_before_is_told_before_anything_is_sent(
     assert done.err == plan + "1 new, 1 already yours\n2 stored\n"
 
 
+@pytest.mark.parametrize("typed", ["?limit=1", "../me", "upl/../../me"])
+async def test_whatever_is_typed_is_one_id(paletta: Paletta, typed: str) -> None:
+    for verb in (("show",), ("cancel", "--yes")):
+        refused = await paletta("uploads", *verb, typed)
+        assert (refused.code, refused.out) == (1, "")
+        assert re.fullmatch("error: no (batch|address) `.*`\n", refused.err), refused.err
+
+
 async def test_single_clips_and_several_folders(
     paletta: Paletta, shoot: Callable[..., Path], tmp_path: Path, runtime: Runtime
 ) -> None:
