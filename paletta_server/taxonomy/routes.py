@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from paletta_server.accounts.permissions import Permission
 from paletta_server.accounts.security import OptionalUser, Principal, require
+from paletta_server.clips.service import listed
 from paletta_server.core.database import SessionDep
 from paletta_server.core.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized, problems
 from paletta_server.core.nodes import Mark
@@ -39,7 +40,7 @@ Operator = Annotated[Principal, Depends(require(Permission.MANAGE_TAXONOMY))]
 async def list_categories(session: SessionDep, user: OptionalUser) -> Page[CategoryOut]:
     """Every category: the operator's in their order, then the contributors'."""
     found = await service.all_categories(session)
-    clips = await usage.count(session, "category", [one.id for one in found])
+    clips = await usage.count(session, "category", [one.id for one in found], among=listed())
     return Page(items=[_category(one, clips.get(one.id, 0), user) for one in found])
 
 
@@ -81,7 +82,7 @@ async def list_tags(
         after=_name_in(cursor) if cursor else None,
         limit=limit,
     )
-    clips = await usage.count(session, "tag", [one.id for one in found])
+    clips = await usage.count(session, "tag", [one.id for one in found], among=listed())
     items = [_tag(one, clips.get(one.id, 0), user) for one in found]
     return Page(items=items, next_cursor=_cursor(more) if more else None)
 
@@ -92,7 +93,7 @@ async def create_tag(body: TagIn, session: SessionDep, user: Contributor, respon
     tag, made = await service.create_tag(session, user, body.name, force=body.force)
     if not made:
         response.status_code = 200
-    clips = await usage.count(session, "tag", [tag.id])
+    clips = await usage.count(session, "tag", [tag.id], among=listed())
     return _tag(tag, clips.get(tag.id, 0), user)
 
 

@@ -7,7 +7,7 @@ round. A clip that its owner deleted uses nothing: its links go when what they p
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import Table, any_, bindparam, delete, func, select
+from sqlalchemy import ColumnElement, Table, any_, bindparam, delete, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, BIGINT, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -22,8 +22,13 @@ def links_of(kind: Kind) -> tuple[Table, Any]:
     return table, table.c[f"{kind}_id"]
 
 
-async def count(session: AsyncSession, kind: Kind, ids: Sequence[int]) -> dict[int, int]:
-    """How many clips that are not deleted use each of these; what none uses is left out."""
+async def count(
+    session: AsyncSession, kind: Kind, ids: Sequence[int], *, among: ColumnElement[bool] | None = None
+) -> dict[int, int]:
+    """How many clips that are not deleted, or that are `among` certain ones, use each of these.
+
+    What none uses is left out.
+    """
     if not ids:
         return {}
     links, target = links_of(kind)
@@ -31,7 +36,7 @@ async def count(session: AsyncSession, kind: Kind, ids: Sequence[int]) -> dict[i
     rows = await session.execute(
         select(target, func.count())
         .select_from(links.join(clips, clips.c.id == links.c.clip_id))
-        .where(target == any_of(ids), clips.c.deleted_at.is_(None))
+        .where(target == any_of(ids), clips.c.deleted_at.is_(None) if among is None else among)
         .group_by(target)
     )
     return {row[0]: row[1] for row in rows}

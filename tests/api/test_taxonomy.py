@@ -48,8 +48,8 @@ async def test_lists_are_public_and_say_what_is_mine(
     await call(client, ana, "POST", "/categories", 201, json={"name": "Sea Life", "parent": "travel"})
     await call(client, admin, "POST", "/tags", 201, json={"name": "beach"})
     await call(client, ana, "POST", "/tags", 201, json={"name": "  Deep   Sea "})
-    await clip(runtime, ana, categories=("sea-life",), tags=("beach", "deep sea"))
-    await clip(runtime, ana, categories=("sea-life",), tags=("beach",), deleted=True)
+    await clip(runtime, ana, categories=("sea-life",), tags=("beach", "deep sea"), listed=True)
+    await clip(runtime, ana, categories=("sea-life",), tags=("beach",), listed=True, deleted=True)
 
     categories = await call(client, NOBODY, "GET", "/categories", 200)
     nothing = {"description": "", "parent": None, "clip_count": 0, "mine": False}
@@ -206,6 +206,24 @@ async def test_nobody_makes_categories_without_end(
     await call(client, ana, "POST", "/categories", 201, json={"name": "one"})
     assert (await call(client, ana, "POST", "/categories", 409, json={"name": "three"}))["code"] == "too_many"
     await call(client, bo, "POST", "/categories", 201, json={"name": "three"})
+
+
+async def test_the_public_counts_what_is_in_the_shop(
+    client: httpx.AsyncClient, runtime: Runtime, make_user: MakeUser
+) -> None:
+    ana = await make_user()
+    await call(client, ana, "POST", "/categories", 201, json={"name": "Transport"})
+    await call(client, ana, "POST", "/tags", 201, json={"name": "tram"})
+    async with runtime.db.transaction() as session:
+        for _ in range(2):
+            await make_clip(session, ana.uid, categories=("transport",), tags=("tram",))
+        await make_clip(session, ana.uid, categories=("transport",), tags=("tram",), listed=True)
+    for path in ("/categories", "/tags"):
+        assert [one["clip_count"] for one in (await call(client, NOBODY, "GET", path, 200))["items"]] == [
+            1
+        ], path
+    refused = await call(client, ana, "DELETE", "/tags/tram", 409)
+    assert refused["clips"] == 3, "its owner is told of every one"
 
 
 # -- what other domains call

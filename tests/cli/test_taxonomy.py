@@ -113,7 +113,7 @@ async def test_every_kind_of_change_reads_well(
     assert (await paletta("admin", "taxonomy", "apply", first, as_="admin")).code == 0
     async with runtime.db.transaction() as session:
         for _ in range(2):
-            await make_clip(session, ana.uid, categories=("c", "b"), tags=("old", "beach"))
+            await make_clip(session, ana.uid, categories=("c", "b"), tags=("old", "beach"), listed=True)
     second = write(
         "categories: [{slug: bee, name: Bee, renamed_from: b}, {slug: a, name: A, agencies: {adobe: '2', y: new},\n"
         f"  description: {'long ' * 30}}}]\n"
