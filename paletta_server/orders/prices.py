@@ -124,8 +124,8 @@ def _lines(book: PriceBook) -> dict[str, str]:
     if book.tax_name is not None:
         lines["tax"] = f"{book.tax_name} {book.tax_rate}"
     for name, licence in book.licences.items():
-        seats = "any number of" if licence.seats is None else str(licence.seats)
-        lines[f"licences.{name}"] = f"{licence.name}, {seats} seats"
+        seats = {None: "any number of seats", 1: "1 seat"}.get(licence.seats, f"{licence.seats} seats")
+        lines[f"licences.{name}"] = f"{licence.name}, {seats}"
         lines[f"licences.{name}.terms"] = licence.terms
     for tier, row in book.prices.items():
         for licence_name, amount in row.items():

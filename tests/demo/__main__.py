@@ -1,0 +1,47 @@
+"""The main job, shown with real commands: `make demo`.
+
+A service on this machine, a contributor, a folder of clips with a mistake in its manifest, an upload that is
+killed half way and goes on, and clips that are live at the end; then a customer who finds them, pays, and
+fetches them, killed half way again. Leaves pictures and mails in `demo-out/` and nothing running. Any step that
+does not end as it should ends the demo with exit code 1.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.demo.buying import buy
+from tests.demo.mails import keep_mails
+from tests.demo.selling import sell
+from tests.demo.shell import OUT, ROOT, DemoFailed, Person, say, service
+
+
+def main() -> int:
+    started = time.monotonic()
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir()
+    home = Path(tempfile.mkdtemp(prefix="paletta-demo-"))
+    try:
+        with service(home) as stack:
+            person, password = Person(home, stack), secrets.token_urlsafe(18)
+            live = sell(person, password)
+            buy(person, password, live)
+            keep_mails(person.maildir, OUT)
+    except DemoFailed as failed:
+        print(f"\nthe demo failed: {failed}", file=sys.stderr)
+        return 1
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+    say(f"That took {time.monotonic() - started:.0f} s. Nothing is left running. Look at:")
+    for path in sorted(OUT.iterdir()):
+        print(f"  {path.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
