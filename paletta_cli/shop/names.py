@@ -55,12 +55,23 @@ def plain(text: object) -> str:
 
 
 def safe(name: str) -> str:
-    """`name` as one step of a path that every system takes: never empty, hidden, a device, or too long."""
+    """`name` as one step of a path that every system takes: never empty, hidden, a device, or too long.
+
+    What is safe already stays as it is.
+    """
+    for _ in range(8):  # cutting off one thing may bring forth another
+        again = _trimmed(name)
+        if again == name:
+            return name
+        name = again
+    return "untitled"
+
+
+def _trimmed(name: str) -> str:
     stem, dot, ext = plain(name).rpartition(".")
-    if not dot or len(ext) > 10:
-        stem, dot, ext = plain(name), "", ""
-    ext = "".join(char for char in ext if char.isalnum())
-    stem = stem.strip(" .").lstrip("-~")
+    if not dot or len(ext) > 10 or not ext.isalnum():
+        stem, ext = plain(name), ""
+    stem = stem.strip(" .").lstrip("-~ .")
     room = LONGEST - len(f".{ext}".encode())
     while len(stem.encode()) > room:
         stem = stem[:-1]
