@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.audit.service import record
@@ -45,7 +45,12 @@ class Books:
 
     @classmethod
     async def open(
-        cls, session: AsyncSession, order: Order, items: Sequence[OrderItem], payment: Payment
+        cls,
+        session: AsyncSession,
+        order: Order,
+        items: Sequence[OrderItem],
+        payment: Payment,
+        now: datetime,
     ) -> "Books":
         mine = await session.scalars(select(PaymentEvent).where(PaymentEvent.payment_id == payment.id))
         events = {(event.kind, event.reference): event for event in mine}
@@ -65,8 +70,6 @@ class Books:
             .with_for_update()
             .execution_options(populate_existing=True)
         )
-        now = await session.scalar(select(func.now()))
-        assert now is not None
         return cls(
             session,
             order,

@@ -67,6 +67,8 @@ class Payment(Row, Base):
     """When the gateway was last asked."""
     checks: Mapped[int] = mapped_column(server_default="0")
     """How often its answer was settled: who asked before the last one settled has old news, and asks again."""
+    digest: Mapped[str | None]
+    """SHA-256 of the answer that was settled last: most events of a gateway bring nothing new."""
     next_check_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
     """When the reconciler asks next, should no event come before; null when nothing is expected any more."""
     failure: Mapped[str | None]

@@ -31,9 +31,20 @@ from paletta_server.payments import gateways
 from paletta_server.payments.gateway import Checkout, CheckoutRequest, GatewayDown, Line, Refused
 from paletta_server.payments.models import Payment, Refund
 from paletta_server.payments.refunds import AGAIN_SECONDS, refund, send
-from paletta_server.payments.settling import OPEN, QUIET, settle
+from paletta_server.payments.settling import CLAIM, OPEN, QUIET, settle
 
-__all__ = ["begin", "cancel", "close", "look_again", "pay", "reconcile", "refresh", "refund", "send", "settle"]
+__all__ = [
+    "begin",
+    "cancel",
+    "close",
+    "look_again",
+    "pay",
+    "reconcile",
+    "refresh",
+    "refund",
+    "send",
+    "settle",
+]
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +90,7 @@ async def begin(runtime: Runtime, order_id: int) -> Payment:
     if payment.status != "created":
         return payment
     try:
-        checkout = await gateways.of(runtime, payment.gateway).open_checkout(_request(payment))
+        checkout = await gateways.of(runtime, payment.gateway).open_checkout(request_of(payment))
     except Refused as error:
         await _refused(runtime, payment, error)
         raise
@@ -138,7 +149,8 @@ async def _frozen(runtime: Runtime, session: AsyncSession, order: Order, payment
     }
 
 
-def _request(payment: Payment) -> CheckoutRequest:
+def request_of(payment: Payment) -> CheckoutRequest:
+    """What the gateway is asked to open: always the same for a payment."""
     asked = payment.request
     return CheckoutRequest(
         key=payment.uid,
@@ -231,7 +243,7 @@ async def close(runtime: Runtime, payment_id: int) -> None:
     if payment.reference is None:
         # The gateway may have opened it, and whoever asked died before the answer was written: ask by the key.
         try:
-            checkout = await gateway.open_checkout(_request(payment))
+            checkout = await gateway.open_checkout(request_of(payment))
         except Refused as error:
             await _refused(runtime, payment, error)
             return
@@ -312,7 +324,7 @@ async def _due(runtime: Runtime) -> list[int]:
         found = await session.scalars(
             update(Payment)
             .where(Payment.id.in_(due))
-            .values(next_check_at=func.now() + QUIET)
+            .values(next_check_at=func.now() + CLAIM)
             .returning(Payment.id)
             .execution_options(synchronize_session=False)
         )

@@ -5,10 +5,11 @@ new and lets everything follow from the sum of what is written. Calling it once 
 lacks what newer news has, since events are only ever added.
 """
 
+import hashlib
 import logging
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.core.ids import new_uid
@@ -28,6 +29,8 @@ LOOKS = 4
 """How often `settle` looks again because somebody else settled meanwhile; then it writes what it has."""
 QUIET = timedelta(minutes=5)
 """An open payment that nothing is heard of for so long is asked about."""
+CLAIM = timedelta(minutes=1)
+"""The reconciler puts off what it is about to ask by so much, lest two ask at once."""
 UNDECIDED = timedelta(hours=1)
 """The same for refunds on their way and for disputes."""
 WATCHED = timedelta(days=180)
@@ -47,27 +50,54 @@ async def settle(runtime: Runtime, payment_id: int, *, event_id: int | None = No
         if payment.reference is None:
             return  # nothing was opened yet, or we did not hear of it: closing finds out
         state = await gateways.of(runtime, payment.gateway).fetch(payment.reference)
+        digest = _digest(state)
         async with runtime.db.transaction() as session:
+            if payment.status not in OPEN and await _nothing_new(session, payment, digest):
+                if event_id is not None:
+                    await _handled(session, event_id)
+                return
             books = await locked(session, payment)
             if books.payment.checks != payment.checks and look < LOOKS - 1:
                 continue  # whoever was quicker may have asked later than we did
             await _write(books, state)
+            books.payment.digest = digest
             if event_id is not None:
                 await _handled(session, event_id)
             return
 
 
+def _digest(state: PaymentState) -> str:
+    return hashlib.sha256(repr(state).encode()).hexdigest()
+
+
+async def _nothing_new(session: AsyncSession, payment: Payment, digest: str) -> bool:
+    """Whether this very answer was the last one settled; then it is only noted that we asked. When it is time to
+    plan the next question, that is not enough."""
+    same = await session.scalar(
+        update(Payment)
+        .where(
+            Payment.id == payment.id,
+            Payment.digest == digest,
+            or_(Payment.next_check_at.is_(None), Payment.next_check_at > func.now() + 2 * CLAIM),
+        )
+        .values(checked_at=func.now())
+        .returning(Payment.id)
+        .execution_options(synchronize_session=False)
+    )
+    return same is not None
+
+
 async def locked(session: AsyncSession, payment: Payment) -> Books:
     """The books of a payment: order, payment, refunds and disputes locked, in the order that everybody uses."""
     order = await orders.lock(session, payment.order_id)
-    row = await session.scalar(
-        select(Payment)
+    row = await session.execute(
+        select(Payment, func.now())
         .where(Payment.id == payment.id)
         .with_for_update()
         .execution_options(populate_existing=True)
     )
-    assert row is not None
-    return await Books.open(session, order, await orders.items(session, order.id), row)
+    mine, now = row.one()
+    return await Books.open(session, order, await orders.items(session, order.id), mine, now)
 
 
 async def _handled(session: AsyncSession, event_id: int) -> None:

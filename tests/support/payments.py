@@ -74,7 +74,10 @@ class Account:
             assert paying[0].captured == self.order.total
         royalty_base = sum(item.amount + item.tax - item.refunded for item in self.items)
         assert royalty_base == self.order.total - self.order.refunded
-        lost = any(one.outcome == "lost" for one in self._quarrels(paying))
+        lost = any(
+            one.outcome == "lost" or (one.outcome == "withdrawn" and one.withdrawn)
+            for one in self._quarrels(paying)
+        )
         held = any(one.outcome is None and one.withdrawn for one in self._quarrels(paying))
         for item in self.items if paid else ():
             right = self.entitlements[item.id]
@@ -84,8 +87,9 @@ class Account:
             elif held:
                 assert right in ("suspended", "revoked"), right
             elif right == "revoked":
-                # Final, also where a refund turned out later not to have arrived: its money is owed still.
-                assert any(refund.status == "failed" for refund in self.refunds)
+                # Final, also where a refund turned out later not to have arrived, since its money is owed still,
+                # and where an appeal turned a lost dispute.
+                assert self.disputes or any(refund.status == "failed" for refund in self.refunds)
             else:
                 assert right == "granted", right
 

@@ -161,6 +161,7 @@ def upgrade() -> None:
         "payments",
         sa.Column("request", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False),
     )
+    op.add_column("payments", sa.Column("digest", sa.Text(), nullable=True))
     op.add_column("payments", sa.Column("checks", sa.Integer(), server_default="0", nullable=False))
     op.add_column(
         "payments",
@@ -190,6 +191,7 @@ def downgrade() -> None:
     op.drop_index("ix_payments_charge", table_name="payments")
     op.drop_column("payments", "next_check_at")
     op.drop_column("payments", "checks")
+    op.drop_column("payments", "digest")
     op.drop_column("payments", "request")
     op.drop_column("external_events", "subject")
     op.drop_column("disputes", "withdrawn")
