@@ -14,7 +14,7 @@ from paletta_server.embedded.objectstore import ObjectStoreError
 from paletta_server.embedded.ports import free_ports, is_free
 from paletta_server.embedded.postgres import PostgresError
 from paletta_server.embedded.process import POSIX, Process
-from paletta_server.embedded.service import DEATHS_WINDOW, Service, log_tail
+from paletta_server.embedded.service import Service, log_tail
 from paletta_server.embedded.stackdir import StackError
 
 _TROUBLE = (StackError, PostgresError, ObjectStoreError, OSError)
@@ -149,8 +149,10 @@ class Supervisor:
     async def _revive(self, service: Service, status: int | None) -> None:
         """Start a dead member again, later each time; give the stack up when it keeps dying."""
         how = f"by signal {-status}" if status is not None and status < 0 else f"with status {status}"
-        while (pause := service.note_death()) is not None:
-            self._reporter.say(f"`{service.name}` ended {how}; starting it again")
+        on_start = False
+        while (pause := service.note_death(on_start=on_start)) is not None:
+            words = f"\n  {log_tail(service.log, 1)}" if on_start else ""
+            self._reporter.say(f"`{service.name}` ended {how}; starting it again{words}")
             await asyncio.sleep(pause)
             if service in self.members.programs:
                 await self._grounds_ready.wait()  # without database and store it could only die again
@@ -158,14 +160,14 @@ class Supervisor:
             try:
                 await self._bring_up(service)
             except _TROUBLE:
-                how = "on start"
+                how, on_start = "on start", True
                 continue
             self._write_status()
             return
         service.state = "failed"
         self._reporter.changed(service)
         self._fail(
-            f"`{service.name}` ended {len(service.deaths)} times within {DEATHS_WINDOW:.0f} s, last {how}\n"
+            f"`{service.name}` {service.death_toll()}, last {how}\n"
             f"{log_tail(service.log)}\nhint: its log is `{service.log}`"
         )
 

@@ -195,5 +195,8 @@ class LiveReporter:
             return title.append(f" · stopped after {elapsed(time.monotonic() - supervisor.began)}")
         if supervisor.ready_after is None:
             return title.append(" · starting", style="cyan")
-        title.append(f" · ready in {supervisor.ready_after:.1f} s", style="green")
+        if down := [service.name for service in supervisor.members.all if service.state != "ready"]:
+            title.append(f" · restarting {', '.join(down)}", style="yellow")
+        else:
+            title.append(f" · ready in {supervisor.ready_after:.1f} s", style="green")
         return title.append(f" · up {elapsed(time.monotonic() - supervisor.began)}", style="dim")

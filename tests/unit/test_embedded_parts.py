@@ -17,7 +17,7 @@ from paletta_server.embedded import process
 from paletta_server.embedded.ports import free_ports, is_free
 from paletta_server.embedded.process import Process, Spec, clean_environment, is_same, start_time
 from paletta_server.embedded.secretfiles import kept_secret, write_private
-from paletta_server.embedded.service import DEATHS_MAX, DEATHS_WINDOW, Service
+from paletta_server.embedded.service import DEATHS_MAX, DEATHS_WINDOW, STARTS_MAX, Service
 from paletta_server.embedded.sockets import make_socket_dir, remove_socket_dir
 from paletta_server.embedded.stackdir import (
     EPHEMERAL,
@@ -252,6 +252,21 @@ def test_deaths_long_ago_do_not_count() -> None:
     member = service()
     for number in range(20):
         assert member.note_death(now=number * DEATHS_WINDOW) is not None
+
+
+def test_starts_in_vain_end_however_slow_they_are() -> None:
+    member = service()
+    assert member.note_death(now=0) is not None
+    pauses = [member.note_death(now=number * DEATHS_WINDOW, on_start=True) for number in range(1, STARTS_MAX)]
+    assert None not in pauses
+    assert member.note_death(now=STARTS_MAX * DEATHS_WINDOW, on_start=True) is None
+    assert member.death_toll() == "could not be started 5 times on end"
+
+
+def test_a_start_that_succeeds_forgives_those_before() -> None:
+    member = service()
+    for number in range(20):
+        assert member.note_death(now=number * DEATHS_WINDOW, on_start=number % 2 == 1) is not None
 
 
 def test_start_time_of_nobody() -> None:
