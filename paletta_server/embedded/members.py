@@ -242,7 +242,9 @@ class Members:
         return service
 
     def _spec(self, name: str, arguments: tuple[str, ...]) -> Spec:
-        command = (sys.executable, "-m", "paletta_server.cli", "--data", str(self.dir.root), *arguments)
+        # -P: nothing is imported from the folder that somebody happened to start us in.
+        python = (sys.executable, "-P", "-m", "paletta_server.cli")
+        command = (*python, "--data", str(self.dir.root), *arguments)
         return Spec(name, command, self.dir.logs / f"{name}.log", dict(os.environ))
 
 

@@ -143,6 +143,15 @@ def test_kill_9_leaves_nothing_running_and_nothing_lost_and_two_stacks_live_side
     wait_until_gone([*first["pids"].values(), *second["pids"].values()])
 
 
+def test_nothing_is_imported_from_the_folder_that_it_is_started_in(tmp_path: Path) -> None:
+    for name in ("uvicorn", "structlog", "alembic", "procrastinate"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(3)\n")
+    program = (sys.executable, "-P", "-m", "paletta_server.cli")
+    with Up("--ephemeral", "--port", str(free_ports(1)[0]), command=program, cwd=tmp_path) as up:
+        assert set(up.ready()["pids"]) == {"postgres", "seaweedfs", "api", "worker-1"}
+        assert up.end() == 0, up.said
+
+
 def test_a_member_that_keeps_dying_ends_the_stack_with_its_last_words(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with Up("--data", str(data), "--port", str(free_ports(1)[0])) as up:
@@ -153,6 +162,7 @@ def test_a_member_that_keeps_dying_ends_the_stack_with_its_last_words(tmp_path: 
         os.kill(pids["worker-1"], signal.SIGKILL)
         assert up.wait() == 1
     said = "\n".join(up.said)
+    assert "`worker-1` ended on start; starting it again\n  error: PALETTA_INGEST_MAX_FPS: " in said
     assert "error: `worker-1` ended 6 times within 60 s, last on start\n" in said
     assert "PALETTA_INGEST_MAX_FPS" in said
     assert f"hint: its log is `{data / 'logs' / 'worker-1.log'}`" in said
