@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 PEERS  := .venv-bench
 JOBS   ?= 2
 
-.PHONY: demo test check bench-upload bench-ingest bench-cli clean format
+.PHONY: demo test check bench-upload bench-download bench-ingest bench-cli clean format
 
 demo: $(STAMP)
 	$(BIN)/python -m tests.demo
@@ -21,6 +21,9 @@ check: $(STAMP)
 
 bench-upload: $(STAMP) $(PEERS)/.installed
 	$(BIN)/python -m tests.benchmarks.upload --peers $(PEERS)
+
+bench-download: $(STAMP) $(PEERS)/.installed
+	$(BIN)/python -m tests.benchmarks.download --peers $(PEERS)
 
 bench-ingest: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.ingest

@@ -97,21 +97,22 @@ def sync(options: Options, out: Output) -> int:
         Folder.open(options.to) as folder,
     ):
         service.on_trouble = out.warn
-        before = {entry.item: entry for entry in _read_lock(folder)}
+        before = _read_lock(folder)
         found = list(purchases.bought(service))
         owned = [one for one in found if one["status"] == "granted"]
         resting = {str(one["item_id"]) for one in found if one["status"] == "suspended"}
         _say_held(out, [one for one in found if one["item_id"] in resting])
-        places = {
-            item: PurePosixPath(entry.path) for item, entry in before.items() if _fits(entry, owned, options)
-        }
-        # What rests keeps its place, so that nothing else lands there.
-        chosen = purchases.choose(owned, options.layout, tier=options.tier, kept=places)
+        chosen = purchases.choose(
+            owned, options.layout, tier=options.tier, kept=_places(before, owned, options)
+        )
+        ours = {(entry.item, entry.path) for entry in before}
         for one in chosen:
-            known = before.get(one.wanted.item_id)
-            one.wanted.replace = known is not None and known.path == str(one.wanted.path)
+            one.wanted.replace = (one.wanted.item_id, str(one.wanted.path)) in ours
             one.wanted.distrust = options.verify
-        gone = [entry for item, entry in before.items() if item not in resting and _is_gone(entry, chosen)]
+        wanted = {(one.wanted.item_id, str(one.wanted.path)) for one in chosen}
+        gone = [
+            entry for entry in before if entry.item not in resting and (entry.item, entry.path) not in wanted
+        ]
         run = _Run(service, stamps, folder, chosen, options, out)
         try:
             run.go()
@@ -120,12 +121,12 @@ def sync(options: Options, out: Output) -> int:
             there = {
                 one.wanted.item_id: _entry(one) for one in chosen if one.wanted.stage in ("done", "kept")
             }
-            kept = {item: entry for item, entry in before.items() if item not in there and entry not in gone}
             pruned = _prune(folder, gone, out) if options.prune else []
-            left = [entry for entry in gone if entry not in pruned]
+            over = set(gone)
+            left = sorted(over - set(pruned), key=lambda entry: entry.path)
+            unsettled = [entry for entry in before if entry.item not in there and entry not in over]
             # What is not licensed any more stays in the file until it is gone from the folder.
-            entries = [*there.values(), *kept.values(), *(entry for entry in left if entry.item not in there)]
-            data = lockfile.dump(entries)
+            data = lockfile.dump([*there.values(), *unsettled, *left])
             if _lock_data(folder) != data:
                 folder.write(lockfile.NAME, data, replace=True)
         for entry in left:
@@ -326,17 +327,17 @@ def _lock_data(folder: Folder) -> bytes | None:
         return stream.read()
 
 
-def _fits(entry: Entry, owned: Sequence[dict[str, Any]], options: Options) -> bool:
-    """Whether an entry's file is still the one that is wanted of its purchase."""
-    for one in owned:
-        if one["item_id"] == entry.item:
-            [chosen] = purchases.choose([one], options.layout, tier=options.tier)
-            return chosen.wanted.tier == entry.tier and chosen.wanted.sha256 == entry.sha256
-    return False
-
-
-def _is_gone(entry: Entry, chosen: Sequence[Chosen]) -> bool:
-    return not any(one.wanted.item_id == entry.item and str(one.wanted.path) == entry.path for one in chosen)
+def _places(
+    before: Sequence[Entry], owned: Sequence[dict[str, Any]], options: Options
+) -> dict[str, PurePosixPath]:
+    """Where files stay: those of which the lockfile has the very file that is wanted of the purchase."""
+    known = {(entry.item, entry.tier, entry.sha256): PurePosixPath(entry.path) for entry in before}
+    found = {}
+    for one in purchases.choose(owned, options.layout, tier=options.tier):
+        place = known.get((one.wanted.item_id, one.wanted.tier, one.wanted.sha256))
+        if place is not None:
+            found[one.wanted.item_id] = place
+    return found
 
 
 def _entry(one: Chosen) -> Entry:

@@ -6,6 +6,8 @@ setting, `reach` is an empty function.
 
 PALETTA_TEST_HASTE=<factor> divides the waits between tries of a part, and the time that the store has for an
 answer, so that a drill meets the end of the patience within seconds. Without it, `hurried` changes nothing.
+
+PALETTA_TEST_RANGE=<bytes> makes downloads ask for so much at once, so that small files have many ranges.
 """
 
 import os
@@ -53,3 +55,8 @@ _haste = float(os.environ.get("PALETTA_TEST_HASTE") or 1.0)
 def hurried(seconds: float) -> float:
     """A wait or a time limit, shortened when a drill is in a hurry."""
     return seconds / _haste
+
+
+def range_bytes(usual: int) -> int:
+    """Bytes of a range of a download."""
+    return int(os.environ.get("PALETTA_TEST_RANGE") or usual)

@@ -13,12 +13,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from paletta_cli.transfer.drill import range_bytes
 from paletta_cli.transfer.landing import CannotLand, Folder, cannot
 
-RANGE = 16 * 1024 * 1024
+RANGE = range_bytes(16 * 1024 * 1024)
 """Bytes asked for at once: enough that a request's latency does not matter, few enough that a range that fails is
 soon repeated (16 MiB as measured best of 4 to 64 on a local store)."""
-_NOTE = 4 * 1024 * 1024
+_NOTE = RANGE // 4
 """Bytes of a range after which its progress is noted: what a kill costs at most, per connection."""
 _VERSION = 1
 _MOST_LOG = 16 * 1024 * 1024

@@ -364,6 +364,31 @@ async def test_bit_rot_is_found_and_healed(buyer: Run, till: Till, tmp_path: Pat
     assert victim.read_bytes() == ORIGINAL
 
 
+async def test_another_tier_takes_the_place_of_one_when_asked(
+    buyer: Run, till: Till, runtime: Runtime, tmp_path: Path
+) -> None:
+    sold = await till.sell(Wanted("Tram", files=FILES))
+    layout = ("--layout", "{tier}/{title}.{ext}")
+    await buyer("orders", "sync", "films", *layout)
+    ran = await buyer("orders", "sync", "films", *layout, "--tier", "hd")
+    assert "replaced by another tier" in ran.err
+    assert [(one["tier"], one["path"]) for one in locked(tmp_path)] == [
+        ("hd", "hd/Tram.mov"),
+        ("original", "original/Tram.mov"),
+    ]
+    await buyer("orders", "sync", "films", *layout, "--tier", "hd", "--prune")
+    assert [one["path"] for one in locked(tmp_path)] == ["hd/Tram.mov"]
+    assert {name for name in tree(tmp_path / "films") if name.endswith(".mov")} == {"hd/Tram.mov"}
+    assert (tmp_path / "films" / "hd" / "Tram.mov").read_bytes() == HD
+    # Elsewhere by default, yet what is there stays where it is.
+    ran = await buyer("orders", "sync", "films", "--tier", "hd", "--json")
+    assert (json.loads(ran.out)["received"], [one["path"] for one in locked(tmp_path)]) == (
+        0,
+        ["hd/Tram.mov"],
+    )
+    assert sold.order.number in ran.out
+
+
 async def test_a_changed_file_is_not_pruned(buyer: Run, till: Till, runtime: Runtime, tmp_path: Path) -> None:
     sold = await till.sell(Wanted("Tram", files=FILES))
     await buyer("orders", "sync", "films")

@@ -23,7 +23,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 from tests.faults.httpwire import BLOCK, BodyReader, Head, read_head
 
-Kind = Literal["delay", "meet", "stall", "reset", "cut_request", "cut_reply", "lose_reply", "flip", "answer"]
+Kind = Literal[
+    *("delay", "meet", "stall", "reset", "cut_request", "cut_reply", "lose_reply", "flip", "answer"),
+    *("stall_body", "reset_body", "cut_body", "flip_body"),
+]
 Step = Literal["head", "body", "sent", "replied", "done"]
 """The request's head was read · some of its body was · all of it was passed on · the store has answered, the
 client does not know · the client has the whole answer, or the exchange broke."""
@@ -40,6 +43,7 @@ class Fault:
     cut_reply: the client gets the answer's first `at` bytes. lose_reply: the store gets all, the client nothing.
     flip: one bit of body byte `at` is changed on its way. answer: the proxy answers `status` itself, without the
     store (with `code` and `retry_after` seconds), once it has read the body.
+    stall_body, reset_body, cut_body, flip_body: the same to the answer's body, at its byte `at`.
     """
 
     kind: Kind
@@ -87,6 +91,8 @@ class Exchange:
     by_store: bool = False
     answered: bool = False
     """The whole answer was handed to the client."""
+    passed: int = 0
+    """Bytes of the answer's body that were handed to the client."""
 
     @property
     def part(self) -> int:
@@ -97,6 +103,16 @@ class Exchange:
     def is_transfer(self) -> bool:
         """A client sending bytes, by a presigned PUT; all else is the service's own business."""
         return self.method == "PUT" and "X-Amz-Signature" in self.query
+
+    @property
+    def is_download(self) -> bool:
+        """A client fetching bytes, by a presigned GET."""
+        return self.method == "GET" and "X-Amz-Signature" in self.query
+
+    @property
+    def first(self) -> int:
+        """The first byte that is asked for."""
+        return int(self.headers.get("range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
 
     @property
     def is_stored(self) -> bool:
@@ -331,12 +347,29 @@ class _Relay:
             else:
                 self._to_client.write(block)
                 await self._to_client.drain()
-            block = body.framed(await body.read())
+            block = body.framed(await self._spoilt(await body.read()))
         if end := body.end():
             self._to_client.write(end)
             await self._to_client.drain()
         self._exchange.answered = True
         return reply.keeps_alive and not body.until_close and self._store_listens()
+
+    async def _spoilt(self, block: bytes) -> bytes:
+        """The next block of an answer's body, with what happens to it."""
+        fault, before = self._fault, self._exchange.passed
+        self._exchange.passed += len(block)
+        if not fault.kind.endswith("_body") or not before <= fault.at < self._exchange.passed:
+            return block
+        if fault.kind == "flip_body":
+            return _flipped(block, fault.at - before)
+        self._exchange.passed = fault.at
+        with suppress(OSError):
+            self._to_client.write(block[: fault.at - before])
+            await self._to_client.drain()
+        if fault.kind == "stall_body":
+            while await self._from_client.read(BLOCK):
+                pass
+        raise _Broken(reset=fault.kind == "reset_body")
 
     def _store_listens(self) -> bool:
         return not self._to_store.is_closing() and not self._from_store.at_eof()

@@ -212,6 +212,33 @@ class Site:
             env["PALETTA_TEST_KILL_AT"] = kill_at
         return Command(argv, clean_environment(**env), cwd=self.folder)
 
+    def download(
+        self,
+        *argv: str,
+        state: Path,
+        kill_at: str | None = None,
+        haste: float = 120,
+        url: str | None = None,
+        range_bytes: int | None = None,
+        most_file: int | None = None,
+    ) -> Command:
+        """`paletta orders` with these words, running. `range_bytes` is what it asks for at once, `most_file` the
+        largest file that the system lets it write."""
+        env = {
+            "PALETTA_URL": url or self.to_api.url,
+            "PALETTA_TOKEN": self.token,
+            "PALETTA_STATE_DIR": str(state),
+            "PALETTA_CONFIG_DIR": str(state / "config"),
+            "PALETTA_KEYRING": "off",
+            "PALETTA_TEST_HASTE": str(haste),
+        }
+        if kill_at:
+            env["PALETTA_TEST_KILL_AT"] = kill_at
+        if range_bytes:
+            env["PALETTA_TEST_RANGE"] = str(range_bytes)
+        words = ["orders", *argv, "--json"]
+        return Command(words, clean_environment(**env), cwd=self.folder, most_file=most_file)
+
     # ---- what came of it
 
     @cached_property
@@ -262,7 +289,15 @@ class Site:
 class Command:
     """A `paletta` command that runs in a process of its own."""
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str], *, cwd: Path) -> None:
+    def __init__(
+        self, argv: Sequence[str], env: Mapping[str, str], *, cwd: Path, most_file: int | None = None
+    ) -> None:
+        def limit() -> None:
+            if most_file is not None:
+                import resource
+
+                resource.setrlimit(resource.RLIMIT_FSIZE, (most_file, most_file))
+
         self._process = subprocess.Popen(
             [program("paletta"), *argv],
             env=dict(env),
@@ -271,6 +306,7 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=limit if most_file is not None else None,
         )
         self._ended: tuple[str, str] | None = None
 
@@ -278,6 +314,11 @@ class Command:
         """SIGKILL, at once."""
         with suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGKILL)
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGINT)
 
     def wait(self) -> Self:
         """Wait for its end. A command that hangs is killed, and fails the test."""
