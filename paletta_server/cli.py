@@ -14,6 +14,7 @@ app = typer.Typer(
     help="Run the Paletta service: all of it on one machine, or its parts on many.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -197,13 +198,38 @@ def config(as_json: Json = False) -> None:
 
 
 def run() -> None:
-    """Entry point: the command, with faults of the settings told as the operator's, not as ours."""
+    """Entry point: the command, with faults of its line, of the settings and of what it needs told as the
+    operator's, not as ours."""
     try:
-        app()
+        raise SystemExit(_dispatch())
     except ImportError as error:
         _explain_import(error)
     except ValueError as error:
         _explain_settings(error)
+    except Exception as error:
+        _explain_service(error)
+
+
+def _dispatch() -> int:
+    from paletta_server.commands import terminal
+
+    try:
+        code = app(standalone_mode=False)
+    except typer.Exit as exit_:
+        return exit_.exit_code
+    except typer.Abort:
+        terminal.say("interrupted")
+        return 130
+    except typer.TyperException as error:  # what the parser says about the command line
+        message = error.format_message().strip()
+        if not message or "Usage:" in message:  # no command: Typer has made its help
+            if message:
+                terminal.say(message)
+            return 2
+        message = message[0].lower() + message[1:].removesuffix(".")
+        terminal.error(f"{message}\nhint: `paletta-server --help` lists the commands")
+        return 2
+    return code if isinstance(code, int) else 0
 
 
 def _explain_import(error: ImportError) -> None:
@@ -227,6 +253,30 @@ def _explain_settings(error: ValueError) -> None:
         name = "_".join(["PALETTA", *(str(part).upper() for part in problem["loc"])])
         terminal.error(f"{name if problem['loc'] else 'settings'}: {problem['msg']}")
     raise SystemExit(2) from error
+
+
+def _explain_service(error: Exception) -> None:
+    """A database or a store that does not answer is said in words; anything else is ours to explain."""
+    from sqlalchemy.exc import OperationalError
+
+    from paletta_server.commands import terminal
+    from paletta_server.core.errors import Unavailable
+    from paletta_server.core.logging import mask
+    from paletta_server.core.settings import get_settings
+
+    if isinstance(error, Unavailable):
+        terminal.error(
+            f"{error.detail}\nhint: `paletta-server doctor` checks everything that the service needs"
+        )
+    elif isinstance(error, OperationalError):
+        reason = mask(str(error.orig).strip().splitlines()[0])
+        terminal.error(
+            f"the database at {mask(get_settings().libpq_url)}: {reason}\n"
+            "hint: set PALETTA_DATABASE_URL, or start a stack with `paletta-server up`"
+        )
+    else:
+        raise error
+    raise SystemExit(1) from error
 
 
 if __name__ == "__main__":

@@ -191,6 +191,7 @@ async def _transfer(settings: Settings) -> str:
     """Store and read an object through presigned addresses, as contributors' machines do."""
     import httpx
 
+    from paletta_server.core.errors import Unavailable
     from paletta_server.core.storage import ObjectStore
 
     body = secrets.token_bytes(4096)
@@ -199,7 +200,10 @@ async def _transfer(settings: Settings) -> str:
         "see the bucket's check; a proxy in between must not change headers; clocks must agree within minutes"
     )
     async with ObjectStore(settings) as store, httpx.AsyncClient(timeout=10) as http:
-        address, headers = store.presign_put(key, size=len(body), crc64nvme=_crc64nvme(body), seconds=60)
+        try:
+            address, headers = store.presign_put(key, size=len(body), crc64nvme=_crc64nvme(body), seconds=60)
+        except Unavailable as error:
+            raise Trouble(error.detail, "set PALETTA_S3_ACCESS_KEY and PALETTA_S3_SECRET_KEY") from error
         try:
             put = await http.put(address, content=body, headers=headers)
             if put.status_code != 200:

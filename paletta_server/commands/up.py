@@ -29,6 +29,8 @@ def up(
         sweep_ephemeral(Path(tempfile.gettempdir()))
         data = Path(tempfile.mkdtemp(prefix=EPHEMERAL))
     options = Options(data or default_data_dir(), port, workers, ephemeral)
+    if not workers:
+        terminal.say("warning: without workers no clip is processed and no mail is sent")
     reporter = _reporter(as_json=as_json, ready_file=ready_file)
 
     async def run() -> tuple[int, str | None]:

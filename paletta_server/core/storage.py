@@ -99,7 +99,10 @@ class ObjectStore:
                 settings.s3_region,
             )
         # A role's credentials change by themselves, so botocore's own resolver is asked each time (it caches).
-        found = self._client()._request_signer._credentials.get_frozen_credentials()  # type: ignore[attr-defined]
+        resolver = self._client()._request_signer._credentials  # type: ignore[attr-defined]
+        if resolver is None:
+            raise Unavailable("there are no credentials for the object store", code="store_unavailable")
+        found = resolver.get_frozen_credentials()
         return Credentials(found.access_key, found.secret_key, settings.s3_region, found.token)
 
     def _presign(

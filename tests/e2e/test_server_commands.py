@@ -65,6 +65,53 @@ def test_doctor_names_the_fix_of_everything_that_is_missing(tmp_path: Path) -> N
     assert "hunter" not in done.stdout
 
 
+def test_doctor_names_the_fix_where_there_are_no_credentials(tmp_path: Path) -> None:
+    # Without a home nor a metadata service there is nowhere to find any.
+    done = server(
+        *("doctor", "--json"),
+        cwd=tmp_path,
+        AWS_EC2_METADATA_DISABLED="true",
+        PALETTA_S3_ENDPOINT=f"http://127.0.0.1:{free_ports(1)[0]}",
+    )
+    found = {finding["check"]: finding for finding in json.loads(done.stdout)["findings"]}
+    for check in ("bucket", "transfer"):
+        assert found[check]["fix"] == "set PALETTA_S3_ACCESS_KEY and PALETTA_S3_SECRET_KEY", found[check]
+        assert "credentials" in found[check]["detail"]
+
+
+@pytest.mark.parametrize("arguments", [("migrate",), ("create-user", "a@example.org", "--password-stdin")])
+def test_a_database_that_is_away_is_said_in_words(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    url = f"postgresql://paletta:hunter22@127.0.0.1:{free_ports(1)[0]}/paletta"
+    done = server(*arguments, cwd=tmp_path, stdin="nine brass otters hum\n", PALETTA_DATABASE_URL=url)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the database at postgresql://paletta:***@127.0.0.1:"), done.stderr
+    assert done.stderr.endswith(
+        "\nhint: set PALETTA_DATABASE_URL, or start a stack with `paletta-server up`\n"
+    )
+    assert "Traceback" not in done.stderr
+    assert "hunter22" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("brew",), "no such command 'brew'"),
+        (("up", "--brew"), "no such option: --brew"),
+        (
+            ("up", "--ephemeral", "--data", "here"),
+            "invalid value for --data: an ephemeral stack chooses its own",
+        ),
+    ],
+)
+def test_a_wrong_command_line_is_told_as_the_other_command_tells_it(
+    tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    done = server(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {message}")
+    assert done.stderr.endswith("\nhint: `paletta-server --help` lists the commands\n")
+
+
 def test_doctor_tells_a_missing_bucket_and_an_old_schema(settings: Settings, tmp_path: Path) -> None:
     import psycopg
 
