@@ -19,6 +19,7 @@ from paletta_server import __version__
 from paletta_server.accounts.routes import pages as account_pages
 from paletta_server.accounts.routes import router as accounts
 from paletta_server.clips.routes import router as clips
+from paletta_server.collections.routes import router as collections
 from paletta_server.core.errors import Invalid, NotFound, PalettaError, TooLarge, Unavailable
 from paletta_server.core.health import router as health
 from paletta_server.core.metrics import MetricsMiddleware
@@ -32,6 +33,8 @@ from paletta_server.orders.routes import router as orders
 from paletta_server.payments.pages import pages as payment_pages
 from paletta_server.payments.routes import router as payments
 from paletta_server.payments.sandbox.pages import pages as sandbox_pages
+from paletta_server.search.routes import router as search
+from paletta_server.search.service import Search
 from paletta_server.taxonomy.routes import router as taxonomy
 from paletta_server.uploads.routes import router as uploads
 
@@ -49,7 +52,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with Runtime.open(chosen, listen=True) as runtime:
             app.state.runtime = runtime
-            yield
+            async with Search.open(runtime) as app.state.search:
+                yield
 
     app = FastAPI(
         title="Paletta",
@@ -64,6 +68,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         taxonomy,
         manifest_schema,
         uploads,
+        search,
+        collections,
         clips,
         moderation,
         orders,

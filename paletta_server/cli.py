@@ -179,6 +179,27 @@ def create_user(
     raise typer.Exit(run_create(email=email, role=role.value, password_stdin=password_stdin))
 
 
+search_app = typer.Typer(no_args_is_help=True)
+app.add_typer(search_app, name="search", help="The search index of this machine.")
+
+
+@search_app.callback()
+def search() -> None:
+    """The search index of this machine."""
+
+
+@search_app.command()
+def reindex(as_json: Json = False) -> None:
+    """Build the search index anew, beside the live one, and put it in its place.
+
+    A running API answers from the old one until the new one is ready. Other machines keep indexes of their own.
+    """
+    from paletta_server.commands.search import reindex as run_reindex
+
+    _join_stack(by_default=True)
+    raise typer.Exit(run_reindex(as_json=as_json))
+
+
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Check everything the service needs, and name the fix for what is wrong."""

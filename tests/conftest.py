@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -106,6 +107,7 @@ async def session_settings(
         gateways=("sandbox", "invoice"),
         sandbox_secret=secrets.token_urlsafe(24),
         scratch_dir=tmp_path_factory.mktemp("scratch"),
+        search_dir=tmp_path_factory.mktemp("search"),
     )
     async with ObjectStore(made) as store:
         await store.ensure_bucket(web_origin=made.public_url)
@@ -125,11 +127,12 @@ async def session_app(session_settings: Settings) -> AsyncIterator[FastAPI]:
 
 
 @pytest.fixture
-def _empty_afterwards(session_database_url: str, session_mailbox: MailSink) -> Iterator[None]:
+async def _empty_afterwards(session_database_url: str, session_mailbox: MailSink) -> AsyncIterator[None]:
     from tests.support.stack import empty_tables
 
     yield
-    empty_tables(session_database_url)
+    # In a thread: the application's own tasks, on this loop, may hold a lock that emptying waits for.
+    await asyncio.to_thread(empty_tables, session_database_url)
     session_mailbox.clear()
 
 

@@ -81,7 +81,7 @@ def _fitting(
     others = sum(longest(column) + 2 for column in columns if column.key != "title")
     room = max(_LEAST_TITLE, width - others)
     for row in rows:
-        row["title"] = _cut(row["title"], room)
+        row["title"] = cut(row["title"], room)
     return columns, rows
 
 
@@ -96,7 +96,7 @@ def _row(clip: Mapping[str, Any], short: str) -> dict[str, Any]:
     }
 
 
-def _cut(text: str, cells: int) -> str:
+def cut(text: str, cells: int) -> str:
     from rich.cells import cell_len, set_cell_size
 
     return text if cell_len(text) <= cells else set_cell_size(text, cells - 1).rstrip() + "…"
@@ -159,15 +159,25 @@ def _facts(clip: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, ", ".join(map(str, value))
         else:
             yield name, flow(value) if isinstance(value, Mapping) else "yes" if value is True else str(value)
-    yield "file", f"{clip['file']}, {size(clip['size'])}"
+    yield "contributor", clip.get("contributor") or ""
+    yield "file", f"{clip['file']}, {size(clip['size'])}" if clip.get("file") else ""
     yield "sha-256", clip.get("sha256") or ""
     yield from _technical(clip)
-    for tier in clip.get("renditions") or ():
-        parts = (tier["tier"], pixels(tier), tier.get("codec"), size(tier["size"]))
+    for tier in clip.get("tiers") or clip.get("renditions") or ():
+        parts = (tier["tier"], pixels(tier), tier.get("codec"), size(tier["size"]), _prices(clip, tier))
         yield "tier", ", ".join(part for part in parts if part)
     yield "uploaded", when(clip["created_at"])
     yield "live since", when(clip["listed_at"]) if clip.get("listed_at") and clip["stage"] == "live" else ""
+    yield "views", str(clip["views"]) if clip.get("views") is not None else ""
     yield "version", str(clip["version"])
+    for other in clip.get("related") or ():
+        yield "like it", f"{other['id']}  {other['title']}"
+
+
+def _prices(clip: Mapping[str, Any], tier: Mapping[str, Any]) -> str:
+    """`individual 49.00, business 99.00 USD`."""
+    prices = ", ".join(f"{licence} {amount}" for licence, amount in (tier.get("prices") or {}).items())
+    return f"{prices} {clip['currency']}" if prices else ""
 
 
 def _technical(clip: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

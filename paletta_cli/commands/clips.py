@@ -75,33 +75,19 @@ def show(
     json: Json = False,
 ) -> None:
     """everything about one clip: fields, film, tiers, previews"""
-    from paletta_cli.api import connect, segment
-    from paletta_cli.clips import posters, previews
-    from paletta_cli.clips.showing import show_clip
-    from paletta_cli.errors import PalettaError
+    from paletta_cli.clips.one import show_one
     from paletta_cli.output import Output
-    from paletta_cli.text import size
 
-    out = Output(json=json)
-    if preview is not None:
-        previews.refuse_if_taken(preview, force=force)
-    with connect() as service:
-        found = service.get(f"/v1/clips/{segment(clip)}")
-    if found["media"]["poster"]:
-        posters.draw(out, [found["media"]["poster"]], off=no_pictures)
-    show_clip(out, found, addresses=addresses)
-    comp = found["media"]["comp"]
-    if (open_ or preview is not None) and not comp:
-        raise PalettaError(f"`{found['id']}` has no preview yet", hint="it comes when the clip is processed")
-    if preview is not None:
-        count = previews.save(comp, preview, force=force)
-        out.note(f"wrote `{preview}`: {size(count)}")
-    if open_:
-        previews.checked(comp)
-        import webbrowser
-
-        if not webbrowser.open(comp):
-            raise PalettaError("nothing here can open the preview", hint="--preview FILE saves it")
+    show_one(
+        Output(json=json),
+        clip,
+        login=True,
+        addresses=addresses,
+        open_=open_,
+        preview=preview,
+        force=force,
+        pictures=not no_pictures,
+    )
 
 
 @app.command()

@@ -1,11 +1,11 @@
-"""Clips over HTTP."""
+"""Clips over HTTP, for their owners. What everybody sees of them is in `search/routes.py`."""
 
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, Header, Query, Response
 
 from paletta_server.accounts.permissions import Permission
-from paletta_server.accounts.security import OptionalUser, Principal, require
+from paletta_server.accounts.security import Principal, require
 from paletta_server.clips import editing, views
 from paletta_server.clips.schemas import (
     ApplyRequest,
@@ -58,16 +58,6 @@ async def show_own(
 ) -> ClipDetail:
     """One of the caller's clips; nobody else's, listed or not."""
     found = await views.find_own(session, user, clip)
-    response.headers["ETag"] = f'"{found.version}"'
-    return await views.detail(session, runtime.store, user, found)
-
-
-@router.get("/clips/{clip}")
-async def show(
-    user: OptionalUser, session: SessionDep, runtime: RuntimeDep, clip: str, response: Response
-) -> ClipDetail:
-    """A listed clip, or one of the caller's own."""
-    found = await views.find(session, user, clip)
     response.headers["ETag"] = f'"{found.version}"'
     return await views.detail(session, runtime.store, user, found)
 

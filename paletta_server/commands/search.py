@@ -1,0 +1,57 @@
+"""`paletta-server search reindex`: build the search index anew, beside the one that answers meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paletta_server.commands import terminal
+
+if TYPE_CHECKING:
+    from paletta_server.core.settings import Settings
+
+
+def reindex(*, as_json: bool) -> int:
+    """Build every replica on this machine anew; 1 where another build was at it."""
+    from paletta_server.core.logging import configure_logging
+    from paletta_server.core.settings import get_settings
+
+    settings = get_settings()
+    configure_logging(settings)
+    done = asyncio.run(_build_all(settings))
+    if as_json:
+        terminal.result(json.dumps({"replicas": done}, indent=2))
+    for one in done:
+        words = f"{one['clips']:,} clips" if one["built"] else "another build is at it"
+        terminal.say(f"{one['replica']}: {words}")
+    if any(one["built"] for one in done):
+        terminal.say("hint: a running API takes it up within a second")
+    return 0 if all(one["built"] for one in done) else 1
+
+
+async def _build_all(settings: Settings) -> list[dict[str, Any]]:
+    from paletta_server.core.database import Database
+    from paletta_server.search.replica import Replica
+
+    database = Database(settings, pool_size=2)
+    try:
+        return [await _build(database, replica) for replica in Replica.all_of(Path(settings.search_dir))]
+    finally:
+        await database.close()
+
+
+async def _build(database: Any, replica: Any) -> dict[str, Any]:
+    from tqdm import tqdm
+
+    from paletta_server.search.build import build
+
+    with tqdm(desc=replica.folder.name, unit=" clips", unit_scale=True, mininterval=0.5) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        folder = await build(database, replica, progress)
+        return {"replica": replica.folder.name, "clips": bar.n, "built": folder is not None}

@@ -1,0 +1,20 @@
+"""Background work for search."""
+
+from paletta_server.core.jobs import job
+from paletta_server.core.runtime import Runtime
+from paletta_server.search import changes, views
+
+
+@job("search.popularity", cron="17 * * * *")
+async def popularity(runtime: Runtime) -> None:
+    """Let the index learn what was looked at lately, and forget who looked."""
+    async with runtime.db.transaction() as session:
+        await views.note_popularity(session)
+        await views.forget_viewers(session)
+
+
+@job("search.prune", cron="47 3 * * *")
+async def prune(runtime: Runtime) -> None:
+    """Forget changes that every replica in use has followed."""
+    async with runtime.db.transaction() as session:
+        await changes.prune(session)
