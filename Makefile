@@ -5,8 +5,9 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PEERS  := .venv-bench
 JOBS   ?= 2
+CLIPS  ?= 1000000
 
-.PHONY: demo test check bench-upload bench-download bench-ingest bench-cli clean format
+.PHONY: demo test check bench-upload bench-download bench-ingest bench-search bench-cli clean format
 
 demo: $(STAMP)
 	$(BIN)/python -m tests.demo
@@ -27,6 +28,9 @@ bench-download: $(STAMP) $(PEERS)/.installed
 
 bench-ingest: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.ingest
+
+bench-search: $(STAMP)
+	$(BIN)/python -m tests.benchmarks.search --clips $(CLIPS)
 
 bench-cli: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.commands
