@@ -4,6 +4,7 @@ A command raises one of these and nothing else; `paletta_cli.main` is the one pl
 (`error: …`, then `hint: …`, on stderr) and turns them into the exit code.
 """
 
+import errno
 from collections.abc import Mapping
 from typing import Any
 
@@ -98,6 +99,23 @@ class ApiProblem(PalettaError):
         if status == 401 and self.hint is None:
             self.hint = "run `paletta login`"
 
+
+def cannot(verb: str, path: object, error: OSError) -> PalettaError:
+    """What the file system refused, for a person: `cannot write `a.yaml`: no space left on device`."""
+    reason = (error.strerror or str(error)).lower()
+    return PalettaError(f"cannot {verb} `{path}`: {reason}", hint=_REMEDIES.get(error.errno or 0))
+
+
+_ROOM = "make room there, or choose another disk"
+_RIGHTS = "check whose it is, or choose a place that is yours"
+_REMEDIES = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: _RIGHTS,
+    errno.EISDIR: "move it out of the way",
+}
 
 # 403 codes that no other token of the same person would change.
 _ACCOUNT_CODES = frozenset(

@@ -6,6 +6,7 @@ commands are registered as names with a line of help. To add a command, write `c
 to COMMANDS.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -90,6 +91,8 @@ def main(argv: Sequence[str]) -> int:
         # The reader of our output left (`paletta … | head`): nothing to say, and no second error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        return _refused(out, error)
     except Exception as error:
         return _crashed(out, error)
 
@@ -195,11 +198,27 @@ def _interrupt_once() -> None:
         signal.signal(signal.SIGINT, interrupt)
 
 
+def _refused(out: "Output", error: OSError) -> int:
+    """The file system says no: to a file, or to our output where that goes into one."""
+    from paletta_cli.errors import cannot
+
+    if error.filename is not None:
+        told = cannot("use", error.filename, error)
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # no second error at exit
+        told = cannot("write", "stdout", error)
+    else:
+        return _crashed(out, error)
+    out.error(told.message, told.hint)
+    return told.exit_code
+
+
 def _crashed(out: "Output", error: Exception) -> int:
     """Say what happened in a line, and keep the traceback in a file for the bug report."""
     import time
     import traceback
 
+    from paletta_cli.errors import PalettaError
     from paletta_cli.settings import state_dir, write_private
 
     trace = _masked("".join(traceback.format_exception(error)))
@@ -207,7 +226,7 @@ def _crashed(out: "Output", error: Exception) -> int:
     try:
         write_private(path, f"paletta {__version__}, python {sys.version}\n{trace}")
         hint = f"this is a bug in paletta; the details are in `{path}`"
-    except OSError:
+    except PalettaError:
         out.note(trace)
         hint = "this is a bug in paletta"
     out.error(f"unexpected {type(error).__name__}: {_masked(str(error))[:200]}", hint)

@@ -17,7 +17,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from paletta_cli.errors import PalettaError, UsageError
+from paletta_cli.errors import PalettaError, UsageError, cannot
 
 DEFAULT_URL = "http://127.0.0.1:8750"
 DEFAULT_PROFILE = "default"
@@ -103,8 +103,17 @@ def save_profile(settings: Settings, name: str, profile: Profile, *, make_defaul
 def write_private(path: Path, text: str) -> None:
     """Replace `path` at once with `text`: mode 0600 in a 0700 directory, whatever the umask; never half a
     file.
+
+    Raises PalettaError where the file system refuses.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _replace_private(path, text)
+    except OSError as error:
+        raise cannot("write", path, error) from error
+
+
+def _replace_private(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0), 0o600)
     try:

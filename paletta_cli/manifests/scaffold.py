@@ -6,11 +6,12 @@ it again only inserts entries; every other byte of the manifest stays. What is w
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paletta_cli.errors import ManifestInvalid
+from paletta_cli.errors import ManifestInvalid, cannot
 from paletta_cli.manifests.data import data_file
 from paletta_cli.manifests.emit import clip_entry, document
 from paletta_cli.manifests.loader import MANIFEST, VIDEO_SUFFIXES, load_folder
@@ -232,7 +233,10 @@ def _mark(manifest: Path) -> bool:
 
 
 def write_whole(path: Path, text: str, *, encoding: str = "utf-8", mark: bool = False) -> None:
-    """Write a file at once: a reader sees the old one or the new one, never half. `mark`: begin with a BOM."""
+    """Write a file at once: a reader sees the old one or the new one, never half. `mark`: begin with a BOM.
+
+    Raises PalettaError where the file system refuses.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with draft.open("w", encoding="utf-8-sig" if mark else encoding, newline="") as stream:
@@ -242,5 +246,8 @@ def write_whole(path: Path, text: str, *, encoding: str = "utf-8", mark: bool = 
         if path.exists():
             draft.chmod(path.stat().st_mode & 0o777)
         draft.replace(path)
+    except OSError as error:
+        raise cannot("write", path, error) from error
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()

@@ -134,6 +134,51 @@ def test_errors_become_exit_codes(
     assert capsys.readouterr() == ("", said)
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            PermissionError(13, "Permission denied", "b"),
+            "error: cannot use `b`: permission denied\nhint: check whose it is, or choose a place that is yours\n",
+        ),
+        (
+            FileNotFoundError(2, "No such file or directory", "gone"),
+            "error: cannot use `gone`: no such file or directory\n",
+        ),
+    ],
+)
+def test_what_the_file_system_refuses_is_no_bug(
+    error: OSError, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raising(error, monkeypatch)
+    assert main.main(["whoami"]) == 1
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+def test_output_that_finds_no_room_is_no_bug(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from paletta_cli import main\n"
+        "main._dispatch = lambda argv, out: out.line('a result')\n"
+        "sys.exit(main.main(['whoami']))"
+    )
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: cannot write `stdout`: no space left on device\n"
+        "hint: make room there, or choose another disk\n"
+    )
+
+
 def test_a_bug_leaves_a_short_message_and_a_log_without_secrets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

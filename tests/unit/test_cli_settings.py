@@ -113,6 +113,12 @@ def test_a_token_file_that_is_a_link_is_refused(tmp_path: Path) -> None:
         credentials.token(settings.load())
 
 
+def test_a_place_that_takes_no_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("a file where a folder should be")
+    with pytest.raises(PalettaError, match=r"cannot write `.*credentials.json`: not a directory|file exists"):
+        settings.write_private(tmp_path / "config" / "credentials.json", "{}")
+
+
 def test_a_damaged_token_file_is_named(tmp_path: Path) -> None:
     settings.write_private(tmp_path / "config" / "credentials.json", "{")
     with pytest.raises(PalettaError, match="damaged"):
