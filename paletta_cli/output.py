@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from paletta_cli.errors import UsageError
-from paletta_cli.text import clean, clean_block
+from paletta_cli.text import clean, clean_block, encodable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,7 +69,7 @@ class Output:
     def data(self, value: Any) -> None:
         """Print `value` as JSON, in JSON mode only."""
         if self.mode == "json":
-            self._write(self.stdout, json.dumps(value, ensure_ascii=False, indent=2, default=str))
+            self._write(self.stdout, encodable(json.dumps(value, ensure_ascii=False, indent=2, default=str)))
 
     def line(self, text: object) -> None:
         """One line of result for people; nothing in JSON mode."""

@@ -9,6 +9,7 @@ MIB = 1024 * KIB
 GIB = 1024 * MIB
 
 _UNITS = {"": 1, "K": KIB, "M": MIB, "G": GIB, "T": 1024 * GIB}
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SIZE = re.compile(r"(?i)\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?(?:/s)?\s*")
 
 
@@ -27,6 +28,11 @@ def clean(text: object) -> str:
 def clean_block(text: object) -> str:
     """As `clean`, but line ends stay: for text that is meant to have several lines."""
     return "\n".join(clean(line) for line in str(text).splitlines())
+
+
+def encodable(text: str) -> str:
+    """`text` that UTF-8 can carry: lone surrogates (undecodable file names) become U+FFFD, the rest stays."""
+    return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def name_trouble(name: str) -> str | None:

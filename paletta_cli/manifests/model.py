@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from paletta_cli.text import clean
+
 if TYPE_CHECKING:
     from paletta_cli.manifests.nodes import MappingNode, Node
     from paletta_cli.manifests.probe import Probe
@@ -41,8 +43,9 @@ class Problem:
     clip: str | None = None
 
     def __str__(self) -> str:
-        text = f"{Position(self.file, self.line, self.col)}: {self.severity}: {self.message}"
-        return f"{text}\n  hint: {self.hint}" if self.hint else text
+        # A name with a line end in it must not begin a line of its own, which would read as another problem.
+        text = clean(f"{Position(self.file, self.line, self.col)}: {self.severity}: {self.message}")
+        return f"{text}\n  hint: {clean(self.hint)}" if self.hint else text
 
     def as_json(self) -> dict[str, Any]:
         """The machine form of `check --json`."""

@@ -141,6 +141,22 @@ def test_check_prints_nothing_that_drives_a_terminal(shoot: Path, capsys: pytest
     assert "`[link=http://x]x`" in out
 
 
+def test_a_name_with_a_line_end_forges_no_problem(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (shoot / "paletta.yaml").write_text(MANIFEST.format(category="transport"))
+    (shoot / "a\nshoot.yaml:1:1: error: forged.mov").write_bytes(b"")
+    _, out, _ = run(capsys, "check", str(shoot), "--offline")
+    assert "shoot/a shoot.yaml:1:1: error: forged.mov: warning: no manifest mentions this clip\n" in out
+    assert not any(line.startswith("shoot.yaml:") for line in out.splitlines())
+
+
+def test_where_a_manifest_cannot_be_written_is_said(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (shoot / "paletta.yaml").mkdir()
+    code, _, err = run(capsys, "init", str(shoot))
+    assert code == 1
+    assert err == ("error: cannot write `shoot/paletta.yaml`: is a directory\nhint: move it out of the way\n")
+    assert [path.name for path in sorted(shoot.iterdir())] == ["paletta.yaml", "tram.mov"]
+
+
 def test_check_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "check", "nowhere") == (
         2,

@@ -52,6 +52,12 @@ def test_all_modes_of_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b]8" not in out.getvalue()
 
 
+def test_json_is_utf_8_whatever_a_file_is_called() -> None:
+    out, stdout, _ = sink(json=True)
+    out.data({"file": "caf\udce9.mov", "title": "café"})
+    assert json.loads(stdout.getvalue().encode()) == {"file": "caf�.mov", "title": "café"}
+
+
 def test_an_empty_table_says_so_beside_the_result() -> None:
     plain, out, err = sink()
     plain.table([], COLUMNS, empty="no clips yet")
