@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 from paletta_cli import __version__
 from paletta_cli.errors import ApiProblem, GaveUp, NotAuthorised, PalettaError
 from paletta_cli.settings import Settings, checked_url, is_loopback, load
+from paletta_cli.text import duration
 
 if TYPE_CHECKING:
     import httpx
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 TRIES = 5  # for a person who waits; transfers ask for more
 _RETRY_STATUS = frozenset({429, 500, 502, 503, 504})  # 500: a database that restarts looks like that
 _MOST_WAIT = 30.0
+_MOST_ASKED = 60.0  # of a Retry-After: whoever asks for more is asked again, and the tries are counted
+_NOTICED = 5.0  # from here on a person wonders whether the command hangs
 
 
 def connect(settings: Settings | None = None, *, login: bool = True, tries: int = TRIES) -> "Service":
@@ -37,6 +40,7 @@ def connect(settings: Settings | None = None, *, login: bool = True, tries: int 
     then sent if there is one).
     """
     from paletta_cli.credentials import token
+    from paletta_cli.output import Output
 
     settings = settings or load()
     stored = token(settings)
@@ -44,7 +48,9 @@ def connect(settings: Settings | None = None, *, login: bool = True, tries: int 
         raise NotAuthorised(
             f"not logged in to {settings.url}", hint="run `paletta login`, or set PALETTA_TOKEN for scripts"
         )
-    return Service(settings.url, stored, tries=tries)
+    service = Service(settings.url, stored, tries=tries)
+    service.on_wait = Output().note
+    return service
 
 
 class Service:
@@ -63,6 +69,8 @@ class Service:
         self.tries = tries
         self.on_trouble: Callable[[str], None] | None = None
         """Told once per outage, in words for a person, before a request is tried again."""
+        self.on_wait: Callable[[str], None] | None = None
+        """Told of each wait of some seconds that `on_trouble` was not told of."""
         self._trouble = False
         self.stop = stop or threading.Event()
         headers = {"user-agent": f"paletta/{__version__}", "accept": "application/json"}
@@ -154,28 +162,29 @@ class Service:
                 never_left = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
                 if last or not (repeatable or never_left):
                     raise _unreachable(self.url, error) from error
-                self._tell(f"cannot reach {self.url}; trying again")
-                self._wait(attempt, None)
+                self._wait(f"cannot reach {self.url}", jitter(attempt))
                 continue
             if (
                 response.status_code in _RETRY_STATUS
                 and not last
                 and (repeatable or response.status_code == 429)
             ):
-                self._tell(f"{self.url} answers {response.status_code}; trying again")
-                self._wait(attempt, retry_after(response.headers.get("retry-after")))
+                asked = retry_after(response.headers.get("retry-after"))
+                self._wait(
+                    f"{self.url} answers {response.status_code}", jitter(attempt) if asked is None else asked
+                )
                 continue
             self._trouble = False
             return response.content if raw and response.is_success else _answer(response)
         raise AssertionError("the last try returns or raises")
 
-    def _tell(self, words: str) -> None:
+    def _wait(self, why: str, seconds: float) -> None:
         if self.on_trouble is not None and not self._trouble:
-            self.on_trouble(words)
+            self.on_trouble(f"{why}; trying again")
+        elif self.on_wait is not None and seconds >= _NOTICED:
+            self.on_wait(f"{why}; trying again in {duration(seconds)}")
         self._trouble = True
-
-    def _wait(self, attempt: int, asked: float | None) -> None:
-        if self.stop.wait(min(asked, 60.0) if asked is not None else jitter(attempt)):
+        if self.stop.wait(seconds):
             raise GaveUp("stopped while waiting for the service")
 
 
@@ -196,16 +205,16 @@ def jitter(attempt: int, most: float = _MOST_WAIT, draw: Callable[[], float] = r
 
 
 def retry_after(value: str | None) -> float | None:
-    """Seconds from a Retry-After header (RFC 9110 §10.2.3: seconds or a date), or None."""
+    """Seconds from a Retry-After header (RFC 9110 §10.2.3: seconds or a date), at most a minute, or None."""
     if not value:
         return None
-    if value.strip().isdigit():
-        return float(value)
+    if value.isascii() and value.strip().isdigit():
+        return min(float(value), _MOST_ASKED)
     from email.utils import parsedate_to_datetime
 
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+        return min(max(0.0, parsedate_to_datetime(value).timestamp() - time.time()), _MOST_ASKED)
+    except (ValueError, OverflowError):
         return None
 
 
@@ -214,9 +223,12 @@ def _answer(response: "httpx.Response") -> Any:
         if response.status_code == 204 or not response.content:
             return None
         try:
-            return response.json()
+            found = response.json(object_hook=_Members)
         except ValueError as error:
             raise _not_the_service(response) from error
+        if not isinstance(found, _Members):  # all answers are objects
+            raise _not_the_service(response)
+        return found
     if response.is_redirect:
         target = response.headers.get("location", "elsewhere")
         raise PalettaError(
@@ -236,11 +248,20 @@ def _answer(response: "httpx.Response") -> Any:
     raise ApiProblem(response.status_code, body)
 
 
+_OTHER = "is PALETTA_URL the address of a paletta service, and is this `paletta` recent enough for it?"
+
+
+class _Members(dict[str, Any]):
+    """An object of an answer. Where a member is missing, the answer is wrong and not the command."""
+
+    def __missing__(self, key: str) -> Any:
+        raise PalettaError(f"unexpected answer from the service: it lacks `{key}`", hint=_OTHER)
+
+
 def _not_the_service(response: "httpx.Response") -> PalettaError:
     asked = response.request.url
     return PalettaError(
-        f"unexpected answer {response.status_code} from {asked.host}{asked.path}",
-        hint="is PALETTA_URL the address of a paletta service, and is this `paletta` recent enough for it?",
+        f"unexpected answer {response.status_code} from {asked.host}{asked.path}", hint=_OTHER
     )
 
 

@@ -54,7 +54,7 @@ def upload(options: Options, out: Output) -> int:
     ):
         service.on_trouble = out.warn
         account = str(service.get("/v1/me")["id"])
-        service.on_trouble = None  # from here on the live picture tells
+        service.on_trouble = service.on_wait = None  # from here on the live picture tells
         again = None
         if options.failed:
             again = failures.find(service, journal, (config.url, account), options.failed, options.paths)

@@ -127,6 +127,7 @@ def test_tries_are_bounded(server: Server, service: Service) -> None:
 
 def test_the_services_wish_to_wait_is_heard(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
+    told: list[str] = []
 
     class Stop(threading.Event):
         def wait(self, timeout: float | None = None) -> bool:
@@ -136,7 +137,22 @@ def test_the_services_wish_to_wait_is_heard(server: Server, monkeypatch: pytest.
     server.script = [(503, {"retry-after": "7"}, {}), (503, {"retry-after": "7000"}, {}), FINE]
     with Service(server.url, stop=Stop()) as service:
         service.get("/v1/me")
-    assert waited == [7.0, 60.0]
+        service.on_wait = told.append
+        server.script = [(503, {"retry-after": "99999999"}, {}), (503, {"retry-after": "1"}, {}), FINE]
+        service.get("/v1/me")
+    assert waited == [7.0, 60.0, 60.0, 1.0]
+    assert told == [f"{server.url} answers 503; trying again in 1:00"]
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        *((None, None), ("7", 7.0), ("99999999", 60.0), ("soon", None), ("²", None)),
+        *(("Wed, 21 Oct 2015 07:28:00 GMT", 0.0), ("Fri, 31 Dec 9999 23:59:59 GMT", 60.0)),
+    ],
+)
+def test_no_wish_to_wait_is_heard_for_more_than_a_minute(value: str | None, seconds: float | None) -> None:
+    assert api.retry_after(value) == seconds
 
 
 def test_a_stop_ends_the_waiting(server: Server) -> None:
@@ -183,12 +199,19 @@ def test_problems_are_typed(server: Server, service: Service) -> None:
     assert error.body["did_you_mean"] == ["x"]
 
 
-@pytest.mark.parametrize("reply", [(200, {}, b"<html>hello"), (404, {}, b"nginx")])
+@pytest.mark.parametrize("reply", [(200, {}, b"<html>hello"), (200, {}, [1]), (404, {}, b"nginx")])
 def test_something_else_at_that_address(server: Server, service: Service, reply: Reply) -> None:
     server.script = [reply]
     with pytest.raises(PalettaError, match="unexpected answer") as caught:
         service.get("/v1/me")
     assert "PALETTA_URL" in str(caught.value.hint)
+
+
+def test_an_answer_that_lacks_a_member(server: Server, service: Service) -> None:
+    server.script = [(200, {}, {"user": {}})]
+    answer = service.get("/v1/me")
+    with pytest.raises(PalettaError, match="unexpected answer from the service: it lacks `email`"):
+        answer["user"]["email"]
 
 
 def test_pages(server: Server, service: Service) -> None:
