@@ -37,6 +37,34 @@ async def sql(runtime: Runtime, statement: str) -> list[Any]:
         return list(result.all()) if result.returns_rows else []  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("words", "encoding"),
+    [("Open this:", "7bit"), ("Öffne dies:", "8bit"), ("a" * 999, "quoted-printable")],
+)
+async def test_a_link_can_be_copied_out_of_the_raw_mail(
+    runtime: Runtime, run_jobs: RunJobs, mailbox: MailSink, words: str, encoding: str
+) -> None:
+    link = f"https://paletta.example/verify?token=plt_v_{'0' * 100}"
+    async with runtime.db.transaction() as session:
+        await mail.send_mail(
+            session,
+            to=ANA,
+            subject="Hello",
+            text=f"{words}\n{link}\n",
+            html=f"<a href='{link}'>{words}</a>",
+            dedup_key="k",
+        )
+    await run_jobs()
+    (message,) = mailbox.to(ANA)
+    for kind in ("plain", "html"):
+        part = message.get_body((kind,))
+        assert part is not None
+        assert part["Content-Transfer-Encoding"] == encoding
+        assert link in part.get_content()
+        assert words in part.get_content()
+    assert (message.as_bytes().count(link.encode()) == 2) == (encoding != "quoted-printable")
+
+
 async def test_a_mail_whose_job_gave_up_gets_another(
     runtime: Runtime, run_jobs: RunJobs, mailbox: MailSink
 ) -> None:
