@@ -1,0 +1,335 @@
+"""What every gateway must do, tried on all of them: Stripe's SDK against a strict Stripe of our own, the sandbox,
+invoices, and the model that the drills use."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+from paletta_server.core.runtime import Runtime
+from paletta_server.payments import gateways, service
+from paletta_server.payments.gateway import CheckoutRequest, Forged, Gateway, GatewayDown, Line, Refused
+from paletta_server.payments.gateways.invoice import InvoiceGateway
+from paletta_server.payments.models import Payment
+from paletta_server.payments.sandbox import desk
+from tests.conftest import MakeUser
+from tests.support import fake_stripe
+from tests.support.fake_stripe import FakeStripe
+from tests.support.model_gateway import ModelGateway
+from tests.support.orders import Till
+from tests.support.payments import Counter, at_its_address
+from tests.support.serving import serving
+
+NAMES = ("stripe", "sandbox", "invoice", "model")
+AMOUNT = 15232
+
+
+def request(key: str = "pay_2345678abcde", **changes: Any) -> CheckoutRequest:
+    made = CheckoutRequest(
+        key=key,
+        order="P-2026-000042",
+        currency="USD",
+        amount=AMOUNT,
+        lines=(Line("Yellow tram climbs a steep street", 5831), Line("Überall & “anderswo”", 9401)),
+        email="ada@example.org",
+        expires_at=datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1),
+        return_url="https://shop.example/checkout/return/pay_2345678abcde",
+        purchase_order="PO 7",
+    )
+    return replace(made, **changes)
+
+
+@dataclass
+class Subject:
+    """A gateway, and how its customers pay."""
+
+    gateway: Gateway
+    pay: Callable[[str], Awaitable[None]]
+
+
+@pytest.fixture
+async def stripe_at_home(runtime: Runtime) -> AsyncIterator[tuple[FakeStripe, Runtime]]:
+    """A Stripe on this machine, and a service that uses it."""
+    fake = FakeStripe()
+    async with serving(fake.app) as address:
+        changes = {
+            "stripe_secret_key": SecretStr(fake_stripe.KEY),
+            "stripe_webhook_secret": SecretStr(fake_stripe.WEBHOOK_SECRET),
+            "stripe_api_base": address,
+            "gateways": ("stripe", "sandbox", "invoice"),
+        }
+        yield fake, replace(runtime, settings=runtime.settings.model_copy(update=changes))
+
+
+@pytest.fixture(params=NAMES)
+async def subject(
+    request: pytest.FixtureRequest, stripe_at_home: tuple[FakeStripe, Runtime], make_user: MakeUser
+) -> Subject:
+    fake, runtime = stripe_at_home
+    name = request.param
+    if name == "stripe":
+
+        async def pay_stripe(reference: str) -> None:
+            fake.pay(reference)
+
+        return Subject(gateways.of(runtime, "stripe"), pay_stripe)
+    if name == "sandbox":
+
+        async def press(reference: str) -> None:
+            async with runtime.db.transaction() as session:
+                await desk.act(session, reference, "success", desk.Telling(copies=0))
+
+        return Subject(gateways.of(runtime, "sandbox"), press)
+    if name == "invoice":
+        admin = await make_user("admin")
+        operator = (await Till.of(runtime, admin.email, admin.email)).customer
+
+        async def receive(reference: str) -> None:
+            await InvoiceGateway(runtime.db).receive(reference, note=None, by=operator)
+
+        return Subject(gateways.of(runtime, "invoice"), receive)
+    model = ModelGateway()
+
+    async def pay_model(reference: str) -> None:
+        model.pay(model.books[reference])
+
+    return Subject(model, pay_model)
+
+
+# ---- all of them
+
+
+async def test_the_same_key_opens_one_checkout(subject: Subject) -> None:
+    asked = request()
+    first, second = await asyncio.gather(*(subject.gateway.open_checkout(asked) for _ in range(2)))
+    assert first == second
+    assert first.expires_at == asked.expires_at
+    state = await subject.gateway.fetch(first.reference)
+    assert (state.status, state.currency, state.captured) == ("open", "USD", 0)
+    other = await subject.gateway.open_checkout(request("pay_another22222"))
+    assert other.reference != first.reference
+    with pytest.raises(Refused):
+        await subject.gateway.open_checkout(replace(asked, amount=AMOUNT + 1, lines=(Line("x", AMOUNT + 1),)))
+
+
+async def test_paying_captures_the_sum_once(subject: Subject) -> None:
+    reference = (await subject.gateway.open_checkout(request())).reference
+    await subject.pay(reference)
+    state = await subject.gateway.fetch(reference)
+    assert (state.status, state.captured, state.currency) == ("succeeded", AMOUNT, "USD")
+    assert state.charge
+    await subject.gateway.close_checkout(reference)
+    assert await subject.gateway.fetch(reference) == state, "what is paid cannot be closed"
+
+
+async def test_a_closed_checkout_stays_closed(subject: Subject) -> None:
+    reference = (await subject.gateway.open_checkout(request())).reference
+    for _ in range(2):
+        await subject.gateway.close_checkout(reference)
+        assert (await subject.gateway.fetch(reference)).status == "expired"
+    again = await subject.gateway.open_checkout(request(key="pay_another22222"))
+    assert again.reference != reference
+
+
+async def test_refunds_are_made_once_and_never_exceed_the_charge(subject: Subject) -> None:
+    reference = (await subject.gateway.open_checkout(request())).reference
+    await subject.pay(reference)
+    charge = str((await subject.gateway.fetch(reference)).charge)
+    for key, amount in (("refund_1", 5000), ("refund_1", 5000), ("refund_2", 232), ("refund_3", 1)):
+        await subject.gateway.refund(charge, key=key, payment="pay_2345678abcde", amount=amount)
+    told = (await subject.gateway.fetch(reference)).refunds
+    assert {one.uid: (one.amount, one.status) for one in told} == {
+        "refund_1": (5000, "succeeded"), "refund_2": (232, "succeeded"), "refund_3": (1, "succeeded"),
+    }  # fmt: skip
+    assert len({one.reference for one in told}) == 3
+    with pytest.raises(Refused):
+        await subject.gateway.refund(charge, key="refund_1", payment="pay_2345678abcde", amount=5001)
+    with pytest.raises(Refused):
+        await subject.gateway.refund(charge, key="refund_4", payment="pay_2345678abcde", amount=10_000)
+    assert len((await subject.gateway.fetch(reference)).refunds) == 3
+
+
+async def test_an_unknown_checkout_is_refused(subject: Subject) -> None:
+    with pytest.raises(Refused):
+        await subject.gateway.fetch("nothing_of_ours")
+
+
+async def test_an_event_without_a_signature_is_forged(subject: Subject) -> None:
+    with pytest.raises(Forged):
+        subject.gateway.parse_event(b"{}", {})
+
+
+# ---- Stripe alone
+
+
+@pytest.fixture
+async def shop(
+    stripe_at_home: tuple[FakeStripe, Runtime], app: FastAPI, make_user: MakeUser
+) -> AsyncIterator[tuple[FakeStripe, Counter]]:
+    """A shop that takes money by Stripe."""
+    fake, runtime = stripe_at_home
+    customer, seller = await make_user("customer"), await make_user("contributor")
+    before = app.state.runtime
+    app.state.runtime = runtime
+    try:
+        async with at_its_address(app) as here:
+            yield fake, Counter(here, await Till.of(here, customer.email, seller.email))
+    finally:
+        app.state.runtime = before
+
+
+async def test_unreachable_is_not_refused(stripe_at_home: tuple[FakeStripe, Runtime]) -> None:
+    fake, runtime = stripe_at_home
+    gateway = gateways.of(runtime, "stripe")
+    asked = request()
+    fake.lose = ["question"]
+    with pytest.raises(GatewayDown):
+        await gateway.open_checkout(asked)
+    assert fake.sessions == {}
+    fake.lose = ["answer"]
+    with pytest.raises(GatewayDown):
+        await gateway.open_checkout(asked)
+    reference = (await gateway.open_checkout(asked)).reference
+    assert list(fake.sessions) == [reference], "the key finds what was opened"
+    wrong = runtime.settings.model_copy(update={"stripe_secret_key": SecretStr("sk_test_wrong")})
+    with pytest.raises(GatewayDown):
+        await gateways.of(replace(runtime, settings=wrong), "stripe").fetch(reference)
+
+
+async def test_what_we_send_to_stripe(stripe_at_home: tuple[FakeStripe, Runtime]) -> None:
+    fake, runtime = stripe_at_home
+    await gateways.of(runtime, "stripe").open_checkout(request())
+    [(_, path, sent)] = fake.requests
+    assert path == "checkout/sessions"
+    assert (
+        sent["client_reference_id"]
+        == sent["payment_intent_data"]["metadata"]["payment"]
+        == "pay_2345678abcde"
+    )
+    assert [one["price_data"]["unit_amount"] for one in sent["line_items"].values()] == ["5831", "9401"]
+    with pytest.raises(fake_stripe.Refusal, match="unknown parameter: line_items"):
+        fake_stripe.check({"line_items": {"0": {"price_in_cents": "1"}}}, fake_stripe.SessionCreateParams)
+
+
+async def test_a_sale_by_stripe_from_page_to_lost_dispute(shop: tuple[FakeStripe, Counter]) -> None:
+    fake, counter = shop
+    sold = await counter.order(gateway="stripe")
+    payment = await counter.begin(sold.order.id)
+    async with httpx.AsyncClient(base_url=counter.runtime.settings.public_url) as client:
+        fake.decline(str(payment.reference))
+        await fake.deliver(client)
+        await counter.work()
+        account = await counter.account(sold.order.id)
+        assert (account.order.status, account.payment.failure) == ("pending", "insufficient_funds")
+        fake.pay(str(payment.reference))
+        await fake.deliver(client)
+        await counter.work()
+        (await counter.account(sold.order.id)).check()
+        first, _ = sold.items
+        for amount in (100, 200, 300):
+            await service.refund(counter.runtime, sold.order.id, {first.id: amount}, "asked for", None)
+        account = await counter.account(sold.order.id)
+        assert account.order.refunded == 600
+        charge = str(account.payment.charge)
+        dispute = fake.dispute(charge, "warning_needs_response")
+        await fake.deliver(client)
+        await counter.work()
+        assert (await counter.account(sold.order.id)).rights == ["granted", "granted"], (
+            "an inquiry takes no money"
+        )
+        fake.move_dispute(dispute, status="needs_response", funds="withdrawn")
+        await fake.deliver(client)
+        await counter.work()
+        assert (await counter.account(sold.order.id)).rights == ["suspended", "suspended"]
+        fake.move_dispute(dispute, status="lost")
+        await fake.deliver(client)
+        await counter.work()
+        account = await counter.account(sold.order.id)
+        assert account.rights == ["revoked", "revoked"]
+        assert account.disputes[0].outcome == "lost"
+        account.check()
+
+
+async def test_a_refund_that_fails_later_counts_no_more(shop: tuple[FakeStripe, Counter]) -> None:
+    fake, counter = shop
+    sold = await counter.order(gateway="stripe")
+    fake.pay(str((await counter.begin(sold.order.id)).reference))
+    await counter.work()
+    async with httpx.AsyncClient(base_url=counter.runtime.settings.public_url) as client:
+        await fake.deliver(client)
+        await counter.work()
+        fake.refunds_as = "pending"
+        refund = await service.refund(counter.runtime, sold.order.id, None, "asked for", None)
+        account = await counter.account(sold.order.id)
+        assert (refund.status, account.order.status) == ("pending", "paid")
+        assert account.payment.pending_refunds == sold.order.total
+        fake.decide_refund(str(refund.reference), "failed")
+        await fake.deliver(client)
+        await counter.work()
+    account = await counter.account(sold.order.id)
+    account.check()
+    assert (account.refunds[0].status, account.payment.pending_refunds) == ("failed", 0)
+    assert account.refunds[0].failure == "lost_or_stolen_card"
+    assert account.rights == ["granted", "granted"]
+
+
+async def test_an_order_paid_twice_is_paid_once_and_the_rest_goes_back(
+    shop: tuple[FakeStripe, Counter],
+) -> None:
+    """The first checkout is taken for over, a second is paid, and then the first was paid too."""
+    fake, counter = shop
+    sold = await counter.order(gateway="stripe")
+    first = await counter.begin(sold.order.id)
+    async with counter.runtime.db.transaction() as session:
+        (await session.get_one(Payment, first.id)).status = "failed"
+    second = await counter.begin(sold.order.id)
+    assert second.reference != first.reference
+    for payment in (second, first):
+        fake.pay(str(payment.reference))
+        await service.settle(counter.runtime, payment.id)
+    await counter.work()
+    account = await counter.account(sold.order.id)
+    account.check()
+    assert [(one.status, one.captured, one.refunded) for one in account.payments] == [
+        ("surplus", sold.order.total, sold.order.total),
+        ("succeeded", sold.order.total, 0),
+    ]
+    assert account.rights == ["granted", "granted"]
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_stripes_events_shuffled_repeated_and_lost(shop: tuple[FakeStripe, Counter], seed: int) -> None:
+    fake, counter = shop
+    chance = random.Random(seed)
+    orders = [await counter.order(gateway="stripe") for _ in range(3)]
+    async with httpx.AsyncClient(base_url=counter.runtime.settings.public_url) as client:
+        for sold in orders:
+            payment = await counter.begin(sold.order.id)
+            if chance.random() < 0.5:
+                fake.decline(str(payment.reference))
+            fake.pay(str(payment.reference))
+        await fake.deliver(client, chance=chance, drop=0.3, repeat=0.5)
+        await counter.work()
+        for charge in [one["id"] for one in fake.charges.values() if one["paid"]]:
+            if chance.random() < 0.6:
+                dispute = fake.dispute(charge)
+                fake.move_dispute(dispute, funds="withdrawn")
+                if chance.random() < 0.5:
+                    fake.move_dispute(dispute, status="won", funds="reinstated")
+        await fake.deliver(client, chance=chance, drop=0.3, repeat=0.5)
+        await counter.work()
+    await counter.age(Payment, next_check_at="1 second")
+    await service.reconcile(counter.runtime)
+    for sold in orders:
+        account = await counter.account(sold.order.id)
+        account.check()
+        assert account.order.status == "paid"
