@@ -136,7 +136,7 @@ async def _unreadable(request: Request, error: Exception) -> Response:
             "pointer": "/" + "/".join(str(step) for step in item["loc"][1:]),
             "where": str(item["loc"][0]),
             "code": item["type"],
-            "message": item["msg"],
+            "message": item["msg"].removeprefix("Value error, "),
         }
         for item in error.errors()[:100]
     ]

@@ -79,7 +79,7 @@ async def approve(
 ) -> Application:
     """Make the applicant a contributor and say so by mail. Raises `NotFound`, `Conflict`
     (`already_decided`)."""
-    row = await resolve(session, ContributorApplication, application, kind="app")
+    row = await resolve(session, ContributorApplication, application, kind="application", prefix="app")
     await _decide(session, row, "approved", None, by=admin)
     user = await get_user(session, row.user_id)
     if user.role == CUSTOMER:
@@ -92,7 +92,7 @@ async def reject(
     session: AsyncSession, settings: Settings, admin: Principal, application: str, reason: str
 ) -> Application:
     """Decline, with a reason that the applicant reads. Raises `NotFound`, `Conflict` (`already_decided`)."""
-    row = await resolve(session, ContributorApplication, application, kind="app")
+    row = await resolve(session, ContributorApplication, application, kind="application", prefix="app")
     await _decide(session, row, "rejected", reason, by=admin)
     user = await get_user(session, row.user_id)
     await _tell(session, user, mails.application_rejected(settings, reason), row)

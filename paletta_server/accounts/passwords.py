@@ -65,7 +65,10 @@ def check_strength(password: str, *, email: str, shortest: int) -> None:
     if any(unicodedata.category(character) == "Cc" for character in password):
         raise _weak("the password has control characters in it")
     if predictable(password, email=email):
-        raise _weak("the password is easy to guess")
+        raise _weak(
+            "the password is easy to guess",
+            "common words, the address, repeats and runs such as 1234 do not count, and little else is in it; ",
+        )
 
 
 def predictable(password: str, *, email: str = "") -> bool:
@@ -123,11 +126,11 @@ def _normal(password: str) -> str:
     return unicodedata.normalize("NFKC", password)
 
 
-def _weak(detail: str) -> Invalid:
+def _weak(detail: str, reason: str = "") -> Invalid:
     return Invalid(
         detail,
         code="weak_password",
-        hint="a sentence of four or more uncommon words is long and easy to remember",
+        hint=f"{reason}a sentence of four or more uncommon words is long and easy to remember",
         pointer="/password",
     )
 

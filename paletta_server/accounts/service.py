@@ -222,6 +222,7 @@ async def make_personal_token(
 ) -> tuple[str, ApiToken]:
     """A token for scripts, never stronger than the one that asks for it.
 
+    Made by a personal token or a restricted one, it also ends no later: what leaked must not renew itself.
     Raises `Forbidden` (`scope_escalation`), `TooManyRequests` and `Conflict` (`too_many`).
     """
     await throttle.token(runtime.db, principal.user_id)
@@ -242,6 +243,9 @@ async def make_personal_token(
             hint="revoke one that is not used: `paletta tokens list`",
         )
     plain, token = await issue_token(session, user, kind="personal", name=name, scopes=wanted, days=days)
+    asking = await session.get_one(ApiToken, principal.token_id)
+    if asking.kind == "personal" or asking.scopes:
+        token.expires_at = min(token.expires_at, asking.expires_at)
     await record(
         session, principal, "token:created", token.uid, details={"scopes": list(wanted), "days": days}
     )
@@ -277,7 +281,8 @@ async def revoke_token(session: AsyncSession, principal: Principal, token: str) 
         token,
         ApiToken.user_id == principal.user_id,
         ApiToken.revoked_at.is_(None),
-        kind="tok",
+        kind="token",
+        prefix="tok",
     )
     await session.execute(
         update(ApiToken)
@@ -323,6 +328,14 @@ async def public_names(session: AsyncSession, user_ids: Collection[int]) -> dict
     return {
         key: display or username or institution or uid for key, uid, display, username, institution in rows
     }
+
+
+def public_name(user_id: Any) -> ScalarSelect[str]:
+    """For a list's own statement: what `public_names` says of one person."""
+    named = func.coalesce(
+        *(func.nullif(name, "") for name in (User.display_name, User.username, User.institution)), User.uid
+    )
+    return select(named).where(User.id == user_id).scalar_subquery()
 
 
 async def licensee_of(session: AsyncSession, user_id: int) -> str:

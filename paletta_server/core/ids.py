@@ -35,17 +35,21 @@ async def resolve(
     text: str,
     *where: ColumnElement[bool],
     kind: str,
+    prefix: str | None = None,
     lock: bool = False,
 ) -> Model:
     """The row whose public id is `text` or begins with it, among the rows that `where` lets the caller see.
 
     Raises `NotFound` where there is none (also for a foreign row) and `Conflict` (`ambiguous_id`) where an
-    abbreviation fits several. With `lock` the row is locked for update.
+    abbreviation fits several. `kind` is the word for such a row, and what its ids begin with unless `prefix`
+    says otherwise. With `lock` the row is locked for update.
     """
-    prefix, _, rest = text.rpartition("_")
-    text = text if prefix else f"{kind}_{rest}"
-    if len(rest) < SHORTEST or not _TEXT.match(text):
+    given, _, rest = text.rpartition("_")
+    text = text if given else f"{prefix or kind}_{rest}"
+    if not _TEXT.match(text):
         raise NotFound(kind, text[:40])
+    if len(rest) < SHORTEST:
+        raise NotFound(kind, text[:40], hint=f"of an id at least {SHORTEST} letters are needed")
     uid: InstrumentedAttribute[str] = model.uid  # type: ignore[attr-defined]
     query = select(model).where(uid.startswith(text, autoescape=True), *where).limit(3)
     if lock:

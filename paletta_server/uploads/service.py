@@ -114,7 +114,9 @@ async def _lock_unfinished(session: AsyncSession, batch_id: int) -> list[Upload]
 
 async def cancel_upload(session: AsyncSession, user: Principal, text: str) -> Upload:
     """Stop one upload wherever it is on its way; a finished one is left alone (`upload_finished`)."""
-    upload = await resolve(session, Upload, text, Upload.owner_id == user.user_id, kind="upl", lock=True)
+    upload = await resolve(
+        session, Upload, text, Upload.owner_id == user.user_id, kind="upload", prefix="upl", lock=True
+    )
     if upload.stage in progress.TERMINAL:
         if upload.stage != "cancelled":
             raise Conflict(

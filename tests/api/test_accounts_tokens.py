@@ -177,6 +177,41 @@ async def test_a_token_makes_none_stronger_than_itself(
     assert subjects == ["A personal token was made"] * 3
 
 
+async def test_a_personal_token_makes_none_that_outlives_it(
+    client: httpx.AsyncClient, make_user: MakeUser
+) -> None:
+    person = await make_user()
+    short = (await make_token(client, person.token, scopes=["profile"], expires_in_days=3)).json()
+    child = (await make_token(client, short["token"], expires_in_days=365)).json()
+    assert child["expires_at"] == short["expires_at"]
+    free = (await make_token(client, person.token, expires_in_days=365)).json()
+    assert free["expires_at"] > short["expires_at"], "who logged in with the password may"
+    earlier = (await make_token(client, short["token"], expires_in_days=1)).json()
+    assert earlier["expires_at"] < short["expires_at"]
+
+
+async def test_what_is_not_there_is_called_by_its_word(
+    client: httpx.AsyncClient, make_user: MakeUser
+) -> None:
+    person = await make_user("contributor")
+    for method, path, words in (
+        ("DELETE", "/v1/me/tokens/zebra2", "no token `tok_zebra2`"),
+        ("GET", "/v1/uploads/zebra2", "no upload `upl_zebra2`"),
+        ("GET", "/v1/clips/zebra2", "no clip `clip_zebra2`"),
+    ):
+        answer = (await client.request(method, path, headers=person.headers)).json()
+        assert (answer["detail"], answer.get("hint")) == (words, None)
+    short = (await client.get("/v1/clips/z", headers=person.headers)).json()
+    assert (short["detail"], short["hint"]) == ("no clip `clip_z`", "of an id at least 4 letters are needed")
+
+
+async def test_a_value_that_cannot_be_is_told_without_the_library_s_words(client: httpx.AsyncClient) -> None:
+    body = {"email": "not an address", "password": "nine brass otters hum"}
+    answer = (await client.post("/v1/auth/register", json=body)).json()
+    assert answer["code"] == "invalid_request"
+    assert "Value error" not in answer["detail"]
+
+
 async def test_disabled_and_deleted_accounts_are_refused_at_the_next_request(
     client: httpx.AsyncClient, make_user: MakeUser, runtime: Runtime
 ) -> None:
