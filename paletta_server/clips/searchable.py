@@ -11,12 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlalchemy.types import BIGINT
 
+from paletta_server.accounts import service as accounts
 from paletta_server.clips.models import Clip, Rendition
 from paletta_server.clips.sale import TIERS
 from paletta_server.clips.service import listed
 from paletta_server.clips.views import PREVIEW_SECONDS
 from paletta_server.core.ids import resolve
 from paletta_server.core.storage import ObjectStore
+from paletta_server.taxonomy import service as taxonomy
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,8 @@ class Card:
 
     id: int
     uid: str
-    owner_id: int
+    contributor: str
+    category: str | None
     title: str
     duration: float | None
     width: int | None
@@ -61,6 +64,9 @@ class Card:
     poster_url: str | None
 
 
+_NAME = accounts.public_name(Clip.owner_id)
+_CATEGORY = taxonomy.main_category(Clip.id)
+_SERVED = Clip.technical["original_serves"].label("served")
 _SOLD = aliased(Rendition)
 _MADE = (
     select(func.array_agg(_SOLD.kind))
@@ -74,13 +80,11 @@ async def searchable(session: AsyncSession, clip_ids: Collection[int]) -> list[S
     """Those of the clips that are listed, by key."""
     facts = [getattr(Clip, name) for name in Searchable.__slots__ if name != "tiers"]
     rows = await session.execute(
-        select(*facts, Clip.technical, _MADE.label("made"))
-        .where(_among(clip_ids), listed())
-        .order_by(Clip.id)
+        select(*facts, _SERVED, _MADE.label("made")).where(_among(clip_ids), listed()).order_by(Clip.id)
     )
     names = Searchable.__slots__[:-1]
     return [
-        Searchable(**{name: getattr(row, name) for name in names}, tiers=_tiers(row.technical, row.made))
+        Searchable(**{name: getattr(row, name) for name in names}, tiers=_tiers(row.served, row.made))
         for row in rows
     ]
 
@@ -102,9 +106,10 @@ async def cards(session: AsyncSession, store: ObjectStore, clip_ids: Sequence[in
         return []
     rows = await session.execute(
         select(
-            Clip.id, Clip.uid, Clip.owner_id, Clip.title, Clip.duration, Clip.width, Clip.height, Clip.fps,
+            Clip.id, Clip.uid, Clip.title, _NAME.label("contributor"), _CATEGORY.label("category"),
+            Clip.duration, Clip.width, Clip.height, Clip.fps,
             Clip.editorial, Clip.price, Clip.listed_at,
-            Rendition.key, Rendition.content_type, Clip.technical, _MADE.label("made"),
+            Rendition.key, Rendition.content_type, _SERVED, _MADE.label("made"),
         )
         .outerjoin(
             Rendition,
@@ -118,7 +123,8 @@ async def cards(session: AsyncSession, store: ObjectStore, clip_ids: Sequence[in
         row.id: Card(
             id=row.id,
             uid=row.uid,
-            owner_id=row.owner_id,
+            contributor=row.contributor,
+            category=row.category,
             title=row.title,
             duration=row.duration,
             width=row.width,
@@ -126,7 +132,7 @@ async def cards(session: AsyncSession, store: ObjectStore, clip_ids: Sequence[in
             fps=row.fps,
             editorial=row.editorial is not None,
             price=row.price,
-            tiers=_tiers(row.technical, row.made),
+            tiers=_tiers(row.served, row.made),
             listed_at=row.listed_at,
             poster_url=store.presign_get(row.key, seconds=PREVIEW_SECONDS, content_type=row.content_type)
             if row.key
@@ -143,9 +149,9 @@ async def find_among(session: AsyncSession, text: str, clip_ids: Collection[int]
     return found.id
 
 
-def _tiers(technical: dict[str, Any] | None, made: Collection[str] | None) -> tuple[str, ...]:
+def _tiers(served: Collection[str] | None, made: Collection[str] | None) -> tuple[str, ...]:
     """What can be bought: the made renditions, what the original serves as well, and the original itself."""
-    there = {*(made or ()), *((technical or {}).get("original_serves") or ()), "original"}
+    there = {*(made or ()), *(served or ()), "original"}
     return tuple(tier for tier in TIERS if tier in there)
 
 

@@ -20,7 +20,7 @@ def reindex(*, as_json: bool) -> int:
 
     settings = get_settings()
     configure_logging(settings)
-    done = asyncio.run(_build_all(settings))
+    done = asyncio.run(build_all(settings))
     if as_json:
         terminal.result(json.dumps({"replicas": done}, indent=2))
     for one in done:
@@ -31,7 +31,8 @@ def reindex(*, as_json: bool) -> int:
     return 0 if all(one["built"] for one in done) else 1
 
 
-async def _build_all(settings: Settings) -> list[dict[str, Any]]:
+async def build_all(settings: Settings) -> list[dict[str, Any]]:
+    """Build one replica after the other; for each its name, how many clips it has, and whether it was built."""
     from paletta_server.core.database import Database
     from paletta_server.search.replica import Replica
 

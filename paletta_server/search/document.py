@@ -68,6 +68,8 @@ class Document:
 
 def fold(text: str) -> str:
     """Text as filters compare it: case and accents do not count, nor does space around or between."""
+    if text.isascii():  # most are, and a build folds every word there is
+        return " ".join(text.lower().split())
     plain = unicodedata.normalize("NFKD", text.casefold())
     return " ".join("".join(char for char in plain if not unicodedata.combining(char)).split())
 

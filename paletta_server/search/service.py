@@ -26,7 +26,6 @@ from paletta_server.search.index import BadCursor, Found, Query
 from paletta_server.search.offers import Offers
 from paletta_server.search.schemas import ClipCard, ClipPage, FacetValue, FromPrice, SaleTier, SearchPage
 from paletta_server.search.views import ViewCounter
-from paletta_server.taxonomy import service as taxonomy
 
 RELATED = 6
 
@@ -83,8 +82,6 @@ async def cards(session: AsyncSession, store: ObjectStore, clip_ids: Sequence[in
     found = await searchable.cards(session, store, clip_ids)
     if not found:
         return []
-    categories = await taxonomy.category_slugs(session, [card.id for card in found])
-    names = await accounts.public_names(session, {card.owner_id for card in found})
     asked = await offers.in_force(session)
     return [
         ClipCard(
@@ -94,8 +91,8 @@ async def cards(session: AsyncSession, store: ObjectStore, clip_ids: Sequence[in
             width=card.width,
             height=card.height,
             fps=card.fps,
-            category=next(iter(categories[card.id]), None),
-            contributor=names.get(card.owner_id),
+            category=card.category,
+            contributor=card.contributor,
             editorial=card.editorial,
             tiers=list(card.tiers),
             price=_from(asked, card),

@@ -17,6 +17,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
+from paletta_server.commands.search import build_all
 from paletta_server.core.runtime import Runtime
 from paletta_server.search import changes
 from paletta_server.search.build import build
@@ -222,6 +223,23 @@ async def test_a_reindex_beside_the_live_index_is_taken_up(
     assert node.index is not before
     assert (node.rebuilt, len(found(node, "bus"))) == (1, 1)
     assert [path.name for path in (tmp_path / "node" / "replica-0").glob("index-*")] == [folder.name]
+
+
+async def test_the_command_builds_every_replica_of_the_machine(
+    shelf: Shelf, runtime: Runtime, follower: Callable[[], Awaitable[Follower]], tmp_path: Path
+) -> None:
+    await shelf.put("tram")
+    node = await follower()
+    await node.catch_up()
+    before = node.index
+    settings = runtime.settings.model_copy(update={"search_dir": tmp_path / "node"})
+    assert await build_all(settings) == [{"replica": "replica-0", "clips": 1, "built": True}]
+    await node.catch_up()
+    assert node.index is not before
+    empty = runtime.settings.model_copy(update={"search_dir": tmp_path / "none"})
+    assert await build_all(empty) == [
+        {"replica": "replica-0", "clips": 1, "built": True}
+    ]  # before the first start
 
 
 async def test_a_build_that_dies_leaves_the_live_index(
