@@ -37,6 +37,7 @@ _WAITING = (
     24  # ranges that should wait, so that the line never runs dry while files are opened; each may be a
 )
 # file of its own with three descriptors, of which some systems allow 256
+_START = 8  # connections; a downlink is wider than an uplink, and rclone, aws cli and s5cmd begin with 8 to 10 and more
 _POLL = 0.02
 _FRESH_REFUSALS = 3  # of one range, before a refusal is believed to be meant
 _ODD_ANSWERS = 3
@@ -67,7 +68,7 @@ class Downloader:
     ) -> None:
         self.files = files
         self.meter = Meter(total=sum(file.size for file in files))
-        self.budget = Budget(fixed=jobs)
+        self.budget = Budget(fixed=jobs, start=_START)
         self._service = service
         self._folder = folder
         self._stamps = stamps

@@ -27,8 +27,15 @@ class Budget:
     `fixed` (the user's --concurrency) switches adaptation off, except that SlowDown still pauses everybody.
     """
 
-    def __init__(self, *, fixed: int | None = None, most: int = MOST, clock: Clock = time.monotonic) -> None:
-        self.limit = fixed or min(START, most)
+    def __init__(
+        self,
+        *,
+        fixed: int | None = None,
+        start: int = START,
+        most: int = MOST,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self.limit = fixed or min(start, most)
         self.most = fixed or most
         self.in_flight = 0
         self._fixed = fixed is not None

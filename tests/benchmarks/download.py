@@ -75,13 +75,20 @@ class Downloads(Bench):
         films = []
         for number in range(load.files):
             key, digest = f"{prefix}/film_{number:05}.mov", hashlib.sha256()
-            with tempfile.TemporaryFile(dir=self.home) as film:
+            film = self.home / "film"
+            with film.open("wb") as stream:
                 for start in range(0, load.size, MIB):
                     block = os.urandom(min(MIB, load.size - start))
                     digest.update(block)
-                    film.write(block)
-                film.seek(0)
-                self.s3.upload_fileobj(film, self.bucket, key)
+                    stream.write(block)
+            # By a program of its own: what this one holds in memory would count as its children's peak.
+            endpoint = self.settings["PALETTA_S3_ENDPOINT"]
+            words = [str(self.peers / "bin" / "s5cmd"), "--endpoint-url", endpoint, "--log", "error", "cp"]
+            subprocess.run(
+                [*words, str(film), f"s3://{self.bucket}/{key}"],
+                env=self.environment(), check=True, capture_output=True,
+            )  # fmt: skip
+            film.unlink()
             films.append((key, load.size, digest.hexdigest()))
         return write_order(self.sql, self.email, films)[0]
 
