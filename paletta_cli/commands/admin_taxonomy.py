@@ -85,17 +85,20 @@ def export(
         Path | None, typer.Argument(metavar="[FILE]", help="where to; without it, stdout")
     ] = None,
     yes: Yes = False,
+    json: Json = False,
 ) -> None:
     """write the operator's categories and tags as a file that `apply` reads back without a change"""
     from paletta_cli.api import connect
     from paletta_cli.errors import PalettaError
     from paletta_cli.output import Output
 
-    out = Output()
+    out = Output(json=json)
     with connect() as service:
         document = service.get("/v1/admin/taxonomy")["document"]
     if file is None:
-        out.raw(document)
+        out.data({"document": document})
+        if not json:
+            out.raw(document)
         return
     if file.exists() and not out.confirm(f"replace `{file}`, comments and all?", yes=yes):
         raise typer.Exit(1)
@@ -106,6 +109,7 @@ def export(
     except OSError as error:
         draft.unlink(missing_ok=True)
         raise PalettaError(f"cannot write `{file}`: {(error.strerror or str(error)).lower()}") from error
+    out.data({"file": str(file)})
     out.note(f"wrote `{file}`")
 
 

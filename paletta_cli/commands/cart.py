@@ -1,25 +1,12 @@
 """`paletta cart add | list | remove | clear | accept`: the cart of this account, on whatever machine."""
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from paletta_cli.commands import Json, Yes
+from paletta_cli.commands import Json, Licence, Tier, Yes
 
 app = typer.Typer(invoke_without_command=True)
-
-
-class Tier(StrEnum):
-    HD = "hd"
-    UHD4K = "uhd4k"
-    ORIGINAL = "original"
-
-
-class Licence(StrEnum):
-    INDIVIDUAL = "individual"
-    BUSINESS = "business"
-    PREMIUM = "premium"
 
 
 @app.callback()

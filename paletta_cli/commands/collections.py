@@ -1,11 +1,10 @@
 """`paletta collections list | create | show | add | remove | rename | delete | to-cart`: saved lists of clips."""
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paletta_cli.commands import Json, Yes
+from paletta_cli.commands import Json, Licence, Tier, Yes
 
 if TYPE_CHECKING:
     from paletta_cli.output import Output
@@ -14,18 +13,6 @@ app = typer.Typer(no_args_is_help=True)
 
 List = Annotated[str, typer.Argument(metavar="LIST", help="its name or id")]
 Clips = Annotated[list[str], typer.Argument(metavar="CLIP…", help="ids; the beginnings are enough")]
-
-
-class Tier(StrEnum):
-    HD = "hd"
-    UHD4K = "uhd4k"
-    ORIGINAL = "original"
-
-
-class Licence(StrEnum):
-    INDIVIDUAL = "individual"
-    BUSINESS = "business"
-    PREMIUM = "premium"
 
 
 @app.command("list")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paletta_cli.commands import Json, Yes
+from paletta_cli.commands import Json, Tier, Yes
 from paletta_cli.commands.checkout import NoBrowser, NoWait, PayWith
 
 if TYPE_CHECKING:
@@ -31,12 +31,6 @@ Certificates = Annotated[
     bool, typer.Option("--certificates/--no-certificates", help="lay the licence PDF beside each file")
 ]
 Force = Annotated[bool, typer.Option("--force", help="overwrite the file")]
-
-
-class Tier(StrEnum):
-    HD = "hd"
-    UHD4K = "uhd4k"
-    ORIGINAL = "original"
 
 
 class Status(StrEnum):

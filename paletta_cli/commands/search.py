@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from paletta_cli.commands import Json
+from paletta_cli.commands import Json, Licence, Tier
 
 
 class Sort(StrEnum):
@@ -21,18 +21,6 @@ class Orientation(StrEnum):
     LANDSCAPE = "landscape"
     PORTRAIT = "portrait"
     SQUARE = "square"
-
-
-class Tier(StrEnum):
-    HD = "hd"
-    UHD4K = "uhd4k"
-    ORIGINAL = "original"
-
-
-class Licence(StrEnum):
-    INDIVIDUAL = "individual"
-    BUSINESS = "business"
-    PREMIUM = "premium"
 
 
 _MANY = "; repeat it for alternatives"

@@ -1,14 +1,23 @@
 """`paletta uploads`: the batches of this account."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from paletta_cli.commands import Json, Yes
 
+if TYPE_CHECKING:
+    from paletta_cli.api import Service
+
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
-Batch = Annotated[str, typer.Argument(metavar="ID", help="a batch or an upload; its beginning is enough")]
+Batch = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID",
+        help="a batch or an upload; its beginning is enough; `last` is the latest batch from this machine",
+    ),
+]
 
 
 @app.command("list")
@@ -42,7 +51,7 @@ def show(batch: Batch, json: Json = False) -> None:
         if _is_upload(batch):
             _show_upload(service.get(f"/v1/uploads/{api.segment(batch)}"), out)
             return
-        path = f"/v1/upload-batches/{api.segment(batch)}"
+        path = f"/v1/upload-batches/{api.segment(_named(service, batch))}"
         found = service.get(path, limit=100)
         items = list(service.pages(path, limit=100))
     if out.mode == "json":
@@ -69,14 +78,33 @@ def cancel(batch: Batch, yes: Yes = False, json: Json = False) -> None:
     from paletta_cli.output import Output
 
     out = Output(json=json)
-    if not out.confirm(f"give up `{batch}` and drop what has arrived of it?", yes=yes):
-        out.note("nothing was cancelled")
-        return
-    kind = "uploads" if _is_upload(batch) else "upload-batches"
     with api.connect() as service:
+        batch = _named(service, batch)
+        if not out.confirm(f"give up `{batch}` and drop what has arrived of it?", yes=yes):
+            out.note("nothing was cancelled")
+            return
+        kind = "uploads" if _is_upload(batch) else "upload-batches"
         answer = service.post(f"/v1/{kind}/{api.segment(batch)}/cancel", idempotent=True)
     out.data(answer)
     out.line(f"{answer['id']} cancelled")
+
+
+def _named(service: "Service", word: str) -> str:
+    """The batch that `last` means; any other word as it is. Raises UsageError where there was none."""
+    if word != "last":
+        return word
+    from paletta_cli import settings
+    from paletta_cli.errors import UsageError
+    from paletta_cli.output import Output
+    from paletta_cli.transfer.journal import Journal
+
+    with Journal(settings.state_dir() / "uploads.db", Output().warn) as journal:
+        run = journal.find(word, service.url, str(service.get("/v1/me")["id"]))
+    if run is None:
+        raise UsageError(
+            "this account has no run on this machine yet", hint="`paletta uploads list` shows batches"
+        )
+    return run.batch_id
 
 
 def _show_upload(upload: dict[str, Any], out: Any) -> None:

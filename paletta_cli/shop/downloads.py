@@ -26,7 +26,7 @@ _API_TRIES = 12  # as patient with the service as with the store
 _TICK = 0.2
 _PER_CALL = 25  # certificates: printing them is work for the service
 _GO_ON = "run the same command again to go on: nothing that arrived is fetched again"
-_RESULTS = {"done": "downloaded", "kept": "was there", "failed": "failed"}
+_RESULTS = {"done": "downloaded", "kept": "already there", "failed": "failed"}
 _MOST_GOOD = 40  # rows of what went well, on a terminal
 
 

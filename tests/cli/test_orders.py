@@ -137,7 +137,7 @@ async def test_an_order_lands_whole_with_its_licences(buyer: Run, till: Till, tm
 
     again = await buyer("orders", "download", "--all", "--to", "films", "--json")
     document = json.loads(again.out)
-    assert {one["result"] for one in document["files"]} == {"was there"}
+    assert {one["result"] for one in document["files"]} == {"already there"}
     assert (document["received"], document["calls"]) == (0, 0), "not a byte, not an address"
     assert tree(tmp_path / "films") == found
 

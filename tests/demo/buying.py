@@ -18,10 +18,10 @@ PATIENCE = 30  # seconds that a mail may take: longer than any queue here
 def buy(person: Person, password: str, live: list[dict[str, Any]]) -> None:
     """From the search to files on the customer's disk that are the contributor's, byte for byte."""
     say("A customer looks around. No account is needed for that.")
-    person.run("paletta search tram lisbon")
-    person.run("paletta search lisbon --category transport --duration 3..10")
+    person.run(f"{BEN} search tram lisbon")
+    person.run(f"{BEN} search lisbon --category transport --duration 3..10")
     tram = _id(live, "tram_28.mp4")
-    person.run(f"paletta clip {tram[:9]}")
+    person.run(f"{BEN} clip {tram[:9]}", head=16)
 
     say("With an account there is a cart, the same one on every machine.")
     person.run(f"{BEN} login --email ben@example.org --password-stdin", text=password)
