@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from paletta_cli import __version__
-from paletta_cli.errors import ApiProblem, GaveUp, NotAuthorised, PalettaError
+from paletta_cli.errors import ApiProblem, GaveUp, NotAuthorised, PalettaError, UsageError
 from paletta_cli.settings import Settings, checked_url, is_loopback, load
 from paletta_cli.text import duration
 
@@ -39,7 +39,7 @@ def connect(settings: Settings | None = None, *, login: bool = True, tries: int 
     Raises NotAuthorised when nobody is logged in, unless `login` is False (public endpoints; the token is
     then sent if there is one).
     """
-    from paletta_cli.credentials import token
+    from paletta_cli.credentials import token, where
     from paletta_cli.output import Output
 
     settings = settings or load()
@@ -50,6 +50,10 @@ def connect(settings: Settings | None = None, *, login: bool = True, tries: int 
         )
     service = Service(settings.url, stored, tries=tries)
     service.on_wait = Output().note
+    if stored is not None and where(settings) == "PALETTA_TOKEN":
+        service.login_hint = (
+            "PALETTA_TOKEN is set: set a valid one, or unset it to use the login of this machine"
+        )
     return service
 
 
@@ -71,6 +75,8 @@ class Service:
         """Told once per outage, in words for a person, before a request is tried again."""
         self.on_wait: Callable[[str], None] | None = None
         """Told of each wait of some seconds that `on_trouble` was not told of."""
+        self.login_hint: str | None = None
+        """What helps when the token is refused, where it is not to log in."""
         self._trouble = False
         self.stop = stop or threading.Event()
         headers = {"user-agent": f"paletta/{__version__}", "accept": "application/json"}
@@ -175,6 +181,8 @@ class Service:
                 )
                 continue
             self._trouble = False
+            if response.status_code == 401 and self.login_hint is not None:
+                raise _refused(response, self.login_hint)
             return response.content if raw and response.is_success else _answer(response)
         raise AssertionError("the last try returns or raises")
 
@@ -189,9 +197,14 @@ class Service:
 
 
 def segment(text: str) -> str:
-    """`text` as one segment of a path, whatever a person typed."""
+    """`text` as one segment of a path, whatever a person typed.
+
+    Raises UsageError for what a path would lose: nothing, and the names of folders themselves.
+    """
     from urllib.parse import quote
 
+    if text.strip() in ("", ".", ".."):
+        raise UsageError(f"`{text}` is no id and no name")
     return quote(text, safe="")
 
 
@@ -246,6 +259,15 @@ def _answer(response: "httpx.Response") -> Any:
     if response.status_code == 422 and not isinstance(body.get("detail"), str):
         body["detail"] = body.get("title") or "the service did not understand the request"
     raise ApiProblem(response.status_code, body)
+
+
+def _refused(response: "httpx.Response", hint: str) -> Exception:
+    try:
+        _answer(response)
+    except ApiProblem as problem:
+        problem.hint = hint
+        return problem
+    raise AssertionError("a 401 is a problem")
 
 
 _OTHER = "is PALETTA_URL the address of a paletta service, and is this `paletta` recent enough for it?"

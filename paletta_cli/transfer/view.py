@@ -215,6 +215,8 @@ class LiveView:
             if share is not None:
                 bar = ProgressBar(total=1.0, completed=min(1.0, share), width=20)
             words = STAGE_NAMES.get(item.stage, item.stage)
+            if share is not None:  # the bar of the transfer was full: say what this one measures
+                words += f" {share:.0%}"
             if not item.transferred:
                 words = f"{size(item.sent)} of {size(item.size)}"
             grid.add_row(Text(f"  {clean(item.path.name)}"), bar, Text(words))

@@ -200,6 +200,8 @@ async def test_export_and_back(
     assert (await paletta("admin", "taxonomy", "export", as_="admin")).out == target.read_text(
         encoding="utf-8"
     )
+    shown = await paletta("admin", "taxonomy", "export", "--json", as_="admin")
+    assert json.loads(shown.out) == {"document": target.read_text(encoding="utf-8")}
     back = await paletta("admin", "taxonomy", "plan", str(target), "--prune", as_="admin")
     assert (back.code, back.out) == (0, "nothing to change\n")
     assert (await paletta("admin", "taxonomy", "export", str(target), as_="admin")).code == 2

@@ -569,6 +569,7 @@ async def test_uploads_list_show_and_cancel(
     paletta: Paletta, shoot: Callable[..., Path], runtime: Runtime
 ) -> None:
     assert await paletta("uploads", "list") == Ran(0, "", "no uploads yet\n")
+    assert (await paletta("uploads", "show", "last")).code == 2
     done = await paletta("upload", shoot(a=1000), *FAST, "--json")
     batch = done.document["batch_id"]
     listed = await paletta("uploads", "list")
@@ -577,6 +578,7 @@ async def test_uploads_list_show_and_cancel(
     )
     shown = await paletta("uploads", "show", batch[:10])
     assert shown.out.startswith("a.mov\tstored\t\tclip_")
+    assert (await paletta("uploads", "show", "last")).out == shown.out
     upload = done.document["items"][0]["upload_id"]
     one = await paletta("uploads", "show", upload)
     assert f"upload: {upload}\nfile: a.mov\nsize: 1000 B\n" in one.out

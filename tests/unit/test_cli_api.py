@@ -12,7 +12,7 @@ import pytest
 
 from paletta_cli import api
 from paletta_cli.api import Service
-from paletta_cli.errors import ApiProblem, GaveUp, PalettaError
+from paletta_cli.errors import ApiProblem, GaveUp, PalettaError, UsageError
 
 Reply = tuple[int, dict[str, str], Any]
 
@@ -205,6 +205,25 @@ def test_something_else_at_that_address(server: Server, service: Service, reply:
     with pytest.raises(PalettaError, match="unexpected answer") as caught:
         service.get("/v1/me")
     assert "PALETTA_URL" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("word", ["", " ", ".", ".."])
+def test_what_a_path_would_lose_is_no_id(word: str) -> None:
+    with pytest.raises(UsageError, match="is no id and no name"):
+        api.segment(word)
+    assert api.segment("../x") == "..%2Fx"
+
+
+def test_a_refused_token_of_the_environment_is_not_mended_by_a_login(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PALETTA_TOKEN", "plt_p_revoked")
+    monkeypatch.setenv("PALETTA_URL", server.url)
+    server.script = [(401, {}, {"detail": "the token was revoked", "hint": "log in with `paletta login`"})]
+    with api.connect() as service, pytest.raises(ApiProblem) as caught:
+        service.get("/v1/me")
+    assert str(caught.value.hint).startswith("PALETTA_TOKEN is set")
+    assert caught.value.exit_code == 4
 
 
 def test_an_answer_that_lacks_a_member(server: Server, service: Service) -> None:

@@ -19,6 +19,19 @@ class Screen(io.StringIO):
         return True
 
 
+def test_the_bar_of_a_transcoding_says_what_it_measures() -> None:
+    item = Item(
+        "a.mov", Path("a.mov"), GIB, {}, stage="transcoding", sent=GIB, transferred=True, progress=0.85
+    )
+    view = LiveView(Output(stderr=Screen()), [item], Meter(total=GIB, sent=GIB))
+    try:
+        with view._live.console.capture() as captured:
+            view._live.console.print(view._picture())
+    finally:
+        view.close()
+    assert "transcoding 85%" in captured.get()
+
+
 @pytest.mark.parametrize("columns", [80, 120])
 def test_the_first_line_is_one_line(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
