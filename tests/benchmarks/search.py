@@ -36,6 +36,7 @@ from paletta_server.core.database import Database
 from paletta_server.core.settings import Settings
 from paletta_server.search.build import build
 from paletta_server.search.replica import Replica
+from tests.benchmarks.measure import cpu_of
 from tests.support.stack import TestStack, make_database
 
 BARS = {"p50": 10.0, "p99": 50.0}
@@ -44,6 +45,8 @@ TITLE, TAGS, TEXT = 6, 6, 24
 CATEGORIES, PARENTS = 40, 8
 PAGE = 24
 KINDS = ("common word", "two common", "rare word", "filtered", "with facets", "newest first", "no words")
+
+WARMING = 21
 
 
 def word(rank: int) -> str:
@@ -218,8 +221,8 @@ def timed(asked: Iterator[Question], answer: Callable[[Question], None]) -> dict
 
 
 @contextlib.contextmanager
-def serving(settings: Settings, environment: dict[str, str], log: Path) -> Iterator[str]:
-    """An API process of its own; its address once it has adopted the index."""
+def serving(settings: Settings, environment: dict[str, str], log: Path) -> Iterator[tuple[str, int]]:
+    """An API process of its own; its address and pid once it has adopted the index."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -237,7 +240,7 @@ def serving(settings: Settings, environment: dict[str, str], log: Path) -> Itera
             time.sleep(0.1)
         else:
             raise SystemExit("the API did not get ready")
-        yield address
+        yield address, process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(20)
@@ -252,7 +255,7 @@ def ask_ours(address: str, asked: Iterator[Question]) -> dict[str, list[float]]:
             assert reply.json()["items"], question
 
         warming = list(asked)
-        for question in warming[: 3 * len(KINDS)]:
+        for question in warming[:WARMING]:
             answer(question)
         return timed(iter(warming), answer)
 
@@ -360,8 +363,11 @@ def run(stack: Any, options: argparse.Namespace, folder: Path) -> None:
         "PALETTA_S3_SECRET_KEY": stack.secret_key,
         "PALETTA_LOG_LEVEL": "WARNING",
     }
-    with serving(settings, environment, folder / "api.log") as address:
+    with serving(settings, environment, folder / "api.log") as (address, pid):
+        before = cpu_of(pid)
         ours = ask_ours(address, questions(catalogue.words, options.rounds))
+        used = (cpu_of(pid) - before) * 1000 / (options.rounds * len(KINDS) + WARMING)
+        print(f"api: {used:.1f} ms of CPU for a request")
     theirs = None
     if not options.skip_peer:
         seconds, gigabytes = prepare_peer(url)
