@@ -119,8 +119,9 @@ async def _write(books: Books, state: PaymentState) -> None:
         await _hold_back(books)
     elif payment.status == "surplus":
         await _return_surplus(books)
-    elif payment.status in OPEN and books.order.status != "pending":
-        # Opened while the order was being given up: nobody should pay for it any more.
+    elif payment.status in OPEN and state.status == "open" and books.order.status != "pending":
+        # Opened while the order was being given up: nobody should pay for it any more. One that a bank is deciding
+        # about cannot be closed; asking again at once would go round in circles.
         await defer(session, "payments.close", payment_id=payment.id)
     payment.checks += 1
     payment.checked_at = books.now
