@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -9,7 +10,10 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -26,6 +30,7 @@ from paletta_server.embedded.stackdir import (
     default_data_dir,
     sweep_ephemeral,
 )
+from paletta_server.embedded.view import Announcer, LiveReporter
 
 WAIT_FOR_EVER = "import signal; print('up', flush=True); signal.pause()"
 
@@ -267,6 +272,22 @@ def test_a_start_that_succeeds_forgives_those_before() -> None:
     member = service()
     for number in range(20):
         assert member.note_death(now=number * DEATHS_WINDOW, on_start=number % 2 == 1) is not None
+
+
+def test_a_stack_with_a_member_down_is_not_called_ready() -> None:
+    from rich.console import Console
+
+    member = service()
+    stack: Any = SimpleNamespace(
+        failure=None, began=time.monotonic(), ready_after=22.9, members=SimpleNamespace(all=[member])
+    )
+    view = LiveReporter(Console(file=io.StringIO()), Announcer(as_json=False, ready_file=None))
+    view._supervisor = stack
+    member.state = "ready"
+    assert "ready in 22.9 s" in str(view._headline())
+    member.state = "restarting"
+    assert f"restarting {member.name}" in str(view._headline())
+    assert "ready" not in str(view._headline())
 
 
 def test_start_time_of_nobody() -> None:
