@@ -22,7 +22,7 @@ from paletta_cli.transfer.items import Meter
 from paletta_cli.transfer.landing import CannotLand, Folder, cannot
 from paletta_cli.transfer.links import Links, Refused
 from paletta_cli.transfer.pacing import Budget, RateLimit
-from paletta_cli.transfer.parts import RANGE, PartFile
+from paletta_cli.transfer.parts import RANGE, PartFile, sweep
 from paletta_cli.transfer.queues import Inbox
 from paletta_cli.transfer.receiving import Odd, Receiver
 from paletta_cli.transfer.retry import DIGEST_TRIES, TRIES, Verdict, judge, judge_error
@@ -180,6 +180,7 @@ class Downloader:
                     return True  # stopped
                 self._stamps.remember(path, found, known)
             if known == wanted.sha256:
+                sweep(folder, name, found)
                 wanted.received = wanted.size
                 with self._lock:
                     self.meter.skipped += wanted.size

@@ -223,3 +223,15 @@ else:  # Windows: one at a time
         with _seeking:
             os.lseek(descriptor, offset, os.SEEK_SET)
             return os.read(descriptor, count)
+
+
+def sweep(folder: Folder, name: str, finished: os.stat_result) -> None:
+    """Remove what a kill between giving a file its name and tidying up left beside it.
+
+    A `.part` that is another file belongs to somebody who is fetching it.
+    """
+    part = folder.look(f"{name}.part")
+    if part is None or (part.st_dev, part.st_ino) == (finished.st_dev, finished.st_ino):
+        for leftover in (f"{name}.part", f"{name}.part.log"):
+            with suppress(OSError):
+                folder.remove(leftover)

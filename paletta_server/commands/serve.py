@@ -101,7 +101,12 @@ def worker(*, concurrency: int | None, name: str | None, ready_file: Path | None
     chosen = concurrency or settings.worker_concurrency
     called = name or f"{socket.gethostname()}-{os.getpid()}"
     log.info("worker starts", extra={"worker": called, "concurrency": chosen, "sandbox": sandbox.describe()})
-    asyncio.run(_work(settings.model_copy(update={"worker_concurrency": chosen}), called, ready_file))
+    try:
+        asyncio.run(_work(settings.model_copy(update={"worker_concurrency": chosen}), called, ready_file))
+    except Exception:
+        # Most often the database went away. In the form of our own log, which a raw traceback is not.
+        log.exception("worker ends")
+        return 1
     return 0
 
 
