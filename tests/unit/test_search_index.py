@@ -293,7 +293,8 @@ def test_pages_tell_every_clip_once_while_others_change(
 
 
 def test_another_node_goes_on_behind_the_last_clip(tmp_path: Path) -> None:
-    """Scores are the same there as long as the documents are; a cursor's snapshot is not."""
+    """Scores are the same there as long as the documents are; a cursor's snapshot, and the order of clips that have
+    one score, are not. Each clip comes once all the same."""
     nodes = []
     for name in ("one", "two"):
         made = TantivyIndex.create(tmp_path / name)
@@ -308,7 +309,7 @@ def test_another_node_goes_on_behind_the_last_clip(tmp_path: Path) -> None:
         cursor, turn = found.next_cursor, turn + 1
         if cursor is None:
             break
-    assert told == list(nodes[0].search(query, limit=100).clip_ids)
+    assert sorted(told) == sorted(nodes[0].search(query, limit=100).clip_ids)
     for made in nodes:
         made.close()
 
