@@ -15,7 +15,9 @@ from typing import NamedTuple
 
 from awscrt.checksums import combine_crc64nvme, crc64nvme
 
-BLOCK = 1024 * 1024  # hashing is as fast with it as with larger ones, and it divides every part size
+BLOCK = (
+    128 * 1024
+)  # stays in a core's cache: read in blocks of 256 KiB and more, a file costs half as much again
 _MIB = 1024 * 1024
 
 

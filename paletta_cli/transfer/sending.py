@@ -8,7 +8,7 @@ from paletta_cli.transfer.fingerprint import Stamp, unchanged
 from paletta_cli.transfer.items import Part
 from paletta_cli.transfer.pacing import RateLimit
 from paletta_cli.transfer.retry import Verdict, judge, judge_error
-from paletta_cli.transfer.wire import BLOCK, Stale, Unreadable, Wire
+from paletta_cli.transfer.wire import Stale, Unreadable, Wire
 
 Outcome = tuple[Verdict, str, float | None]
 """Verdict, what happened in words, and the store's Retry-After in seconds."""
@@ -21,7 +21,7 @@ class Sender:
         self._wire = Wire()
         self._stop = stop
         self._rate = rate
-        self._block = rate.block if rate else BLOCK
+        self._block = rate.block if rate else None
 
     def close(self) -> None:
         """Cut all connections."""

@@ -116,9 +116,8 @@ class Bench:
             **self.settings,
             "PALETTA_URL": self.stack["url"],
             "PALETTA_CONFIG_DIR": str(self.home / "config"),
-            "PALETTA_STATE_DIR": tempfile.mkdtemp(
-                dir=self.home
-            ),  # no fingerprint is known from the last round
+            # No fingerprint is known from the last round.
+            "PALETTA_STATE_DIR": tempfile.mkdtemp(dir=self.home),
             "PALETTA_KEYRING": "off",
         }
         email, password = f"{secrets.token_hex(6)}@example.org", secrets.token_urlsafe(18)
@@ -260,13 +259,14 @@ def main() -> None:
     arguments = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="paletta-bench-"))
     try:
-        with service(home) as stack:
-            bench = Bench(home, arguments.peers.resolve(), stack)
-            _seed(bench)
-            print(
-                f"medians of {arguments.rounds} rounds, each after the other's; bars: wall ≤ 0.9, CPU ≤ 0.5, 200 MiB"
-            )
-            for number in arguments.load or range(len(LOADS)):
+        print(
+            f"medians of {arguments.rounds} rounds, each after the other's; bars: wall ≤ 0.9, CPU ≤ 0.5, 200 MiB"
+        )
+        for number in arguments.load or range(len(LOADS)):
+            # A store of its own for each load: it gives back the room of what was deleted long after.
+            with service(home) as stack:
+                bench = Bench(home, arguments.peers.resolve(), stack)
+                _seed(bench)
                 measure(bench, LOADS[number], arguments.rounds)
     finally:
         shutil.rmtree(home, ignore_errors=True)

@@ -1,14 +1,22 @@
-"""PUTs against a small real server, on the socket."""
+"""PUTs against a small real server, on the socket; where it matters how bodies are sent, with TLS and without."""
 
 from __future__ import annotations
 
 import io
+import ipaddress
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from paletta_cli.errors import UsageError
 from paletta_cli.transfer.wire import Stale, Wire
@@ -20,9 +28,14 @@ Handler = Callable[[socket.socket], None]
 class Server:
     """Hands each connection to the next handler of a script, in a thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/bucket/key?X-Amz-Signature=s%2Fs"
+        port, scheme = self.listener.getsockname()[1], "http" if certificate is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{port}/bucket/key?X-Amz-Signature=s%2Fs"
+        self.tls: ssl.SSLContext | None = None
+        if certificate is not None:
+            self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.tls.load_cert_chain(certificate)
         self.requests: list[tuple[bytes, bytes]] = []
         self.connections = 0
 
@@ -34,8 +47,12 @@ class Server:
                 except OSError:  # the test is over
                     return
                 self.connections += 1
-                with connection:
-                    handler(connection)
+                with suppress(OSError), connection:  # the other side hangs up when it likes
+                    if self.tls is None:
+                        handler(connection)
+                    else:
+                        with self.tls.wrap_socket(connection, server_side=True) as secured:
+                            handler(secured)
 
         threading.Thread(target=run, daemon=True).start()
 
@@ -71,6 +88,46 @@ def server() -> Iterator[Server]:
     made.listener.close()
 
 
+@pytest.fixture(params=["http", "https"])
+def either(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Server]:
+    """A server that speaks plain HTTP, and one with TLS that the client has reason to trust."""
+    certificate = None
+    if request.param == "https":
+        certificate = tmp_path / "server.pem"
+        certificate.write_bytes(self_signed())
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    made = Server(certificate)
+    yield made
+    made.listener.close()
+
+
+def self_signed() -> bytes:
+    """A key and a certificate of this hour for 127.0.0.1, PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "store.test")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return secret + made.public_bytes(serialization.Encoding.PEM)
+
+
 @pytest.fixture
 def source(tmp_path: Path) -> Iterator[io.FileIO]:
     path = tmp_path / "data"
@@ -82,7 +139,8 @@ def source(tmp_path: Path) -> Iterator[io.FileIO]:
 HEADERS = {"content-length": "1000000", "x-amz-checksum-crc64nvme": "AAAAAAAAAAA="}
 
 
-def test_sends_exactly_the_signed_headers_and_the_part(server: Server, source: io.FileIO) -> None:
+def test_sends_exactly_the_signed_headers_and_the_part(either: Server, source: io.FileIO) -> None:
+    server = either
     server.serve(server.answering(OK, OK))
     wire = Wire()
     counted: list[int] = []
@@ -98,6 +156,20 @@ def test_sends_exactly_the_signed_headers_and_the_part(server: Server, source: i
         assert lines[0] == "PUT /bucket/key?X-Amz-Signature=s%2Fs HTTP/1.1"
         names = {line.partition(":")[0].lower() for line in lines[1:]}
         assert names == {"host", *HEADERS}, "an unsigned header would be refused"
+
+
+def test_a_part_larger_than_any_block_arrives_whole(either: Server, tmp_path: Path) -> None:
+    whole = bytes(range(256)) * 20_000
+    (tmp_path / "large").write_bytes(whole)
+    either.serve(either.answering(OK))
+    counted: list[int] = []
+    with (tmp_path / "large").open("rb", buffering=0) as stream:
+        stream.seek(77)
+        size = len(whole) - 100
+        headers = {"content-length": str(size)}
+        assert Wire().put(either.url, headers, stream, size, on_block=counted.append).status == 200
+    assert either.requests[0][1] == whole[77:-23]
+    assert sum(counted) == size
 
 
 def test_reads_the_stores_error_and_its_retry_after(server: Server, source: io.FileIO) -> None:
@@ -137,14 +209,14 @@ def test_a_kept_connection_that_has_gone_is_stale_and_a_new_one_is_an_error(
     assert not isinstance(caught.value, Stale)
 
 
-def test_a_file_that_ends_early(server: Server, source: io.FileIO) -> None:
+def test_a_file_that_ends_early(either: Server, source: io.FileIO) -> None:
     def patient(connection: socket.socket) -> None:
         while connection.recv(65536):
             pass
 
-    server.serve(patient)
+    either.serve(patient)
     with pytest.raises(EOFError):
-        Wire().put(server.url, {"content-length": "2000000"}, source, 2_000_000)
+        Wire().put(either.url, {"content-length": "2000000"}, source, 2_000_000)
 
 
 def test_close_cuts_what_is_under_way(server: Server, source: io.FileIO) -> None:
