@@ -213,7 +213,7 @@ def _unread_blocks(
     while left:
         on_block(min(block, left))
         try:
-            count = sock.sendfile(source, offset, min(block, left))  # type: ignore[arg-type]
+            count = sock.sendfile(source, offset, min(block, left))
         except OSError as error:
             if error.errno == errno.EIO:  # no network says this
                 raise Unreadable(error.strerror or str(error)) from error

@@ -9,9 +9,11 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +28,7 @@ import psycopg
 from paletta_server.embedded.ports import free_ports
 from paletta_server.embedded.process import Process, Spec, clean_environment
 from tests.faults.proxy import FaultProxy
+from tests.support import prefork
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -292,50 +295,44 @@ class Command:
     def __init__(
         self, argv: Sequence[str], env: Mapping[str, str], *, cwd: Path, most_file: int | None = None
     ) -> None:
-        def limit() -> None:
-            if most_file is not None:
-                import resource
-
-                resource.setrlimit(resource.RLIMIT_FSIZE, (most_file, most_file))
-
-        self._process = subprocess.Popen(
-            [program("paletta"), *argv],
-            env=dict(env),
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=limit if most_file is not None else None,
+        self._told = Path(tempfile.mkdtemp(prefix="paletta-command-"))
+        self._process = prefork.start(
+            argv, env, cwd=cwd, out=self._told / "out", err=self._told / "err", most_file=most_file
         )
         self._ended: tuple[str, str] | None = None
 
     def kill(self) -> None:
         """SIGKILL, at once."""
-        with suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGKILL)
+        self._process.kill()
 
     def interrupt(self) -> None:
         """Ctrl-C."""
+        assert self._process.pid is not None
         with suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGINT)
+            os.kill(self._process.pid, signal.SIGINT)
 
     def wait(self) -> Self:
         """Wait for its end. A command that hangs is killed, and fails the test."""
         if self._ended is None:
-            try:
-                self._ended = self._process.communicate(timeout=SECONDS)
-            except subprocess.TimeoutExpired:
+            self._process.join(SECONDS)
+            hangs = self._process.is_alive()
+            if hangs:
                 self.kill()
-                self._ended = self._process.communicate()
-                raise AssertionError(f"the command hangs\n{self}") from None
+                self._process.join()
+            files = (self._told / "out", self._told / "err")  # killed very early it had none
+            out, err = (file.read_text(errors="replace") if file.exists() else "" for file in files)
+            self._ended = out, err
+            shutil.rmtree(self._told)
+            if hangs:
+                raise AssertionError(f"the command hangs\n{self}")
         return self
 
     @property
     def code(self) -> int:
         """Its exit status, once it has ended; negative: the signal that ended it."""
         self.wait()
-        return self._process.returncode
+        assert self._process.exitcode is not None
+        return self._process.exitcode
 
     @property
     def killed(self) -> bool:
@@ -357,7 +354,7 @@ class Command:
 
     def __str__(self) -> str:
         out, err = self._ended or ("", "")
-        return f"exit {self._process.returncode}\n{err[-3000:]}\n{out[-1500:]}"
+        return f"exit {self._process.exitcode}\n{err[-3000:]}\n{out[-1500:]}"
 
 
 def sha256(data: bytes) -> str:
