@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from io import RawIOBase
 
 BLOCK = 128 * 1024  # as in `fingerprint`: what was read is still in the core's cache when it is sent
-_UNREAD_BLOCK = 1024 * 1024  # of sendfile, which waits for itself: a call of ours costs more than the copying
+UNREAD_BLOCK = 1024 * 1024  # of sendfile, which waits for itself: a call of ours costs more than the copying
 _SECONDS = hurried(120.0)  # for one block, or for the answer after the last one: 2 KiB/s is still a line
 _ERROR_BODY = 16 * 1024
 
@@ -121,7 +121,7 @@ class Wire:
                 connection.sock, source, size, self._buffer(block or BLOCK)[: block or BLOCK], on_block
             )
         else:
-            blocks = _unread_blocks(connection.sock, source, size, block or _UNREAD_BLOCK, on_block)
+            blocks = _unread_blocks(connection.sock, source, size, block or UNREAD_BLOCK, on_block)
         left = size
         # A store that refuses may answer and hang up before it has read everything: read its word.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):

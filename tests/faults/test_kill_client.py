@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from paletta_cli.transfer.drill import STATES
+from paletta_cli.transfer.wire import UNREAD_BLOCK
 from tests.faults.proxy import Exchange, Step
 from tests.faults.site import PART, Site, make_folder, runs
 
@@ -43,7 +44,7 @@ def moment(seed: int) -> Moment:
     state = STATES[seed % len(STATES)]
     # Only files of several parts are signed for, and only they are half there.
     large = state in ("sign", "part") or draw.random() < 0.2
-    blocks = sum(1 + -(-size // 262_144) for size in SMALL) + (LARGE // 262_144 if large else 0)
+    blocks = sum(1 + -(-size // UNREAD_BLOCK) for size in SMALL) + (LARGE // UNREAD_BLOCK if large else 0)
     most = {"fingerprint": 3 + large, "part": blocks}.get(state, 2)
     again = draw.choice([None, None, *STATES[1:]])
     nth = draw.randint(1, most)
