@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PEERS  := .venv-bench
-JOBS   ?= 2
+JOBS   ?= 3
 CLIPS  ?= 1000000
 
 .PHONY: demo test check bench-upload bench-download bench-ingest bench-search bench-cli clean format

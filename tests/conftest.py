@@ -207,7 +207,7 @@ def make_user(runtime: Runtime, client: httpx.AsyncClient) -> MakeUser:
         verified: bool = True,
     ) -> Person:
         address = email or f"{role}-{secrets.token_hex(4)}@example.org"
-        chosen = password or f"correct horse {secrets.token_hex(6)}"
+        chosen = password or secrets.token_urlsafe(24)
         async with runtime.db.transaction() as session:
             await service.create_user(session, email=address, password=chosen, role=role, verified=verified)
         answer = await client.post("/v1/auth/login", json={"email": address, "password": chosen})

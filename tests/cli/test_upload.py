@@ -273,7 +273,7 @@ async def test_a_rehearsal_knows_rejected_failed_and_half_sent_clips(
           fine=(folder / "fine.mov").read_bytes(), half=LARGE, copy=(folder / "rejected.mov").read_bytes())  # fmt: skip
     killed = await Process.start(
         "upload", folder / "half.mov", *FAST,
-        PALETTA_TEST_KILL_AT="part:70", PALETTA_STATE_DIR=str(tmp_path / "another machine"),
+        PALETTA_TEST_KILL_AT="part:19", PALETTA_STATE_DIR=str(tmp_path / "another machine"),
     )  # fmt: skip
     assert (await killed.ends()).code == -signal.SIGKILL
     rehearsed = await paletta("upload", folder, "--no-check-media", "--dry-run", "--json")
@@ -378,7 +378,7 @@ async def test_killed_at_any_state_it_goes_on(
     folder = shoot(a=1000, b=2000, large=LARGE)
     # In the middle of things: the second time (after an answer came), or in the midst of a body.
     killed = await Process.start(
-        "upload", folder, *FAST, PALETTA_TEST_KILL_AT=f"{state}:{70 if state == 'part' else 2}"
+        "upload", folder, *FAST, PALETTA_TEST_KILL_AT=f"{state}:{19 if state == 'part' else 2}"
     )
     assert (await killed.ends()).code == -signal.SIGKILL
     before = await acknowledged(runtime)
