@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import io
-import ipaddress
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from paletta_cli.errors import UsageError
 from paletta_cli.transfer.wire import Stale, Wire
+from paletta_server.embedded.certificates import kept_certificate
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 Handler = Callable[[socket.socket], None]
@@ -28,14 +23,14 @@ Handler = Callable[[socket.socket], None]
 class Server:
     """Hands each connection to the next handler of a script, in a thread."""
 
-    def __init__(self, certificate: Path | None = None) -> None:
+    def __init__(self, certificate: tuple[Path, Path] | None = None) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
         port, scheme = self.listener.getsockname()[1], "http" if certificate is None else "https"
         self.url = f"{scheme}://127.0.0.1:{port}/bucket/key?X-Amz-Signature=s%2Fs"
         self.tls: ssl.SSLContext | None = None
         if certificate is not None:
             self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self.tls.load_cert_chain(certificate)
+            self.tls.load_cert_chain(*certificate)
         self.requests: list[tuple[bytes, bytes]] = []
         self.connections = 0
 
@@ -95,37 +90,11 @@ def either(
     """A server that speaks plain HTTP, and one with TLS that the client has reason to trust."""
     certificate = None
     if request.param == "https":
-        certificate = tmp_path / "server.pem"
-        certificate.write_bytes(self_signed())
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        certificate = kept_certificate(tmp_path)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
     made = Server(certificate)
     yield made
     made.listener.close()
-
-
-def self_signed() -> bytes:
-    """A key and a certificate of this hour for 127.0.0.1, PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "store.test")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return secret + made.public_bytes(serialization.Encoding.PEM)
 
 
 @pytest.fixture
