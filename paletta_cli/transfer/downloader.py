@@ -42,7 +42,6 @@ _POLL = 0.02
 _FRESH_REFUSALS = 3  # of one range, before a refusal is believed to be meant
 _ODD_ANSWERS = 3
 _RESTARTS = 4  # beginnings from nothing for one file, for whatever reasons
-_HASH_BLOCK = 1024 * 1024
 _AGAIN = "run the same command again: it goes on where it stopped"
 
 
@@ -198,7 +197,7 @@ class Downloader:
         try:
             descriptor = folder.open_file(name, os.O_RDONLY)
             with os.fdopen(descriptor, "rb", buffering=0) as stream:
-                block = memoryview(bytearray(_HASH_BLOCK))
+                block = memoryview(bytearray(BLOCK))
                 while count := stream.readinto(block):
                     digest.update(block[:count])
                     if self._stop.is_set():
@@ -431,7 +430,7 @@ class Downloader:
     def _feed(self, file: Loading) -> None:
         """Read back what follows the digest."""
         while (count := _fed_less(file)) and not self._stop.is_set() and file.restart is None:
-            data = file.part.read(min(_HASH_BLOCK, count), file.hashed)
+            data = file.part.read(min(BLOCK, count), file.hashed)
             if not data:
                 raise OSError(0, "the part file became shorter")
             file.digest.update(data)

@@ -15,6 +15,7 @@ from typing import Self
 from paletta_cli.errors import PalettaError
 
 _BY_DESCRIPTOR = os.open in os.supports_dir_fd and os.link in os.supports_dir_fd
+_FOLLOWS = os.link not in os.supports_follow_symlinks  # where a link cannot be told not to
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 
@@ -118,11 +119,11 @@ class Folder:
                     self._at(name),
                     src_dir_fd=self._descriptor,
                     dst_dir_fd=self._descriptor,
-                    follow_symlinks=False,
+                    follow_symlinks=_FOLLOWS,
                 )
             except FileExistsError:
                 raise
-            except (OSError, NotImplementedError):  # a file system without hard links
+            except OSError:  # a file system without hard links
                 if self.look(name) is not None:
                     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
                 os.replace(

@@ -71,9 +71,10 @@ class Wire:
     ) -> Answer:
         """Send `size` bytes of `source` from where it stands, and read the answer.
 
-        `on_block(n)` is called before each block of n bytes, to pace and to count; what it raises ends the
-        request. Raises OSError or http.client.HTTPException when the connection fails, Stale when a kept one
-        had gone, EOFError when the file ends early, Unreadable when it cannot be read.
+        `block` is in bytes; None leaves it to what is cheapest here. `on_block(n)` is called before each block
+        of n bytes, to pace and to count; what it raises ends the request. Raises OSError or
+        http.client.HTTPException when the connection fails, Stale when a kept one had gone, EOFError when the
+        file ends early, Unreadable when it cannot be read.
         """
         connection, fresh = self._connection(url)
         try:
@@ -114,14 +115,11 @@ class Wire:
         for name, value in headers.items():
             connection.putheader(name, value)
         connection.endheaders()
-        import ssl
-
-        if isinstance(connection.sock, ssl.SSLSocket) or not hasattr(os, "sendfile"):
-            blocks = _blocks(
-                connection.sock, source, size, self._buffer(block or BLOCK)[: block or BLOCK], on_block
-            )
-        else:
+        if parts.scheme == "http" and hasattr(os, "sendfile"):
             blocks = _unread_blocks(connection.sock, source, size, block or UNREAD_BLOCK, on_block)
+        else:
+            buffer = self._buffer(block or BLOCK)[: block or BLOCK]
+            blocks = _blocks(connection.sock, source, size, buffer, on_block)
         left = size
         # A store that refuses may answer and hang up before it has read everything: read its word.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):

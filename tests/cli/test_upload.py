@@ -24,6 +24,7 @@ from paletta_cli.transfer.items import Item
 from paletta_cli.transfer.journal import Journal
 from paletta_cli.transfer.protocol import Limits, Protocol
 from paletta_cli.transfer.uploader import Uploader
+from paletta_cli.transfer.wire import UNREAD_BLOCK
 from paletta_server.core.runtime import Runtime
 from paletta_server.taxonomy import service as taxonomy
 from tests.conftest import MakeUser
@@ -32,6 +33,7 @@ from tests.support.serving import serving
 
 MIB = 1024 * 1024
 LARGE = 20 * MIB  # two parts
+MIDST = LARGE // UNREAD_BLOCK - 1  # the blocks after which it is on its way, and not there
 HEAD = """\
 paletta: 1
 defaults:
@@ -273,7 +275,7 @@ async def test_a_rehearsal_knows_rejected_failed_and_half_sent_clips(
           fine=(folder / "fine.mov").read_bytes(), half=LARGE, copy=(folder / "rejected.mov").read_bytes())  # fmt: skip
     killed = await Process.start(
         "upload", folder / "half.mov", *FAST,
-        PALETTA_TEST_KILL_AT="part:19", PALETTA_STATE_DIR=str(tmp_path / "another machine"),
+        PALETTA_TEST_KILL_AT=f"part:{MIDST}", PALETTA_STATE_DIR=str(tmp_path / "another machine"),
     )  # fmt: skip
     assert (await killed.ends()).code == -signal.SIGKILL
     rehearsed = await paletta("upload", folder, "--no-check-media", "--dry-run", "--json")
@@ -378,7 +380,7 @@ async def test_killed_at_any_state_it_goes_on(
     folder = shoot(a=1000, b=2000, large=LARGE)
     # In the middle of things: the second time (after an answer came), or in the midst of a body.
     killed = await Process.start(
-        "upload", folder, *FAST, PALETTA_TEST_KILL_AT=f"{state}:{19 if state == 'part' else 2}"
+        "upload", folder, *FAST, PALETTA_TEST_KILL_AT=f"{state}:{MIDST if state == 'part' else 2}"
     )
     assert (await killed.ends()).code == -signal.SIGKILL
     before = await acknowledged(runtime)

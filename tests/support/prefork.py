@@ -45,7 +45,7 @@ def start(
     `most_file` is the size in bytes of the largest file that the system lets it write.
     """
     process = _forks().Process(
-        target=_run, args=(list(argv), dict(env), str(cwd), str(out), str(err), most_file), daemon=False
+        target=_run, args=(list(argv), dict(env), str(cwd), str(out), str(err), most_file), daemon=True
     )
     process.start()
     return process

@@ -109,17 +109,16 @@ HEADERS = {"content-length": "1000000", "x-amz-checksum-crc64nvme": "AAAAAAAAAAA
 
 
 def test_sends_exactly_the_signed_headers_and_the_part(either: Server, source: io.FileIO) -> None:
-    server = either
-    server.serve(server.answering(OK, OK))
+    either.serve(either.answering(OK, OK))
     wire = Wire()
     counted: list[int] = []
     for _ in range(2):
         source.seek(100)
-        answer = wire.put(server.url, HEADERS, source, 1_000_000, block=300_000, on_block=counted.append)
+        answer = wire.put(either.url, HEADERS, source, 1_000_000, block=300_000, on_block=counted.append)
         assert answer.status == 200
     assert counted == [300_000, 300_000, 300_000, 100_000] * 2
-    assert server.connections == 1, "the connection is kept"
-    for head, body in server.requests:
+    assert either.connections == 1, "the connection is kept"
+    for head, body in either.requests:
         assert body == b"0123456789" * 100_000
         lines = head.decode().split("\r\n")
         assert lines[0] == "PUT /bucket/key?X-Amz-Signature=s%2Fs HTTP/1.1"
