@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PEERS  := .venv-bench
-JOBS   ?= 3
+JOBS   ?= 4
 CLIPS  ?= 1000000
 
 .PHONY: demo test check bench-upload bench-download bench-ingest bench-search bench-cli clean format
