@@ -207,18 +207,19 @@ class Journal:
         self._do(write, default=None)
 
     def _do(self, action: Callable[[sqlite3.Connection], T], default: T) -> T:
-        """Run `action`; a damaged journal is begun anew, any other trouble (a full disk) is survived without
-        it.
+        """Run `action`; a damaged journal is begun anew, any other trouble (a full disk, another process that
+        does not let go) is survived without it, and leaves the file as it is.
         """
         with self._lock:
             try:
                 return action(self._connection)
-            except sqlite3.OperationalError as error:
-                self._say(f"the upload journal cannot be used ({error}): this run goes on without it")
-                self._connection = _fresh(":memory:")
             except sqlite3.DatabaseError as error:
-                self._put_aside(error)
-                self._connection = self._opened()
+                self._connection.close()
+                if _is_damage(error):
+                    self._put_aside(error)
+                    self._connection = self._opened()
+                else:
+                    self._connection = self._without(error)
             with suppress(sqlite3.Error):
                 return action(self._connection)
             return default
@@ -229,15 +230,21 @@ class Journal:
             connection = _fresh(str(self.path))
             self.path.chmod(0o600)
             return connection
-        except (OSError, sqlite3.OperationalError) as error:
-            self._say(
-                f"the upload journal `{self.path}` cannot be used ({error}): this run goes on without it"
-            )
-        except sqlite3.DatabaseError as error:
+        except (OSError, sqlite3.DatabaseError) as error:
+            if not _is_damage(error):
+                return self._without(error)
             self._put_aside(error)
-            with suppress(OSError, sqlite3.Error):
-                return _fresh(str(self.path))
-        return _fresh(":memory:")
+        try:
+            return _fresh(str(self.path))
+        except (OSError, sqlite3.Error) as error:
+            return self._without(error)
+
+    def _without(self, error: Exception) -> sqlite3.Connection:
+        """A journal that ends with this process. What it is told next may hang on rows that are only in the file."""
+        self._say(f"the upload journal `{self.path}` cannot be used ({error}): this run goes on without it")
+        connection = _fresh(":memory:")
+        connection.execute("PRAGMA foreign_keys = OFF")
+        return connection
 
     def _put_aside(self, error: Exception) -> None:
         aside = self.path.with_name(f"{self.path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
@@ -247,6 +254,12 @@ class Journal:
             with suppress(OSError):
                 self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
         self._say(f"the upload journal was damaged ({error}) and is begun anew; the old one is `{aside}`")
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether the file is none of ours, or no longer: what SQLite has a class of its own for is about a lock, a disk,
+    a row."""
+    return type(error) is sqlite3.DatabaseError
 
 
 def _fresh(where: str) -> sqlite3.Connection:

@@ -60,11 +60,20 @@ class Pipeline:
 
     def end(self, item: Item, stage: str) -> None:
         """The transfer of an item is over, well or badly; the last one ends the run."""
+        if self._stopped(item, stage):
+            self._one_less()
+
+    def _stopped(self, item: Item, stage: str) -> bool:
+        """Have nothing more sent of an item; whether it was this call that did."""
         with self.lock:
             if item.transferred:
-                return
+                return False
             item.stage = stage
             item.transferred = True
+            return True
+
+    def _one_less(self) -> None:
+        with self.lock:
             self._open -= 1
             last = self._open == 0
         if last:
@@ -79,11 +88,14 @@ class Pipeline:
         """The file changed: what was sent of it is of no use to anybody."""
         item.reason = "changed while it was read, and was set aside"
         item.hint = "run the same command again when nothing writes to it any more"
-        self.end(item, "changed")
-        # Only what this run began: a resumed upload may be in another process's hands.
+        if not self._stopped(item, "changed"):
+            return
+        # Only what this run began: a resumed upload may be in another process's hands. Before the run may end,
+        # since one that stays open holds up its batch for days.
         if item.upload_id and item.outcome == "created":
             with suppress(PalettaError):
                 self.protocol.cancel(item)
+        self._one_less()
 
     def end_all(self) -> None:
         """Let the stages run dry."""

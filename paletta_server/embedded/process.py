@@ -181,7 +181,7 @@ def is_same(identity: Identity) -> bool:
         if abs(process.create_time() - identity.started) > 0.05:
             return False
         return process.status() != psutil.STATUS_ZOMBIE and identity.marker in "\0".join(process.cmdline())
-    except psutil.Error:
+    except (psutil.Error, ValueError):  # the second for a pid that no process can have
         return False
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -150,12 +151,19 @@ class StackDir:
 
 
 def sweep_ephemeral(parent: Path) -> list[Path]:
-    """Remove what ephemeral stacks that were killed left below `parent`, secrets included; which folders."""
+    """Remove what ephemeral stacks of ours that were killed left below `parent`, secrets included; which folders.
+
+    `parent` is open to everybody as a rule: what a folder says about processes to end counts only where nobody else
+    can have written it.
+    """
     swept = []
     for folder in parent.glob(f"{EPHEMERAL}*"):
         stack = StackDir(folder)
         try:
-            if folder.is_symlink() or time.time() - (stack.run / "lock").stat().st_mtime < JUST_BORN_SECONDS:
+            if (
+                not _is_ours_alone(folder)
+                or time.time() - (stack.run / "lock").stat().st_mtime < JUST_BORN_SECONDS
+            ):
                 continue
             stack.lock()
         except (OSError, StackError):
@@ -167,6 +175,15 @@ def sweep_ephemeral(parent: Path) -> list[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         swept.append(folder)
     return swept
+
+
+def _is_ours_alone(folder: Path) -> bool:
+    """Whether it is a folder (and no link to one) that we own and nobody else can write in."""
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        return False
+    # Where the system has no owners, the folder for temporary files is a person's own.
+    return os.name != "posix" or (found.st_uid == os.geteuid() and not found.st_mode & 0o022)
 
 
 def _quoted(value: str) -> str:

@@ -16,7 +16,7 @@ import pytest
 from paletta_cli.transfer.retry import DIGEST_TRIES, TRIES
 from paletta_server.embedded.ports import free_ports
 from tests.faults.plans import RandomPlan
-from tests.faults.proxy import Exchange, Fault, FaultProxy
+from tests.faults.proxy import Exchange, Fault, FaultProxy, Step
 from tests.faults.site import PART, Server, Site, make_folder, runs
 
 RUNS = runs("PALETTA_TEST_FAULT_RUNS", 60)
@@ -97,6 +97,23 @@ def test_one_file_that_cannot_pass_does_not_keep_the_others(site: Site, tmp_path
     assert again.code == 0, again
     assert [one.length for one in site.to_store.transfers] == [150_000], "the others are not sent again"
     site.check(files)
+
+
+def test_the_upload_of_a_changed_file_is_given_up_before_the_command_ends(site: Site, tmp_path: Path) -> None:
+    [file] = make_folder(tmp_path / "clips", [PART + 77], seed="changed")
+
+    def edit(exchange: Exchange, step: Step) -> None:
+        if step == "head" and exchange.is_transfer:
+            file.write_bytes(b"another film")
+
+    site.to_store.watch = edit
+    site.to_api.plan = lambda exchange: (
+        Fault("delay", seconds=0.3) if exchange.path.endswith("/cancel") else None
+    )
+    done = site.upload(tmp_path / "clips", state=tmp_path / "state").wait()
+    assert done.code == SOME_FAILED, done
+    assert [one["stage"] for one in done.result["items"]] == ["changed"], done
+    assert site.sql("SELECT state FROM uploads") == [("cancelled",)], "the batch would wait for it for days"
 
 
 def test_a_store_that_answers_nothing_is_not_waited_for_endlessly(site: Site, tmp_path: Path) -> None:

@@ -203,8 +203,9 @@ def test_orphans_are_ended_and_strangers_left_alone(tmp_path: Path) -> None:
 def test_a_broken_note_of_children_is_no_reason_to_fail(tmp_path: Path) -> None:
     directory = StackDir(tmp_path)
     directory.make()
-    (directory.run / "children.json").write_text('[{"pid": "x"}]')
-    assert directory.end_orphans() == []
+    for note in ('[{"pid": "x"}]', '[{"name": "a", "pid": -1, "started": 0, "marker": ""}]'):
+        (directory.run / "children.json").write_text(note)
+        assert directory.end_orphans() == []
 
 
 def test_settings_survive_the_stacks_file_and_dotenv_reads_it_too(tmp_path: Path) -> None:
@@ -323,7 +324,13 @@ def test_a_log_that_has_grown_is_put_aside_at_the_next_start(
 
 def test_ephemeral_stacks_that_were_killed_are_swept_and_no_others(tmp_path: Path) -> None:
     folders = {}
-    for name in (f"{EPHEMERAL}dead", f"{EPHEMERAL}alive", f"{EPHEMERAL}young", "paletta-kept"):
+    for name in (
+        f"{EPHEMERAL}dead",
+        f"{EPHEMERAL}alive",
+        f"{EPHEMERAL}young",
+        f"{EPHEMERAL}open",
+        "paletta-kept",
+    ):
         stack = StackDir(tmp_path / name)
         stack.make()
         stack.lock()
@@ -334,11 +341,15 @@ def test_ephemeral_stacks_that_were_killed_are_swept_and_no_others(tmp_path: Pat
             os.utime(stack.run / "lock", (0, 0))
         folders[name] = stack
     (tmp_path / f"{EPHEMERAL}foreign").mkdir()
+    folders[f"{EPHEMERAL}open"].root.chmod(0o777)  # whoever has put in there which processes to end
+    (tmp_path / f"{EPHEMERAL}link").symlink_to(tmp_path / "paletta-kept")
     assert sweep_ephemeral(tmp_path) == [tmp_path / f"{EPHEMERAL}dead"]
     assert sorted(folder.name for folder in tmp_path.iterdir()) == [
         "paletta-kept",
         f"{EPHEMERAL}alive",
         f"{EPHEMERAL}foreign",
+        f"{EPHEMERAL}link",
+        f"{EPHEMERAL}open",
         f"{EPHEMERAL}young",
     ]
     folders[f"{EPHEMERAL}alive"].unlock()

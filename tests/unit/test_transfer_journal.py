@@ -105,6 +105,30 @@ def test_a_journal_damaged_while_in_use_is_put_aside(tmp_path: Path, said: list[
     assert any("begun anew" in line for line in said)
 
 
+def test_a_journal_that_another_process_holds_on_to_is_left_alone(
+    tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "j.db"
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda where, **how: connect(where, **{**how, "timeout": 0}))
+    with opened(path, said) as journal:
+        run = journal.begin(*IDENTITY)
+        journal.remember([(Path("/a"), PRINT)])
+        other = connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        for state in ("uploading", "live"):
+            journal.note(run, [Entry("a", "/a", state, "upl_1")])
+        assert [entry.state for entry in journal.entries(run)] == ["live"], "this run remembers"
+        other.execute("ROLLBACK")
+        other.close()
+    assert len(said) == 1
+    assert "goes on without it" in said[0]
+    assert list(tmp_path.glob("*.damaged-*")) == []
+    with opened(path, said) as journal:
+        assert journal.begin(*IDENTITY).client_ref == run.client_ref
+        assert journal.fingerprints([Path("/a")]) == {Path("/a"): PRINT}
+
+
 def test_one_of_a_later_version_is_put_aside(tmp_path: Path, said: list[str]) -> None:
     with sqlite3.connect(tmp_path / "j.db") as connection:
         connection.execute("PRAGMA user_version = 99")
