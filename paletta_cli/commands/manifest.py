@@ -74,6 +74,7 @@ def check(
     are errors; warnings alone are fine.
     """
     from paletta_cli.errors import ManifestInvalid
+    from paletta_cli.manifests.keywords import taken_as_tags, words_for
     from paletta_cli.manifests.live import current_rules
     from paletta_cli.output import Output
     from paletta_cli.text import plural
@@ -84,6 +85,7 @@ def check(
     problems = _linted(out, folder, rules, media=not no_media, agencies=_known_agencies(agency or []))
     errors = sum(problem.severity == "error" for problem in problems)
     warnings = len(problems) - errors
+    taken = taken_as_tags((clip.metadata for clip in folder), rules.synonyms)
     if json:
         out.data(
             {
@@ -93,11 +95,14 @@ def check(
                 "warnings": warnings,
                 "rules": "service" if rules.live else "shipped",
                 "problems": [problem.as_json() for problem in problems],
+                "keywords_as_tags": taken,
             }
         )
     for problem in problems:
         show(out, problem)
     _mention_agencies(out, folder, agency or [])
+    if taken:
+        out.note(words_for(taken))
     out.note(origin)
     counted = f"{plural(errors, 'error')}, {plural(warnings, 'warning')}"
     if errors:

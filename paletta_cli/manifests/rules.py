@@ -40,13 +40,14 @@ class MediaLimits:
 class Rules:
     """One set of rules. `live`: they are the service's own; otherwise the shipped copy.
 
-    `categories` maps slug to name.
+    `categories` maps slug to name, `synonyms` a keyword, folded, to the tag that it is stored as.
     """
 
     schema: Mapping[str, Any]
     categories: Mapping[str, str]
     media: MediaLimits = field(default_factory=MediaLimits)
     live: bool = False
+    synonyms: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def shipped(cls) -> "Rules":
@@ -70,6 +71,7 @@ class Rules:
             },
             media=MediaLimits.from_dict(limits.get("media") or {}),
             live=True,
+            synonyms=dict(body.get("synonyms") or {}),
         )
 
     @cached_property
@@ -90,15 +92,24 @@ def _shipped() -> Rules:
     with data_file("paletta.schema.json").open(encoding="utf-8") as stream:
         schema = json.load(stream)
     with data_file("taxonomy.yaml").open("rb") as stream:
-        categories = _categories(stream.read())
-    return Rules(schema=schema, categories=categories)
+        categories, synonyms = _taxonomy(stream.read())
+    return Rules(schema=schema, categories=categories, synonyms=synonyms)
 
 
-def _categories(raw: bytes) -> dict[str, str]:
-    """slug → name from the taxonomy file: `categories:` is a list of mappings with `slug` and `name`."""
+def _taxonomy(raw: bytes) -> tuple[dict[str, str], dict[str, str]]:
+    """slug → name and synonym → tag from the taxonomy file.
+
+    `categories:` is a list of mappings with `slug` and `name`, `tags:` one of names, or of mappings with `name` and
+    `synonyms`.
+    """
+    from paletta_cli.manifests.keywords import fold
     from paletta_cli.manifests.schema import as_plain
     from paletta_cli.manifests.source import parse
 
     document = parse(raw, "taxonomy.yaml")
     plain: Any = as_plain(document.root) if document.root is not None else {}
-    return {item["slug"]: item.get("name", item["slug"]) for item in plain.get("categories", ())}
+    categories = {item["slug"]: item.get("name", item["slug"]) for item in plain.get("categories", ())}
+    tags = [tag for tag in plain.get("tags", ()) if isinstance(tag, dict)]
+    return categories, {
+        fold(synonym): fold(tag["name"]) for tag in tags for synonym in tag.get("synonyms", ())
+    }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from paletta_cli.errors import ManifestInvalid, UsageError
-from paletta_cli.manifests import Clip, Folder, Problem, Rules, lint, load_folder
+from paletta_cli.manifests import Clip, Folder, Problem, Rules, keywords, lint, load_folder
 from paletta_cli.manifests.model import Severity
 from paletta_cli.output import Output
 from paletta_cli.text import clean, plural
@@ -24,6 +24,11 @@ class Plan:
     items: list[Item] = field(default_factory=list)
     sources: dict[str, tuple[Folder, Clip]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    synonyms: Mapping[str, str] = field(default_factory=dict)
+
+    def taken_as_tags(self) -> dict[str, str]:
+        """The keywords that will be stored as the tag they stand for."""
+        return keywords.taken_as_tags((item.metadata for item in self.items), self.synonyms)
 
     def place(self, item: Item) -> list[Problem]:
         """The service's problems with an item, placed where their cause was written."""
@@ -59,7 +64,7 @@ def make(
 
     Raises UsageError for a path that does not exist. Problems are in the plan; the caller decides.
     """
-    plan = Plan()
+    plan = Plan(synonyms=rules.synonyms)
     taken: set[Path] = set()
     folders = _folders(paths)
     for folder, chosen in folders:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from paletta_cli import settings
 from paletta_cli.errors import Interrupted, PalettaError, UsageError
+from paletta_cli.manifests.keywords import words_for
 from paletta_cli.output import Output
 from paletta_cli.text import plural, size
 from paletta_cli.transfer import again as failures
@@ -70,6 +71,8 @@ def upload(options: Options, out: Output) -> int:
             out.note("no clips to upload")
             return 0
         out.note(f"{plural(len(plan.items), 'clip')}, {size(sum(item.size for item in plan.items))}")
+        if taken := plan.taken_as_tags():
+            out.note(words_for(taken))
         protocol = Protocol(service, limits)
         if options.dry_run:
             return rehearsal.rehearse(protocol, journal, plan, out)
@@ -212,6 +215,7 @@ class _Session:
             "bytes_skipped": uploader.meter.skipped,
             "bytes_stored": uploader.meter.stored,
             "bytes_repeated": uploader.meter.repeated,
+            "keywords_as_tags": self._plan.taken_as_tags(),
         }
         report.show(self._out, items, facts, code)
         self._out.note(report.summary(items))

@@ -6,11 +6,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import literal_column, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.clips import metadata as fields
 from paletta_server.core.settings import Settings
 from paletta_server.taxonomy import service as taxonomy
+from paletta_server.taxonomy.models import Tag
 from paletta_server.uploads.protocol import ITEMS_PER_CALL, MAX_PART, MAX_PARTS, MIN_PART, TARGET_PARTS
 
 
@@ -24,10 +26,19 @@ async def published(session: AsyncSession, settings: Settings) -> tuple[dict[str
             {"slug": category.slug, "name": category.name}
             for category in await taxonomy.all_categories(session)
         ],
+        "synonyms": await synonyms(session),
         "upload": upload_policy(settings),
     }
     digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
     return document, f'"{digest[:32]}"'
+
+
+async def synonyms(session: AsyncSession) -> dict[str, str]:
+    """Synonym → the tag that a keyword of that name is stored as. They come from the operator's taxonomy alone."""
+    rows = await session.execute(
+        select(Tag.name, Tag.synonyms).where(Tag.synonyms != literal_column("'[]'::jsonb")).order_by(Tag.name)
+    )
+    return {synonym: name for name, words in rows for synonym in words}
 
 
 def limits(settings: Settings) -> dict[str, Any]:

@@ -70,6 +70,17 @@ def test_check_passes(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert err.endswith("1 clip, 0 errors, 0 warnings\n")
 
 
+def test_check_says_which_keywords_become_their_tag(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = MANIFEST.format(category="transport").replace("hill, city", "Time-Lapse, dusk")
+    (shoot / "paletta.yaml").write_text(manifest)
+    code, out, err = run(capsys, "check", "shoot", "--offline")
+    assert (code, out) == (0, "")
+    assert err.splitlines()[0] == "2 keywords are taken as their tag: Time-Lapse → time lapse, dusk → sunset"
+    assert err.endswith("1 clip, 0 errors, 0 warnings\n")
+    machine = json.loads(run(capsys, "check", "shoot", "--offline", "--json")[1])
+    assert machine["keywords_as_tags"] == {"Time-Lapse": "time lapse", "dusk": "sunset"}
+
+
 def test_check_opens_the_clips(shoot: Path, capsys: pytest.CaptureFixture[str], clip: bytes) -> None:
     (shoot / "paletta.yaml").write_text(MANIFEST.format(category="transport"))
     (shoot / "tram.mov").write_bytes(clip[: len(clip) // 2])
@@ -95,6 +106,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "schema": schema,
         "limits": {"media": {"min_seconds": 10}},
         "categories": [{"slug": "trams", "name": "Trams"}],
+        "synonyms": {"hill": "slope"},
     }
 
     class Handler(BaseHTTPRequestHandler):
@@ -130,6 +142,7 @@ def test_check_takes_the_service_s_rules(shoot: Path, capsys: pytest.CaptureFixt
         (4, 10, "too_short", "tram.mov"),
         (6, 16, "category", "tram.mov"),
     ]
+    assert answer["keywords_as_tags"] == {"hill": "slope"}
     assert "checked against the rules of http://127.0.0.1:" in err
 
 

@@ -567,6 +567,23 @@ async def test_what_the_service_finds_doubtful_is_told_once(
     assert [item["warnings"] for item in done.document["items"]] == [["`lighthuose` is a new tag"]] * 2
 
 
+async def test_keywords_that_become_their_tag_are_named_before_the_upload(
+    paletta: Paletta, shoot: Callable[..., Path], runtime: Runtime
+) -> None:
+    async with runtime.db.transaction() as session:
+        await session.execute(
+            text("""INSERT INTO tags (name, synonyms) VALUES ('motion', '["moving"]'), ('bar', '["bars"]')""")
+        )
+    folder = shoot(a=1000, b=2000)
+    told = "2 clips, 2.93 KiB\n2 keywords are taken as their tag: moving → motion, bars → bar\n"
+    rehearsed = await paletta("upload", folder, "--no-check-media", "--dry-run")
+    assert rehearsed.err.startswith(told)
+    done = await paletta("upload", folder, *FAST, "--json")
+    assert done.code == 0, done.err
+    assert done.err == f"{told}2 new\n2 stored\n"
+    assert done.document["keywords_as_tags"] == {"moving": "motion", "bars": "bar"}
+
+
 async def test_uploads_list_show_and_cancel(
     paletta: Paletta, shoot: Callable[..., Path], runtime: Runtime
 ) -> None:
