@@ -81,7 +81,11 @@ class Output:
 
         Controls are stripped only if a terminal would read them.
         """
-        self._write(self.stdout, clean_block(text) if self.stdout.isatty() else text, end="")
+        if self.stdout.isatty():
+            # `clean_block` joins lines; the end of the last one is the document's, or the prompt comes behind it.
+            self._write(self.stdout, clean_block(text), end="\n" if text.endswith(("\n", "\r")) else "")
+        else:
+            self._write(self.stdout, text, end="")
 
     def drawing(self, sequences: str) -> None:
         """A picture: escape sequences of our own making, for a terminal that was found to understand them."""

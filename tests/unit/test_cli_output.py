@@ -115,6 +115,25 @@ def test_cleaning_keeps_words_apart_and_letters_whole() -> None:
     assert text.clean_block("a\x1b\nb") == "a\nb"
 
 
+@pytest.mark.parametrize(
+    ("document", "shown"),
+    [
+        ("a: 1\nb: \x1b[2J\n", "a: 1\nb: [2J\n"),
+        ("file,title\r\na.mov,A\r\n", "file,title\na.mov,A\n"),
+        ("a: 1\n\n", "a: 1\n\n"),
+        ("a: 1", "a: 1"),
+        ("", ""),
+    ],
+)
+def test_a_document_ends_on_a_terminal_as_it_does_in_a_file(document: str, shown: str) -> None:
+    person, out, _ = sink(terminal=True)
+    person.raw(document)
+    assert out.getvalue() == shown
+    plain, out, _ = sink()
+    plain.raw(document)
+    assert out.getvalue() == document
+
+
 def test_a_narrow_terminal_encoding_does_not_end_the_command() -> None:
     raw = io.BytesIO()
     out = Output(stdout=io.TextIOWrapper(raw, encoding="ascii"), stderr=io.StringIO())
