@@ -107,7 +107,7 @@ class Delivery:
                 return
             began, stored = time.monotonic(), 0
             try:
-                verdict, detail, asked = self._sender.send(part, self._count)
+                verdict, detail, asked = self._sender.send(part, self._count, self._rewind)
                 stored = part.length if verdict is Verdict.STORED else 0
             finally:
                 self._line.budget.release(stored, time.monotonic() - began)

@@ -27,14 +27,16 @@ class Sender:
         """Cut all connections."""
         self._wire.close()
 
-    def send(self, part: Part, count: Callable[[Part, int], None]) -> Outcome:
+    def send(self, part: Part, count: Callable[[Part, int], None], rewind: Callable[[Part], None]) -> Outcome:
         """PUT one part with its signed request.
 
-        `count(part, n)` hears of every n bytes; `part.counted` adds them up.
+        `count(part, n)` hears of every n bytes; `part.counted` adds them up. `rewind(part)` is to take them back:
+        the same bytes go once more, on another connection.
         """
         try:
             outcome = self._once(part, count)
             if outcome is None:
+                rewind(part)  # what the system took for a connection that nobody read any more
                 outcome = self._once(part, count)
         except Unreadable as error:
             return Verdict.FILE, f"cannot be read: {error}", None

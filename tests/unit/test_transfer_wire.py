@@ -13,6 +13,10 @@ from pathlib import Path
 import pytest
 
 from paletta_cli.errors import UsageError
+from paletta_cli.transfer.fingerprint import Fingerprint, Stamp
+from paletta_cli.transfer.items import Item, Part, SignedPut
+from paletta_cli.transfer.retry import Verdict
+from paletta_cli.transfer.sending import Sender
 from paletta_cli.transfer.wire import Stale, Wire
 from paletta_server.embedded.certificates import kept_certificate
 
@@ -216,3 +220,29 @@ def test_close_cuts_what_is_under_way(server: Server, source: io.FileIO) -> None
 def test_never_in_the_clear_to_another_machine(source: io.FileIO) -> None:
     with pytest.raises(UsageError, match="in the clear"):
         Wire().put("http://store.example/bucket/key", HEADERS, source, 1)
+
+
+def test_what_went_to_a_connection_that_had_gone_is_counted_once(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "clip.mov"
+    path.write_bytes(b"0123456789" * 100)
+    item = Item("clip.mov", path, 1000, {}, part_count=2)
+    item.print = Fingerprint(Stamp.of(path.stat()), "", 500, (0, 0))
+    server.serve(server.answering(OK), server.answering(OK))
+    sent, rewound = [0, 0], [0, 0]
+
+    def count(part: Part, size: int) -> None:
+        sent[part.number - 1] += size
+
+    def rewind(part: Part) -> None:
+        sent[part.number - 1] -= part.counted
+        rewound[part.number - 1] += part.counted
+        part.counted = 0
+
+    sender = Sender(threading.Event(), None)
+    for number in (1, 2):  # the store hangs up behind the first
+        part = Part(item, number, SignedPut(server.url, {"content-length": "500"}))
+        assert sender.send(part, count, rewind)[0] is Verdict.STORED
+    sender.close()
+    assert server.connections == 2
+    assert sent == [500, 500]
+    assert rewound == [0, 500]
