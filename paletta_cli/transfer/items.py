@@ -1,7 +1,7 @@
 """What is being uploaded: a file with its metadata, how far it has come, and its parts."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,10 @@ class Item:
     metadata: Mapping[str, Any]
     print: Fingerprint | None = None
     outcome: str = ""
+    twin: str = ""
+    """The ref of the file of this run that has the same bytes and stands for both."""
+    differs: bool = False
+    """Whether the clip was there before, and the manifest now says something else about it."""
     stage: str = "waiting"
     upload_id: str = ""
     clip_id: str = ""
@@ -59,6 +63,20 @@ class Item:
     @property
     def ended(self) -> bool:
         return self.stage in ENDED
+
+
+def mark_twins(items: Iterable[Item]) -> None:
+    """Let files of the same bytes know which of them stands for all: the one that is sent, or else the first."""
+    alike: dict[str, list[Item]] = {}
+    for item in items:
+        item.twin = ""
+        if item.print is not None and item.stage not in ("invalid", "changed"):
+            alike.setdefault(item.print.sha256, []).append(item)
+    for same in alike.values():
+        first = next((item for item in same if item.outcome != "already_yours"), same[0])
+        for item in same:
+            if item is not first and item.outcome in ("", "already_yours"):
+                item.twin = first.ref
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,23 @@ class Protocol:
         answer = self.service.post("/v1/uploads/rehearse", body, idempotent=True)
         return {entry["ref"]: entry for entry in answer["items"]}
 
+    def differing(self, items: Sequence[Item]) -> set[str]:
+        """The refs of those whose clips were described otherwise than their manifest does now. Changes nothing.
+
+        An upload leaves such clips alone. A token for uploads alone may not ask: 403, as any other error, is raised.
+        """
+        found: set[str] = set()
+        for start in range(0, len(items), self.limits.items_per_call):
+            asked = [
+                {"ref": item.ref, "sha256": item.print.sha256, "metadata": dict(item.metadata)}
+                for item in items[start : start + self.limits.items_per_call]
+                if item.print is not None
+            ]
+            body = {"items": asked, "dry_run": True}
+            answer = self.service.post("/v1/clips/apply", body, idempotent=True)
+            found.update(change["ref"] for change in answer["changes"])
+        return found
+
     def cancel(self, item: Item) -> None:
         """Give an upload up; its parts are dropped."""
         self.service.post(f"/v1/uploads/{item.upload_id}/cancel", idempotent=True)

@@ -1,5 +1,6 @@
 """How a run ended: the table for people, the document for scripts, the exit code."""
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,6 +9,7 @@ from paletta_cli.errors import NotLiveYet, SomeFailed
 from paletta_cli.output import Column, Output
 from paletta_cli.text import plural
 from paletta_cli.transfer.items import PROCESSING, Item
+from paletta_cli.transfer.plan import Plan
 from paletta_cli.transfer.view import STAGE_NAMES
 
 _BAD = frozenset({"rejected", "failed", "cancelled", "expired", "invalid", "changed"})
@@ -67,12 +69,31 @@ def failed(items: Sequence[Item]) -> list[Item]:
     return [item for item in items if item.stage in _BAD]
 
 
+def hint_differing(out: Output, plan: Plan, uncompared: int) -> None:
+    """Say how clips that were there before get what the manifest now says: an upload leaves them as they are."""
+    differing = [item for item in plan.items if item.differs]
+    if not differing and not uncompared:
+        return
+    if differing:
+        clips, verb = plural(len(differing), "clip"), "is" if len(differing) == 1 else "are"
+        out.note(f"{clips} {verb} described otherwise than in the manifest, and {verb} left as before")
+    if uncompared:
+        out.note(f"{plural(uncompared, 'clip')} already yours: not compared with the manifest")
+    # One command for each folder, in their order.
+    those = differing or [item for item in plan.items if item.outcome == "already_yours"]
+    folders = dict.fromkeys(str(plan.sources[item.ref][0].path) for item in those)
+    commands = ", ".join(f"`paletta clips apply {shlex.quote(folder)}`" for folder in folders)
+    out.hint(f"{commands} takes over what the manifest says")
+
+
 def _rows(items: Sequence[Item]) -> list[dict[str, Any]]:
     return [
         {
             "file": item.ref,
             "stage": item.stage,
             "outcome": item.outcome,
+            "same_bytes_as": item.twin or None,
+            "differs": item.differs,
             "clip_id": item.clip_id,
             "upload_id": item.upload_id,
             "reason": item.reason or None,
@@ -89,8 +110,10 @@ def _why(item: Item) -> str:
     words = [item.reason] if item.reason else []
     if item.hint and item.stage in _BAD:
         words.append(f"hint: {item.hint}")
+    if not words and item.twin:
+        words.append(f"the same bytes as `{item.twin}`")
     if not words and item.outcome == "already_yours":
-        words.append("was already yours")
+        words.append("was already yours" + (", described otherwise" if item.differs else ""))
     if not words and item.stage in PROCESSING:
         words.append("arrived; being made ready")
     return "; ".join(words)

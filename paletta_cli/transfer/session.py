@@ -15,7 +15,7 @@ from paletta_cli.text import plural, size
 from paletta_cli.transfer import again as failures
 from paletta_cli.transfer import plan as planning
 from paletta_cli.transfer import rehearsal, report
-from paletta_cli.transfer.items import Item
+from paletta_cli.transfer.items import Item, mark_twins
 from paletta_cli.transfer.journal import Journal, Run
 from paletta_cli.transfer.plan import Plan
 from paletta_cli.transfer.protocol import Limits, Protocol, batch_name
@@ -163,6 +163,7 @@ class _Session:
         items = self._plan.items
         if not self._planned and uploader.registered:
             self._planned = True
+            mark_twins(items)
             if (counts := outcomes(items)) != self._foretold:
                 self._view.say(counts)
             self._say_doubts()
@@ -184,9 +185,10 @@ class _Session:
 
     def _settle(self, run: Run, batch_id: str) -> None:
         """No more files will come; files that stand for the same bytes share their fate."""
-        first = {item.upload_id: item for item in self._plan.items if item.outcome != "already_yours"}
+        mark_twins(self._plan.items)
+        by_ref = {item.ref: item for item in self._plan.items}
         for item in self._plan.items:
-            twin = first.get(item.upload_id) if item.outcome == "already_yours" else None
+            twin = by_ref.get(item.twin)
             if twin is not None and twin.ended and not item.ended:
                 item.stage, item.reason = twin.stage, f"the same bytes as `{twin.ref}`"
         self._protocol.seal(batch_id)
@@ -206,6 +208,7 @@ class _Session:
         for item in items:
             for problem in self._plan.place(item):
                 self._out.note(problem)
+        uncompared = rehearsal.compare(self._protocol, items)
         code = report.exit_code(items, self._options.until)
         facts = {
             "batch_id": batch_id,
@@ -219,6 +222,7 @@ class _Session:
         }
         report.show(self._out, items, facts, code)
         self._out.note(report.summary(items))
+        report.hint_differing(self._out, self._plan, uncompared)
         if report.failed(items):
             self._out.hint(f"`paletta upload --failed {batch_id}` tries those again alone")
         elif code and self._options.until == "live":

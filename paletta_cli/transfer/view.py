@@ -23,6 +23,7 @@ OUTCOME_NAMES = {
     "created": "new",
     "resumed": "resumed",
     "already_yours": "already yours",
+    "twin": "with the same bytes as another",
     "invalid": "invalid",
 }
 STAGE_NAMES = {
@@ -87,7 +88,11 @@ class Speed:
 
 def outcomes(items: Sequence[Item]) -> str:
     """How the service took the files: `12 new, 3 resumed, 40 already yours, 1 invalid`."""
-    return counted(item.outcome or ("invalid" if item.stage == "invalid" else "") for item in items)
+    return counted(_outcome(item) for item in items)
+
+
+def _outcome(item: Item) -> str:
+    return "twin" if item.twin else item.outcome or ("invalid" if item.stage == "invalid" else "")
 
 
 def counted(outcomes: Iterable[str]) -> str:

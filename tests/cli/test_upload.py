@@ -288,7 +288,8 @@ async def test_a_rehearsal_knows_rejected_failed_and_half_sent_clips(
         "copy.mov": "already_yours",
     }
     done = await paletta("upload", folder, *FAST)
-    assert "\n1 new, 2 resumed, 2 already yours\n" in done.err, done.err
+    told = "1 new, 2 resumed, 1 already yours, 1 with the same bytes as another\n"
+    assert f"\n{told}" in done.err, done.err
 
 
 async def test_what_was_read_before_is_told_before_anything_is_sent(
@@ -341,6 +342,49 @@ async def test_the_same_bytes_under_two_names_are_one_clip(
     outcomes = {item["file"]: (item["outcome"], item["clip_id"]) for item in done.document["items"]}
     assert sorted(outcome for outcome, _ in outcomes.values()) == ["already_yours", "created"]
     assert len({clip for _, clip in outcomes.values()}) == 1
+    assert "\n1 new, 1 with the same bytes as another\n" in done.err
+    names = {item["file"]: item["same_bytes_as"] for item in done.document["items"]}
+    sent = next(name for name, other in names.items() if other is None)
+    assert names == {sent: None, ({*names} - {sent}).pop(): sent}
+
+
+async def test_a_rehearsal_names_the_twin(paletta: Paletta, shoot: Callable[..., Path]) -> None:
+    data = os.urandom(5000)
+    folder = shoot(a=data, b=data, c=1000)
+    rehearsed = await paletta("upload", folder, "--no-check-media", "--dry-run")
+    assert (
+        rehearsed.out == "a.mov\tnew\t4.88 KiB\nb.mov\tsame bytes as `a.mov`\t4.88 KiB\nc.mov\tnew\t1000 B\n"
+    )
+    assert rehearsed.err.endswith("nothing was sent: 2 new, 1 with the same bytes as another\n")
+    assert (await paletta("upload", folder / "b.mov", *FAST)).code == 0
+    again = await paletta("upload", folder, *FAST)
+    assert "1 new, 1 already yours, 1 with the same bytes as another\n" in again.err
+    assert re.search(r"^a\.mov\tstored\tclip_\w+\twas already yours$", again.out, re.M), again.out
+    assert re.search(r"^b\.mov\tstored\tclip_\w+\tthe same bytes as `a\.mov`$", again.out, re.M), again.out
+
+
+async def test_what_the_manifest_says_anew_of_a_clip_that_is_there_is_not_lost_silently(
+    paletta: Paletta, shoot: Callable[..., Path]
+) -> None:
+    folder = shoot(a=1000, b=2000)
+    assert (await paletta("upload", folder, *FAST)).code == 0
+    manifest = folder / "paletta.yaml"
+    manifest.write_text(manifest.read_text().replace("The clip called a", "Another title of a"))
+    told = (
+        "1 clip is described otherwise than in the manifest, and is left as before\n"
+        f"hint: `paletta clips apply {folder}` takes over what the manifest says\n"
+    )
+    rehearsed = await paletta("upload", folder, "--no-check-media", "--dry-run")
+    assert (
+        rehearsed.out == "a.mov\talready yours, described otherwise\t1000 B\nb.mov\talready yours\t1.95 KiB\n"
+    )
+    assert rehearsed.err.endswith(told)
+    done = await paletta("upload", folder, *FAST, "--json")
+    assert done.code == 0, done.err
+    assert done.err.endswith(told)
+    assert [item["differs"] for item in done.document["items"]] == [True, False]
+    assert (await paletta("clips", "apply", folder, "--yes")).code == 0
+    assert "hint" not in (await paletta("upload", folder, *FAST)).err
 
 
 async def test_an_empty_and_a_vanished_file_do_not_hold_up_the_others(
