@@ -8,6 +8,13 @@ from paletta_server.core.errors import Conflict
 from paletta_server.core.ids import resolve
 from paletta_server.uploads import progress
 
+_INSTEAD = {
+    ("approved", "approved"): "it is in the shop already",
+    ("approved", "rejected"): "it is in the shop; its contributor takes it out with `paletta clips delete`",
+    ("rejected", "approved"): "its contributor may upload it again; it then waits for review anew",
+}
+"""(what was decided, what is wanted now) → what to do about it."""
+
 
 async def decide(session: AsyncSession, text: str, verdict: str, *, reason: str | None) -> Clip:
     """Move a submitted clip to `approved` or `rejected`: of two moderators who decide at once, one wins.
@@ -31,7 +38,9 @@ async def decide(session: AsyncSession, text: str, verdict: str, *, reason: str 
     if moved is None:
         await session.refresh(clip)
         raise Conflict(
-            f"this clip is {clip.review.replace('_', ' ')}, not waiting for review", code="not_in_review"
+            f"this clip is {clip.review.replace('_', ' ')}, not waiting for review",
+            code="not_in_review",
+            hint=_INSTEAD.get((clip.review, verdict)),
         )
     await session.refresh(clip)
     return clip

@@ -60,12 +60,21 @@ async def test_one_that_was_decided_does_not_keep_the_others(shelf: Shelf, palet
     ]
     assert done.err == (
         "error: `kart22`: this clip is approved, not waiting for review\n"
+        "hint: it is in the shop already\n"
         "error: no clip `clip_zebra2`\n"
         "error: 2 of 3 clips were not approved\n"
     )
     alone = await paletta("admin", "clips", "approve", "kart22", as_="admin")
     assert (alone.code, alone.out) == (1, "")
-    assert alone.err == "error: this clip is approved, not waiting for review\n"
+    assert alone.err == (
+        "error: this clip is approved, not waiting for review\nhint: it is in the shop already\n"
+    )
+    late = await paletta("admin", "clips", "reject", "kart22", "--reason", "soft focus", as_="admin")
+    assert (late.code, late.out) == (1, "")
+    assert late.err == (
+        "error: this clip is approved, not waiting for review\n"
+        "hint: it is in the shop; its contributor takes it out with `paletta clips delete`\n"
+    )
 
 
 async def test_a_contributor_is_refused_once_not_for_every_clip(shelf: Shelf, paletta: Run) -> None:
