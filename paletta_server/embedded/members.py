@@ -17,7 +17,7 @@ from typing import Any
 from paletta_server.embedded.mailsink import MailSink
 from paletta_server.embedded.objectstore import EmbeddedStore, ObjectStoreError
 from paletta_server.embedded.ports import free_ports
-from paletta_server.embedded.postgres import EmbeddedPostgres
+from paletta_server.embedded.postgres import HELD_SECONDS, EmbeddedPostgres, StillHeld
 from paletta_server.embedded.process import Process, Spec
 from paletta_server.embedded.secretfiles import kept_secret
 from paletta_server.embedded.service import Launched, Service, log_tail
@@ -156,8 +156,16 @@ class Members:
 
     async def _start_postgres(self, launched: Launched) -> None:
         await asyncio.to_thread(self._postgres.prepare)
-        launched(self._postgres.launch())
-        await asyncio.to_thread(self._postgres.wait_ready, START_SECONDS)
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            launched(self._postgres.launch())
+            try:
+                await asyncio.to_thread(self._postgres.wait_ready, deadline - time.monotonic())
+                break
+            except StillHeld:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(HELD_SECONDS)
         self.database.address = "unix socket"
 
     async def _stop_postgres(self) -> None:

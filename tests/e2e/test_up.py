@@ -10,12 +10,14 @@ import stat
 import subprocess
 import sys
 import sysconfig
+import time
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 import pytest
 
 from paletta_server.embedded.ports import free_ports, is_free
@@ -141,6 +143,29 @@ def test_kill_9_leaves_nothing_running_and_nothing_lost_and_two_stacks_live_side
         assert not Path(second["data"]).exists(), "an ephemeral stack keeps nothing"
         assert again.end(signal.SIGINT) == 0
     wait_until_gone([*first["pids"].values(), *second["pids"].values()])
+
+
+def test_a_database_that_took_several_starts_is_noted_as_the_one_that_runs(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    log, note = data / "logs" / "postgres.log", data / "run" / "children.json"
+    with Up("--data", str(data), "--port", str(free_ports(1)[0]), "--workers", "0") as up:
+        status = up.ready()
+        with psycopg.connect(status["database_url"]) as connection:
+            backend = connection.info.backend_pid
+            os.kill(backend, signal.SIGSTOP)  # so it keeps the memory, beside which no other server starts
+            try:
+                os.kill(status["pids"]["postgres"], signal.SIGKILL)
+                while "still in use" not in log.read_text():
+                    assert up.process.poll() is None, up.said
+                    time.sleep(0.02)
+            finally:
+                os.kill(backend, signal.SIGKILL)
+        up.wait_for("`postgres` ended by signal 9; starting it again")
+        up.wait_for("postgres: ready")
+        noted = {child["name"]: child["pid"] for child in json.loads(note.read_text())}
+        running = int((data / "postgres" / "pgdata" / "postmaster.pid").read_text().split("\n", 1)[0])
+        assert noted["postgres"] == running
+        assert up.end() == 0, up.said
 
 
 def test_nothing_is_imported_from_the_folder_that_it_is_started_in(tmp_path: Path) -> None:

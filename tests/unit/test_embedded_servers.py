@@ -17,7 +17,7 @@ import pytest
 
 from paletta_server.core.sigv4 import Credentials, presign
 from paletta_server.embedded.objectstore import Address, EmbeddedStore, program
-from paletta_server.embedded.postgres import EmbeddedPostgres
+from paletta_server.embedded.postgres import EmbeddedPostgres, StillHeld
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,27 @@ def test_it_comes_back_with_its_data_after_kill_9(database: EmbeddedPostgres) ->
     assert (database.pgdata / "postmaster.pid").exists()
     url = database.start()
     assert rows(url, "SELECT x FROM kept") == [(42,)]
+
+
+def test_memory_that_a_killed_server_left_is_waited_for_and_who_starts_servers_starts_the_next(
+    database: EmbeddedPostgres,
+) -> None:
+    with psycopg.connect(database.url("postgres", superuser=True)) as connection:
+        backend = connection.info.backend_pid
+        os.kill(backend, signal.SIGSTOP)  # it does not notice its server's end
+        try:
+            assert database.process is not None
+            database.process.signal(signal.SIGKILL)
+            database.process.wait()
+            database.prepare()
+            launched = database.launch()
+            pid = launched.pid
+            with pytest.raises(StillHeld):
+                database.wait_ready()
+            assert (launched.pid, launched.running) == (pid, False)
+        finally:
+            os.kill(backend, signal.SIGKILL)
+    assert rows(database.start(), "SELECT 1") == [(1,)]
 
 
 def test_a_stale_pid_file_that_names_somebody_else_is_no_obstacle(database: EmbeddedPostgres) -> None:
