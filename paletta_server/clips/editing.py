@@ -38,6 +38,7 @@ async def edit(
     expected: int | None,
 ) -> Clip:
     """Change some fields of one clip; the others stay. Raises `PreconditionFailed` when `expected` is stale."""
+    await taxonomy.hold(session)
     clip = await views.find_own(session, user, text, lock=True)
     if expected is not None and clip.version != expected:
         raise PreconditionFailed(
@@ -111,10 +112,16 @@ async def apply(
     """Bring clips to what a changed manifest says. With a problem anywhere, or `dry_run`, nothing is written."""
     answer = ApplyResponse(changes=[], unmatched=[], problems=[], applied=False)
     to_write: list[tuple[Clip, ClipMetadata]] = []
-    for item in items:
-        clip = await _match(session, user, item)
+    await taxonomy.hold(session)
+    matches = [await _match(session, user, item) for item in items]
+    if not dry_run:
+        await _lock(session, [clip for clip in matches if isinstance(clip, Clip)])
+    for item, clip in zip(items, matches, strict=True):
         if isinstance(clip, str):
             answer.unmatched.append(Unmatched(ref=item.ref, reason=clip))
+            continue
+        if clip.deleted_at is not None:
+            answer.unmatched.append(Unmatched(ref=item.ref, reason="the clip was deleted this moment"))
             continue
         try:
             # A manifest says everything about a clip: a field that it leaves out is empty.
@@ -139,6 +146,10 @@ async def apply(
             )
             to_write.append((clip, metadata))
     if not dry_run and not answer.problems:
+        # All new tags in one step: two applies that make the same ones in several could wait for each other.
+        await taxonomy.tags_for_uploads(
+            session, [metadata.keywords for _, metadata in to_write], user.user_id
+        )
         for clip, metadata in to_write:
             await _write(session, settings, user, clip, metadata)
         answer.applied = True
@@ -154,12 +165,23 @@ async def _stored(session: AsyncSession, metadata: ClipMetadata) -> dict[str, An
     }
 
 
+async def _lock(session: AsyncSession, clips: Sequence[Clip]) -> None:
+    """Lock the rows of clips against changes, by id as everybody does, and read them again."""
+    await session.execute(
+        select(Clip)
+        .where(Clip.id.in_([clip.id for clip in clips]))
+        .order_by(Clip.id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    )
+
+
 async def _match(session: AsyncSession, user: Principal, item: ApplyItem) -> Clip | str:
     """The clip that a manifest's entry means, or why none could be told."""
     own = select(Clip).where(Clip.owner_id == user.user_id, Clip.deleted_at.is_(None))
     if item.clip_id:
         try:
-            return await views.find_own(session, user, item.clip_id, lock=True)
+            return await views.find_own(session, user, item.clip_id)
         except (NotFound, Conflict) as error:
             return error.detail
     if item.sha256:
@@ -168,7 +190,7 @@ async def _match(session: AsyncSession, user: Principal, item: ApplyItem) -> Cli
         own = own.where(Clip.file_name == item.file)
     else:
         return "names no clip"
-    found = (await session.scalars(own.order_by(Clip.id.desc()).limit(5).with_for_update())).all()
+    found = (await session.scalars(own.order_by(Clip.id.desc()).limit(5))).all()
     standing = [clip for clip in found if clip.processing != "failed" and clip.review != "rejected"] or list(
         found
     )

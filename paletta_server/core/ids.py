@@ -42,7 +42,7 @@ async def resolve(
 
     Raises `NotFound` where there is none (also for a foreign row) and `Conflict` (`ambiguous_id`) where an
     abbreviation fits several. `kind` is the word for such a row, and what its ids begin with unless `prefix`
-    says otherwise. With `lock` the row is locked for update.
+    says otherwise. With `lock` the row is locked against changes.
     """
     given, _, rest = text.rpartition("_")
     text = text if given else f"{prefix or kind}_{rest}"
@@ -53,7 +53,8 @@ async def resolve(
     uid: InstrumentedAttribute[str] = model.uid  # type: ignore[attr-defined]
     query = select(model).where(uid.startswith(text, autoescape=True), *where).limit(3)
     if lock:
-        query = query.with_for_update(of=model)
+        # Not the key, which never changes: rows that point at this one may come and go meanwhile.
+        query = query.with_for_update(of=model, key_share=True)
     rows: list[Any] = list(await session.scalars(query))
     exact = [row for row in rows if row.uid == text]
     if exact:

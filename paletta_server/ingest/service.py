@@ -11,7 +11,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,6 +47,9 @@ MOST_WAITS = 100
 DISCARD_AFTER_SECONDS = 600
 """A worker that was overtaken finds out within a second of progress; a stalled upload of an output takes longer."""
 PROGRESS_EVERY_SECONDS = 1.0
+PAUSES_SECONDS = (0.1, 0.5, 2.0, 5.0, 10.0)
+"""Between the tries of a step's transaction: a restarted database is back within them, a dead one is waited for
+outside of the attempt."""
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
 
 
@@ -203,12 +206,34 @@ async def _tell(runtime: Runtime, source: uploads.Source, attempt: Attempt, shar
 async def _enter(
     runtime: Runtime, source: uploads.Source, attempt: Attempt, status: str, *, verified: bool = False
 ) -> None:
-    async with runtime.db.transaction() as session:
+    async def write(session: AsyncSession) -> None:
         await uploads.lock(session, source.upload_id)
         await runs.advance(session, attempt, status)
         if verified:
             await uploads.mark_verified(session, source.upload_id)
         await uploads.report(session, source.upload_id, status)
+
+    await _insist(runtime, attempt, write)
+
+
+async def _insist(
+    runtime: Runtime, attempt: Attempt, write: Callable[[AsyncSession], Awaitable[None]]
+) -> None:
+    """Do `write` in a transaction; again, while the database is away for a moment or two met head-on in it.
+
+    What was made so far is not thrown away for that. Where a commit went through unheard, a stage is entered
+    twice, and an attempt that is done already shows as `Superseded`: both are harmless.
+    """
+    for pause in (*PAUSES_SECONDS, None):
+        try:
+            async with runtime.db.transaction() as session:
+                await write(session)
+            return
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            if pause is None:
+                raise
+            log.warning("to be written again", extra={"run": attempt.uid, "error": str(error)})
+        await asyncio.sleep(pause)
 
 
 async def _switch(
@@ -216,7 +241,8 @@ async def _switch(
 ) -> None:
     """The one transaction in which the clip becomes what this attempt made."""
     approved = runtime.settings.review == "auto"
-    async with runtime.db.transaction() as session:
+
+    async def write(session: AsyncSession) -> None:
         await uploads.lock(session, source.upload_id)
         await runs.advance(session, attempt, "done", finished_at=_now(), figures=figures)
         if not await clips.publish(
@@ -225,6 +251,8 @@ async def _switch(
             raise Superseded(attempt.uid)
         stage = "live" if approved else "in_review"
         await uploads.report(session, source.upload_id, stage, warnings=list(made.warnings))
+
+    await _insist(runtime, attempt, write)
 
 
 async def _refuse(runtime: Runtime, source: uploads.Source, attempt: Attempt, refused: Refused) -> None:

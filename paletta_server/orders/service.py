@@ -203,26 +203,23 @@ def _own(user: Principal) -> ColumnElement[bool]:
     return Order.user_id == user.user_id
 
 
-async def find(session: AsyncSession, user: Principal, text: str, *, lock: bool = False) -> Order:
+async def find(session: AsyncSession, user: Principal, text: str) -> Order:
     """One of the caller's orders, by (the beginning of) its id or by its number. Raises `NotFound`, also for
     anybody else's."""
-    return await _find(session, text, _own(user), lock=lock)
+    return await _find(session, text, _own(user))
 
 
-async def find_any(session: AsyncSession, text: str, *, lock: bool = False) -> Order:
+async def find_any(session: AsyncSession, text: str) -> Order:
     """Anybody's order, for operators."""
-    return await _find(session, text, lock=lock)
+    return await _find(session, text)
 
 
-async def _find(session: AsyncSession, text: str, *where: ColumnElement[bool], lock: bool) -> Order:
+async def _find(session: AsyncSession, text: str, *where: ColumnElement[bool]) -> Order:
     if text[:2].upper() == "P-" and len(text) > SHORTEST:
-        query = select(Order).where(Order.number == text.upper(), *where)
-        if lock:
-            query = query.with_for_update()
-        found = await session.scalar(query)
+        found = await session.scalar(select(Order).where(Order.number == text.upper(), *where))
         if found is not None:
             return found
-    return await resolve(session, Order, text, *where, kind="order", lock=lock)
+    return await resolve(session, Order, text, *where, kind="order")
 
 
 async def list_own(

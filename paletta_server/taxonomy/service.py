@@ -68,6 +68,15 @@ def fold_tag(name: str) -> str:
     return words.fold(name)
 
 
+async def hold(session: AsyncSession) -> None:
+    """Keep the taxonomy as it is until the transaction ends: before a clip's labels are read to be written again.
+
+    Comes before the clip's own lock, since an apply that moves clips holds the taxonomy and then touches them.
+    Raises `Unavailable` when an apply takes too long.
+    """
+    await lock.share(session)
+
+
 async def tags_for_uploads(
     session: AsyncSession, lists: Sequence[Sequence[str]], owner_id: int
 ) -> list[list[int]]:

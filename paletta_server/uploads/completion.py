@@ -33,6 +33,9 @@ WRONG_BYTES = frozenset({"BadDigest", "InvalidPart", "InvalidPartOrder", "Entity
 """What a store says when parts and checksums do not fit. Everything else (rights, clocks, load, and the
 `InvalidRequest` that S3 says to many a wrong setting) says nothing about the bytes, and they are kept."""
 
+UNDECIDED = frozenset({"store_unavailable", "internal"})
+"""Codes of the problems that tell nothing about an upload: it may be complete."""
+
 
 async def complete(runtime: Runtime, user: Principal, uids: Sequence[str]) -> list[CompletedUpload]:
     """Complete uploads whose bytes are all there; answers in the same order, a replay gives the same answer."""
@@ -63,7 +66,8 @@ def _completed(uid: str, fresh: Upload | None, problem: UploadProblem | None) ->
 async def finish(runtime: Runtime, uploads: Sequence[Upload]) -> dict[str, UploadProblem]:
     """Claim what can be claimed of these, ask the store, write the answers.
 
-    Returns, by public id, what keeps uploads from being complete.
+    Returns, by public id, what keeps uploads from being complete. One that fails in a way nobody thought of keeps none
+    of the others from it: it is logged, let go and may be asked for again.
     """
     claimed = await _claim(runtime, [upload.id for upload in uploads])
     mine = [upload for upload in uploads if upload.id in claimed]
@@ -80,6 +84,11 @@ async def finish(runtime: Runtime, uploads: Sequence[Upload]) -> dict[str, Uploa
                 log.warning("store failed at completion", extra={"upload": upload.uid, "error": str(error)})
                 return UploadProblem(
                     code="store_unavailable", detail="the object store does not answer", retryable=True
+                )
+            except Exception:
+                log.exception("completing an upload failed", extra={"upload": upload.uid})
+                return UploadProblem(
+                    code="internal", detail="the service could not complete this upload", retryable=True
                 )
         return None
 

@@ -64,20 +64,25 @@ async def report(
     await touch(session, upload_ids, settle=stage in TERMINAL)
 
 
-async def touch(session: AsyncSession, upload_ids: Sequence[int], *, settle: bool = False) -> None:
-    """Raise the version of every batch that these uploads belong to, and wake who watches."""
-    batch_ids = list(
+async def lock_batches(session: AsyncSession, upload_ids: Sequence[int], *also: int) -> list[int]:
+    """Lock every batch that these uploads belong to, and `also` others, in the one order; their keys.
+
+    For update, so that nobody can put a file into a batch between our look at what is under way and our commit.
+    """
+    theirs = select(BatchItem.batch_id).where(BatchItem.upload_id.in_(upload_ids)).scalar_subquery()
+    return list(
         await session.scalars(
             select(UploadBatch.id)
-            .where(
-                UploadBatch.id.in_(
-                    select(BatchItem.batch_id).where(BatchItem.upload_id.in_(upload_ids)).scalar_subquery()
-                )
-            )
+            .where(UploadBatch.id.in_(theirs) | UploadBatch.id.in_(also))
             .order_by(UploadBatch.id)
             .with_for_update()
         )
     )
+
+
+async def touch(session: AsyncSession, upload_ids: Sequence[int], *, settle: bool = False) -> None:
+    """Raise the version of every batch that these uploads belong to, and wake who watches."""
+    batch_ids = await lock_batches(session, upload_ids)
     if not batch_ids:
         return
     await session.execute(

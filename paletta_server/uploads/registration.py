@@ -55,7 +55,7 @@ async def register(
         checked, valid = await examine(session, settings, user, items)
         # All new tags in one step: two processes that make the same ones in several could wait for each other.
         await taxonomy.tags_for_uploads(session, _keywords(valid), user.user_id)
-        outcome, uploads = await _uploads_for(session, settings, user, valid, lost_bytes)
+        outcome, uploads = await _uploads_for(session, settings, user, batch, valid, lost_bytes)
         owners = await _refs_of(session, batch, list(uploads.values()))
         answers = []
         touched: dict[str, Upload] = {}
@@ -222,10 +222,15 @@ async def _uploads_for(
     session: AsyncSession,
     settings: Settings,
     user: Principal,
+    batch: UploadBatch,
     wanted: Mapping[str, Checked],
     lost_bytes: Collection[int],
 ) -> tuple[dict[str, str], dict[str, Upload]]:
-    """The upload of each SHA-256: made now, or found; with the outcome to tell."""
+    """The upload of each SHA-256: made now, or found; with the outcome to tell.
+
+    Holds the locks of them all afterwards, and of every batch they are in or come into: to make an item of a batch
+    alone would lock it too (its foreign key), out of order.
+    """
     await _lock_known(session, user, list(wanted))
     standing = await clips.standing(session, user.user_id, list(wanted))
     missing = [sha for sha in wanted if sha not in standing]
@@ -259,6 +264,8 @@ async def _uploads_for(
             described[clip.id] = metadata
     await session.flush()
     await clips.describe(session, user.user_id, described)
+    concerned = {upload.id for upload in (*uploads.values(), *revived.values())}
+    await progress.lock_batches(session, sorted(concerned), batch.id)
     await progress.report(session, [upload.id for upload in revived.values()], "stored")
     for sha, upload in revived.items():
         await defer(session, "ingest.run", upload_id=upload.id)
@@ -369,10 +376,11 @@ async def _attach(
 
 
 async def _open_again(session: AsyncSession, batch: UploadBatch, under_way: bool) -> None:
-    """A batch that gets files is open, whatever it was; unless its owner cancelled it, this very moment or before."""
-    status = await session.scalar(
-        select(UploadBatch.status).where(UploadBatch.id == batch.id).with_for_update()
-    )
+    """A batch that gets files is open, whatever it was; unless its owner cancelled it, this very moment or before.
+
+    The caller holds its lock.
+    """
+    status = await session.scalar(select(UploadBatch.status).where(UploadBatch.id == batch.id))
     if status == "cancelled":
         raise Conflict("this batch was cancelled", code="batch_cancelled", hint="start a new upload")
     if under_way and status != "open":

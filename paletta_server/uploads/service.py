@@ -86,7 +86,7 @@ async def cancel_batch(session: AsyncSession, user: Principal, text: str) -> Upl
 
 
 async def _lock_unfinished(session: AsyncSession, batch_id: int) -> list[Upload]:
-    """The uploads of a batch that are not finished, and the batch, locked in this order.
+    """The uploads of a batch that are not finished, and every batch that has one of them, locked in this order.
 
     A registration may commit more of them while we wait for the batch. Locking those too would turn the order
     round, so the locks are let go and taken anew.
@@ -104,7 +104,7 @@ async def _lock_unfinished(session: AsyncSession, batch_id: int) -> list[Upload]
                 unfinished.with_for_update(of=Upload).execution_options(populate_existing=True)
             )
         )
-        await session.execute(select(UploadBatch.id).where(UploadBatch.id == batch_id).with_for_update())
+        await progress.lock_batches(session, [upload.id for upload in uploads], batch_id)
         more = set(await session.scalars(unfinished.with_only_columns(Upload.id)))
         if more <= {upload.id for upload in uploads}:
             await attempt.commit()

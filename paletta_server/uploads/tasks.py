@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from sqlalchemy import exists, func, or_, select, text, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.accounts import service as accounts
@@ -37,11 +38,11 @@ async def reap(runtime: Runtime) -> None:
     while page := await _interrupted(runtime, seen):
         seen.update(upload.id for upload in page)
         problems = await completion.finish(runtime, page)
-        # What the store could not tell about is looked at again next time: it may be complete.
+        # What could not be found out about is looked at again next time: it may be complete.
         incomplete = [
-            upload.id
+            upload
             for upload in page
-            if upload.uid in problems and problems[upload.uid].code != "store_unavailable"
+            if upload.uid in problems and problems[upload.uid].code not in completion.UNDECIDED
         ]
         expired = await _expire(runtime, incomplete)
         log.info("swept interrupted uploads", extra={"seen": len(page), "expired": expired})
@@ -67,8 +68,23 @@ async def _interrupted(runtime: Runtime, seen: set[int]) -> list[Upload]:
         return list(rows)
 
 
-async def _expire(runtime: Runtime, upload_ids: list[int]) -> int:
-    """End those that are still abandoned; their owner may have come back this very moment."""
+async def _expire(runtime: Runtime, uploads: Sequence[Upload]) -> int:
+    """End those that are still abandoned; how many. One that cannot be ended is logged, and tried again next time."""
+    try:
+        return await _end_abandoned(runtime, [upload.id for upload in uploads])
+    except OperationalError:
+        raise  # the database's trouble, not an upload's: this job is tried again as a whole
+    except Exception:
+        if len(uploads) == 1:
+            log.exception("expiring an upload failed", extra={"upload": uploads[0].uid})
+            return 0
+    # All together cost little; which of them it was shows by halves.
+    half = len(uploads) // 2
+    return await _expire(runtime, uploads[:half]) + await _expire(runtime, uploads[half:])
+
+
+async def _end_abandoned(runtime: Runtime, upload_ids: Sequence[int]) -> int:
+    """In one transaction; their owner may have come back this very moment."""
     async with runtime.db.transaction() as session:
         rows = await session.scalars(
             select(Upload)

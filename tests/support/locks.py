@@ -9,15 +9,15 @@ from sqlalchemy import text
 from paletta_server.core.runtime import Runtime
 
 
-async def blocked(runtime: Runtime) -> None:
-    """Return once some connection waits for a lock of another."""
+async def blocked(runtime: Runtime, connections: int = 1) -> None:
+    """Return once so many connections wait for a lock of another."""
     query = text(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         " AND cardinality(pg_blocking_pids(pid)) > 0"
     )
     for _ in range(1000):
         async with runtime.db.transaction() as session:  # each looks anew: a transaction keeps its first look
-            if await session.scalar(query):
+            if await session.scalar(query) >= connections:
                 return
         await asyncio.sleep(0.005)
     raise AssertionError("nobody waited")
