@@ -75,7 +75,8 @@ def check(
     """
     from paletta_cli.errors import ManifestInvalid
     from paletta_cli.manifests.keywords import taken_as_tags, words_for
-    from paletta_cli.manifests.live import current_rules
+    from paletta_cli.manifests.lint import ordered
+    from paletta_cli.manifests.live import current_rules, near_tags
     from paletta_cli.output import Output
     from paletta_cli.text import plural
 
@@ -83,6 +84,10 @@ def check(
     folder = _load(path)
     rules, origin = current_rules(offline=offline)
     problems = _linted(out, folder, rules, media=not no_media, agencies=_known_agencies(agency or []))
+    unasked = ""
+    if rules.live:
+        near, unasked = near_tags(folder)
+        problems = ordered([*problems, *near])
     errors = sum(problem.severity == "error" for problem in problems)
     warnings = len(problems) - errors
     taken = taken_as_tags((clip.metadata for clip in folder), rules.synonyms)
@@ -103,6 +108,8 @@ def check(
     _mention_agencies(out, folder, agency or [])
     if taken:
         out.note(words_for(taken))
+    if unasked:
+        out.note(unasked)
     out.note(origin)
     counted = f"{plural(errors, 'error')}, {plural(warnings, 'warning')}"
     if errors:

@@ -14,7 +14,7 @@ from paletta_cli.transfer import fingerprint
 from paletta_cli.transfer.fingerprint import Changed, Stamp
 from paletta_cli.transfer.items import Item, mark_twins
 from paletta_cli.transfer.journal import Journal
-from paletta_cli.transfer.plan import Plan
+from paletta_cli.transfer.plan import Plan, shortened
 from paletta_cli.transfer.protocol import Protocol
 from paletta_cli.transfer.report import hint_differing
 from paletta_cli.transfer.view import OUTCOME_NAMES, counted, outcomes
@@ -30,6 +30,7 @@ def rehearse(protocol: Protocol, journal: Journal, plan: Plan, out: Output) -> i
     for item, answer in _answers(protocol, readable):
         item.outcome = answer["outcome"]
         item.problems = answer["problems"]
+        item.doubts = list(answer.get("warnings") or ())
     mark_twins(plan.items)
     return _show(plan, out, uncompared=compare(protocol, plan.items))
 
@@ -117,6 +118,10 @@ def _read(item: Item, protocol: Protocol, journal: Journal) -> bool:
 
 
 def _show(plan: Plan, out: Output, *, uncompared: int) -> int:
+    doubts = [doubt for item in plan.items for doubt in plan.place_doubts(item)]
+    if doubts:
+        # What stands in the defaults is one warning, not one of each clip.
+        out.note(shortened(list(dict.fromkeys(map(str, doubts))), "`paletta manifest check` shows them all"))
     for item in plan.items:
         for problem in plan.place(item):
             out.note(problem)

@@ -1,14 +1,19 @@
-"""`GET /v1/manifest-schema`: public, cacheable."""
+"""What a client needs to check a manifest before an upload: the schema (public, cacheable), and a look at its tags."""
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Depends, Header, Response
 
+from paletta_server.accounts.permissions import Permission
+from paletta_server.accounts.security import Principal, require
 from paletta_server.core.database import SessionDep
+from paletta_server.core.errors import Forbidden, Invalid, Unauthorized, problems
 from paletta_server.core.runtime import RuntimeDep
 from paletta_server.manifest_schema import service
+from paletta_server.manifest_schema.schemas import NewTags, TagQuestion
 
 router = APIRouter(prefix="/v1", tags=["manifests"])
+Uploader = Annotated[Principal, Depends(require(Permission.UPLOAD))]
 
 
 @router.get("/manifest-schema")
@@ -22,3 +27,9 @@ async def manifest_schema(
         return Response(status_code=304, headers=headers)
     response.headers.update(headers)
     return document
+
+
+@router.post("/manifest-schema/tags", responses=problems(Unauthorized, Forbidden, Invalid))
+async def look_at_tags(user: Uploader, session: SessionDep, asked: TagQuestion) -> NewTags:
+    """Which of these keywords would be new tags that nearly repeat others; the warning of an upload, before it."""
+    return NewTags(near=await service.near_tags(session, asked.keywords))

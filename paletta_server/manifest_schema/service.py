@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.clips import metadata as fields
 from paletta_server.core.settings import Settings
+from paletta_server.manifest_schema.schemas import NearTag
 from paletta_server.taxonomy import service as taxonomy
 from paletta_server.taxonomy.models import Tag
 from paletta_server.uploads.protocol import ITEMS_PER_CALL, MAX_PART, MAX_PARTS, MIN_PART, TARGET_PARTS
@@ -39,6 +40,12 @@ async def synonyms(session: AsyncSession) -> dict[str, str]:
         select(Tag.name, Tag.synonyms).where(Tag.synonyms != literal_column("'[]'::jsonb")).order_by(Tag.name)
     )
     return {synonym: name for name, words in rows for synonym in words}
+
+
+async def near_tags(session: AsyncSession, keywords: list[str]) -> list[NearTag]:
+    """The new tags among keywords that nearly repeat others. What cannot be a tag is passed over."""
+    found = await taxonomy.suggest_tags(session, keywords)
+    return [NearTag(keyword=one.name, did_you_mean=list(one.did_you_mean)) for one in found]
 
 
 def limits(settings: Settings) -> dict[str, Any]:

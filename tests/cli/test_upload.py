@@ -655,3 +655,25 @@ async def test_uploads_list_show_and_cancel(
     anew = await paletta("upload", shoot(a=1000), *FAST, "--json")
     assert anew.code == 0
     assert anew.document["batch_id"] != batch
+
+
+async def test_a_check_and_a_rehearsal_warn_of_what_the_upload_warns_of(
+    paletta: Paletta, shoot: Callable[..., Path], runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with runtime.db.transaction() as session:
+        owner = await session.scalar(text("SELECT min(id) FROM users"))
+        assert owner is not None
+        await taxonomy.tags_for_uploads(session, [["lighthouse"]], owner)
+    folder = shoot(a=1000, b=2000)
+    manifest = folder / "paletta.yaml"
+    manifest.write_text(manifest.read_text().replace("colour, ", "Lighthuose, "))
+    warning = f"{manifest}:3:29: warning: `Lighthuose` is a new tag\n  hint: did you mean `lighthouse`?\n"
+    checked = await paletta("manifest", "check", folder, "--no-media")
+    assert (checked.code, checked.out) == (0, warning)
+    assert checked.err.endswith("2 clips, 0 errors, 1 warning\n")
+    rehearsed = await paletta("upload", folder, "--no-check-media", "--dry-run")
+    assert warning in rehearsed.err
+    monkeypatch.delenv("PALETTA_TOKEN")
+    unasked = await paletta("manifest", "check", folder, "--no-media")
+    assert (unasked.code, unasked.out) == (0, "")
+    assert "new tags were not compared with the service's: not logged in to " in unasked.err
