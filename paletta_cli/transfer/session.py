@@ -55,6 +55,8 @@ def upload(options: Options, out: Output) -> int:
     ):
         service.on_trouble = out.warn
         account = str(service.get("/v1/me")["id"])
+        # Whoever may not upload hears so before an hour of reading; asked of the service, whose rule it is.
+        service.get("/v1/upload-batches", limit=1)
         service.on_trouble = service.on_wait = None  # from here on the live picture tells
         again = None
         if options.failed:

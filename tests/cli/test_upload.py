@@ -677,3 +677,21 @@ async def test_a_check_and_a_rehearsal_warn_of_what_the_upload_warns_of(
     unasked = await paletta("manifest", "check", folder, "--no-media")
     assert (unasked.code, unasked.out) == (0, "")
     assert "new tags were not compared with the service's: not logged in to " in unasked.err
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+async def test_who_may_not_upload_hears_so_before_anything_is_read(
+    dry: tuple[str, ...],
+    paletta: Paletta,
+    shoot: Callable[..., Path],
+    make_user: MakeUser,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = shoot(a=1000)
+    (folder / "paletta.yaml").write_text("clips: nonsense\n")  # which nobody looks at
+    monkeypatch.setenv("PALETTA_TOKEN", (await make_user("customer")).token)
+    assert await paletta("upload", folder, "--no-check-media", *dry) == Ran(
+        7,
+        "",
+        "error: this is for contributors\nhint: ask with `paletta profile become-contributor`\n",
+    )
