@@ -70,6 +70,8 @@ async def _interrupted(runtime: Runtime, seen: set[int]) -> list[Upload]:
 
 async def _expire(runtime: Runtime, uploads: Sequence[Upload]) -> int:
     """End those that are still abandoned; how many. One that cannot be ended is logged, and tried again next time."""
+    if not uploads:
+        return 0
     try:
         return await _end_abandoned(runtime, [upload.id for upload in uploads])
     except OperationalError:

@@ -216,6 +216,84 @@ async def test_the_sweep_expires_what_was_abandoned_but_never_what_is_complete(
     assert again["clip_id"] != first["clip_id"]
 
 
+async def spoil(runtime: Runtime, name: str) -> str:
+    """Give a file's upload a key that no request can be made of; the upload's id."""
+    async with runtime.db.transaction() as session:
+        row = await session.execute(
+            text("UPDATE uploads SET key = '' WHERE file_name = :name RETURNING uid"), {"name": name}
+        )
+        return str(row.scalar_one())
+
+
+async def test_an_upload_that_fails_unexpectedly_is_left_to_the_next_sweep_and_keeps_no_other_from_its_end(
+    up: Uploader, runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    from paletta_server.uploads.tasks import reap
+
+    whole, batch = os.urandom(1000), await up.batch()
+    _, _, last = await up.register(
+        batch,
+        item(os.urandom(1000), "broken.mp4"),
+        item(os.urandom(1000), "left.mp4"),
+        item(whole, "whole.mp4"),
+    )
+    await up.put(last["put"], whole)
+    quiet = await up.batch()
+    broken = await spoil(runtime, "broken.mp4")
+    async with runtime.db.transaction() as session:
+        await session.execute(text("UPDATE uploads SET expires_at = now() - interval '1 second'"))
+        await session.execute(text("UPDATE upload_batches SET touched_at = now() - interval '2 days'"))
+    await reap(runtime)
+    assert await states(runtime) == ["uploading", "expired", "stored"]
+    assert (await up.call("GET", f"/upload-batches/{quiet}"))["status"] == "settled"
+    (said,) = [record for record in caplog.records if record.exc_info]
+    assert vars(said)["upload"] == broken
+
+
+async def test_an_upload_that_cannot_be_expired_keeps_no_other_open(
+    up: Uploader, runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    from paletta_server.uploads.tasks import reap
+
+    names = ("a.mp4", "kept.mp4", "b.mp4", "c.mp4")
+    registered = await up.register(await up.batch(), *(item(os.urandom(300), name) for name in names))
+    quiet = await up.batch()
+    async with runtime.db.transaction() as session:
+        await session.execute(text("UPDATE uploads SET expires_at = now() - interval '1 second'"))
+        await session.execute(text("UPDATE upload_batches SET touched_at = now() - interval '2 days'"))
+        await session.execute(
+            text(
+                "ALTER TABLE uploads ADD CONSTRAINT kept CHECK (state <> 'expired' OR file_name <> 'kept.mp4')"
+            )
+        )
+    try:
+        await reap(runtime)
+        assert await states(runtime) == ["expired", "uploading", "expired", "expired"]
+        assert (await up.call("GET", f"/upload-batches/{quiet}"))["status"] == "settled"
+        (said,) = [record for record in caplog.records if record.exc_info]
+        assert vars(said)["upload"] == registered[1]["upload_id"]
+    finally:
+        async with runtime.db.transaction() as session:
+            await session.execute(text("ALTER TABLE uploads DROP CONSTRAINT kept"))
+    await reap(runtime)
+    assert await states(runtime) == ["expired"] * 4
+
+
+async def test_an_upload_that_fails_unexpectedly_is_a_problem_of_its_own_to_its_client(
+    up: Uploader, runtime: Runtime
+) -> None:
+    whole = os.urandom(1000)
+    first, second = await up.register(
+        await up.batch(), item(os.urandom(1000), "broken.mp4"), item(whole, "whole.mp4")
+    )
+    await up.put(second["put"], whole)
+    await spoil(runtime, "broken.mp4")
+    failed, stored = await up.complete(first["upload_id"], second["upload_id"])
+    assert (failed["state"], failed["problem"]["code"]) == ("uploading", "internal")
+    assert failed["problem"]["retryable"] is True
+    assert (stored["state"], stored["problem"]) == ("stored", None)
+
+
 async def test_progress_is_told_from_where_the_watcher_left_off(up: Uploader) -> None:
     data = os.urandom(700)
     batch = await up.batch()
