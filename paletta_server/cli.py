@@ -277,11 +277,12 @@ def _explain_settings(error: ValueError) -> None:
 
 
 def _explain_service(error: Exception) -> None:
-    """A database or a store that does not answer is said in words; anything else is ours to explain."""
+    """What the service needs and does not get is said in words; anything else is ours to explain."""
     from sqlalchemy.exc import OperationalError
 
     from paletta_server.commands import terminal
     from paletta_server.core.errors import Unavailable
+    from paletta_server.core.folders import FolderRefused
     from paletta_server.core.logging import mask
     from paletta_server.core.settings import get_settings
 
@@ -289,6 +290,8 @@ def _explain_service(error: Exception) -> None:
         terminal.error(
             f"{error.detail}\nhint: `paletta-server doctor` checks everything that the service needs"
         )
+    elif isinstance(error, FolderRefused):
+        terminal.error(f"{error}\nhint: {error.hint}")
     elif isinstance(error, OperationalError):
         reason = mask(str(error.orig).strip().splitlines()[0])
         terminal.error(

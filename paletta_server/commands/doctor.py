@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import secrets
 import shutil
 import subprocess
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from paletta_server.commands import terminal
@@ -76,6 +76,7 @@ async def examine(settings: Settings) -> list[Finding]:
         "sandbox": _sandbox,
         "ffmpeg": _ffmpeg,
         "scratch space": _scratch,
+        "search index": _search_index,
     }
     return list(await asyncio.gather(*(_run(name, check, settings) for name, check in checks.items())))
 
@@ -305,16 +306,21 @@ async def _ffmpeg(_settings: Settings) -> str:
         raise Trouble(f"no working ffmpeg: {_first_line(error)}", "pip install 'paletta[server]'") from error
 
 
-async def _scratch(settings: Settings) -> str:
-    folder = settings.scratch_dir
+def _own(folder: Path, setting: str) -> Path:
+    from paletta_server.core.folders import FolderRefused, own_folder
+
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Trouble(f"cannot make `{folder}`: {error.strerror}", "set PALETTA_SCRATCH_DIR") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise Trouble(
-            f"cannot write to `{folder}`", "set PALETTA_SCRATCH_DIR to a folder of the worker's own"
-        )
+        return own_folder(folder, setting)
+    except FolderRefused as error:
+        raise Trouble(str(error), error.hint) from error
+
+
+async def _search_index(settings: Settings) -> str:
+    return f"`{_own(settings.search_dir, 'PALETTA_SEARCH_DIR')}`"
+
+
+async def _scratch(settings: Settings) -> str:
+    folder = _own(settings.scratch_dir, "PALETTA_SCRATCH_DIR")
     free = shutil.disk_usage(folder).free
     # Per clip in work: the source, and outputs that together are smaller than it.
     wanted = 2 * settings.ingest_max_bytes * settings.worker_concurrency

@@ -53,8 +53,11 @@ def api(*, host: str, port: int, reload: bool) -> int:
     """Serve HTTP until told to stop."""
     import uvicorn
 
+    from paletta_server.core.folders import own_folder
     from paletta_server.core.settings import get_settings
 
+    # The replica looks for itself, but in the background: a service that can never search had better not start.
+    own_folder(get_settings().search_dir, "PALETTA_SEARCH_DIR")
     uvicorn.run(
         "paletta_server.commands.serve:make_app",
         factory=True,
@@ -85,12 +88,14 @@ def make_app() -> FastAPI:
 
 def worker(*, concurrency: int | None, name: str | None, ready_file: Path | None) -> int:
     """Work on jobs until told to stop."""
+    from paletta_server.core.folders import own_folder
     from paletta_server.core.logging import configure_logging
     from paletta_server.core.settings import get_settings
     from paletta_server.ingest.sandbox import Sandbox, SandboxUnavailable
 
     settings = get_settings()
     configure_logging(settings)
+    own_folder(settings.scratch_dir, "PALETTA_SCRATCH_DIR")
     try:
         sandbox = Sandbox.create(settings.sandbox_mode)
     except SandboxUnavailable as error:

@@ -2,11 +2,12 @@
 
 from functools import lru_cache
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from paletta_server.core.folders import default_state_dir
 
 Words = Annotated[tuple[str, ...], NoDecode]
 
@@ -46,7 +47,8 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     metrics_token: SecretStr | None = None
 
-    scratch_dir: Path = Path(gettempdir()) / "paletta-scratch"
+    scratch_dir: Path = Field(default_factory=lambda: default_state_dir() / "scratch")
+    """Where this worker has its films in work; of its user's own (`core.folders`), as `search_dir`."""
     worker_concurrency: int = Field(1, ge=1)
     sandbox: Literal["require", "prefer", "off"] | None = None
 
@@ -69,7 +71,7 @@ class Settings(BaseSettings):
     uploads_open_max: int = Field(20_000, ge=1)
     """Unfinished uploads that one account may hold at once."""
 
-    search_dir: Path = Path(gettempdir()) / "paletta-search"
+    search_dir: Path = Field(default_factory=lambda: default_state_dir() / "search")
     """Where this API node keeps its replica of the index."""
 
     gateways: Words = ("invoice",)

@@ -7,12 +7,12 @@ import json
 import os
 import shutil
 import signal
-import stat
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from paletta_server.core.folders import why_not_ours
 from paletta_server.embedded.process import Identity, end_orphan
 from paletta_server.embedded.secretfiles import write_private
 
@@ -161,7 +161,7 @@ def sweep_ephemeral(parent: Path) -> list[Path]:
         stack = StackDir(folder)
         try:
             if (
-                not _is_ours_alone(folder)
+                why_not_ours(folder) is not None
                 or time.time() - (stack.run / "lock").stat().st_mtime < JUST_BORN_SECONDS
             ):
                 continue
@@ -175,15 +175,6 @@ def sweep_ephemeral(parent: Path) -> list[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         swept.append(folder)
     return swept
-
-
-def _is_ours_alone(folder: Path) -> bool:
-    """Whether it is a folder (and no link to one) that we own and nobody else can write in."""
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode):
-        return False
-    # Where the system has no owners, the folder for temporary files is a person's own.
-    return os.name != "posix" or (found.st_uid == os.geteuid() and not found.st_mode & 0o022)
 
 
 def _quoted(value: str) -> str:

@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from paletta_server.core.folders import own_folder
+
 MOST_REPLICAS = 64
 
 
@@ -49,7 +51,8 @@ class Replica:
 
     @classmethod
     def claim(cls, search_dir: Path) -> "Replica":
-        """The first folder that no process has. Raises OSError."""
+        """The first folder that no process has. Raises OSError, FolderRefused where `search_dir` is not ours."""
+        own_folder(search_dir, "PALETTA_SEARCH_DIR")
         for number in range(MOST_REPLICAS):
             folder = search_dir / f"replica-{number}"
             folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +64,8 @@ class Replica:
 
     @classmethod
     def all_of(cls, search_dir: Path) -> list["Replica"]:
-        """Every folder there is, whoever has it; the first one where there is none."""
+        """Every folder there is, whoever has it; the first one where there is none. Raises as `claim`."""
+        own_folder(search_dir, "PALETTA_SEARCH_DIR")
         found = sorted(path for path in search_dir.glob("replica-*") if path.is_dir())
         return [cls(path) for path in found or [search_dir / "replica-0"]]
 

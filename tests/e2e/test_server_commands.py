@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +18,10 @@ from tests.support.up import clean_env
 
 
 def server(*arguments: str, cwd: Path, stdin: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
-    # A home and a data directory without a running stack, whoever runs the tests.
-    env = clean_env(HOME=str(cwd), XDG_DATA_HOME=str(cwd / "none"), **settings)
+    # A home, and directories without a running stack and its state, whoever runs the tests.
+    env = clean_env(
+        HOME=str(cwd), XDG_DATA_HOME=str(cwd / "none"), XDG_STATE_HOME=str(cwd / "state"), **settings
+    )
     return subprocess.run(
         [sys.executable, "-m", "paletta_server.cli", *arguments],
         input=stdin,
@@ -138,6 +142,10 @@ def test_migrate_sets_everything_up_and_may_run_again(settings: Settings, tmp_pa
         assert done.returncode == 0, done.stderr
     examined = server("doctor", cwd=tmp_path, **environment(settings))
     assert examined.returncode == 0, examined.stdout
+    for name in ("scratch", "search"):
+        made = tmp_path / "state" / "paletta" / name
+        assert f"`{made}`" in examined.stdout
+        assert stat.S_IMODE(made.stat().st_mode) == 0o700
 
 
 def test_create_user_never_asks_without_a_terminal(settings: Settings, tmp_path: Path) -> None:
@@ -190,13 +198,40 @@ def test_a_wrong_setting_is_named_without_its_value(tmp_path: Path) -> None:
     assert "hunter22" not in done.stderr
 
 
+@pytest.mark.skipif(os.name != "posix", reason="folders have no owners and modes there")
+@pytest.mark.parametrize(
+    ("arguments", "setting"),
+    [
+        (("worker",), "PALETTA_SCRATCH_DIR"),
+        (("api", "--port", "1"), "PALETTA_SEARCH_DIR"),
+        (("search", "reindex"), "PALETTA_SEARCH_DIR"),
+    ],
+)
+def test_a_folder_that_others_may_write_in_is_refused_where_it_would_be_used(
+    settings: Settings, tmp_path: Path, arguments: tuple[str, ...], setting: str
+) -> None:
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    chosen = {**environment(settings), setting: str(folder)}
+    done = server(*arguments, cwd=tmp_path, **chosen)
+    assert done.returncode == 1
+    trouble = f"{setting}: `{folder}` can be written to by other users"
+    fix = f"run `chmod go-w {folder}`, or set {setting} to a folder of this user's own"
+    assert done.stderr.endswith(f"error: {trouble}\nhint: {fix}\n")
+    assert not list(folder.iterdir())
+    report = json.loads(server("doctor", "--json", cwd=tmp_path, **chosen).stdout)
+    check = "scratch space" if setting == "PALETTA_SCRATCH_DIR" else "search index"
+    assert {"check": check, "outcome": "failed", "detail": trouble, "fix": fix} in report["findings"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no second loopback address")
 @pytest.mark.parametrize(("trusted", "client"), [("127.0.0.2", "203.0.113.9"), ("", "127.0.0.2")])
 def test_only_a_trusted_proxy_says_who_its_clients_are(
     settings: Settings, tmp_path: Path, trusted: str, client: str
 ) -> None:
     (port,) = free_ports(1)
-    env = clean_env(HOME=str(tmp_path), **environment(settings), PALETTA_TRUSTED_PROXIES=trusted)
+    env = clean_env(XDG_STATE_HOME=str(tmp_path), **environment(settings), PALETTA_TRUSTED_PROXIES=trusted)
     process = subprocess.Popen(
         [sys.executable, "-m", "paletta_server.cli", "api", "--port", str(port)],
         stderr=subprocess.PIPE,

@@ -161,6 +161,7 @@ class Site:
             "S3_ACCESS_KEY": self.store.access_key,
             "S3_SECRET_KEY": self.store.secret_key,
             "SCRATCH_DIR": str(self.folder / "scratch"),
+            "SEARCH_DIR": str(self.folder / "search"),
             "REVIEW": "auto",
             **self.settings,
             **settings,
