@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
@@ -12,7 +12,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import paletta_server.tasks  # noqa: F401 (routes defer jobs)
 from paletta_server import __version__
@@ -87,29 +89,47 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for lost in (ConnectionError, OperationalError, InterfaceError, PoolTimeout):
         app.add_exception_handler(lost, _connection_lost)
     app.add_exception_handler(Exception, _unknown)
-    app.middleware("http")(_guard)
+    app.add_middleware(Guard)
     app.add_middleware(MetricsMiddleware)
     return app
 
 
-async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """A request id in every log line and answer; a limit on bodies; headers that pages want."""
-    request_id = secrets.token_hex(8)
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(
-        request_id=request_id, ip=request.client.host if request.client else None
-    )
-    request.state.request_id = request_id
-    length = request.headers.get("content-length", "0")
-    if not length.isdigit() or int(length) > BODY_LIMIT or "transfer-encoding" in request.headers:
-        words = f"a request's body must say its length, {BODY_LIMIT:,} bytes at most"
-        return _answer(request, TooLarge(words))
-    response = await call_next(request)
-    response.headers["X-Request-Id"] = request_id
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    response.headers.setdefault("Referrer-Policy", "no-referrer")
-    response.headers.setdefault("Cache-Control", "no-store")
-    return response
+class Guard:
+    """A request id in every log line and answer; a limit on bodies; headers that pages want.
+
+    Plain ASGI: Starlette's own base for middleware runs every request in a task and a stream more.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope)
+        request_id = secrets.token_hex(8)
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(
+            request_id=request_id, ip=request.client.host if request.client else None
+        )
+        request.state.request_id = request_id
+
+        async def adding(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                headers.setdefault("X-Content-Type-Options", "nosniff")
+                headers.setdefault("Referrer-Policy", "no-referrer")
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        length = request.headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > BODY_LIMIT or "transfer-encoding" in request.headers:
+            words = f"a request's body must say its length, {BODY_LIMIT:,} bytes at most"
+            await _answer(request, TooLarge(words))(scope, receive, adding)
+            return
+        await self.app(scope, receive, adding)
 
 
 def _answer(request: Request, error: PalettaError) -> JSONResponse:

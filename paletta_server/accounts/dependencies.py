@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from paletta_server.accounts.passwords import CONCURRENT_HASHES
 
 
-def _client_ip(request: Request) -> str | None:
+async def _client_ip(request: Request) -> str | None:
     """The caller's network address; behind a proxy, the one that uvicorn takes from the trusted header."""
     return request.client.host if request.client else None
 

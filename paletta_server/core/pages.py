@@ -63,7 +63,7 @@ def _headers(style: str) -> dict[str, str]:
     }
 
 
-def _from_our_own_page(request: Request, runtime: RuntimeDep) -> None:
+async def _from_our_own_page(request: Request, runtime: RuntimeDep) -> None:
     """Refuse a form that another site sent. Raises `Forbidden` (`cross_site`)."""
     site = request.headers.get("sec-fetch-site")
     if site is not None:

@@ -38,7 +38,7 @@ class PageParams(BaseModel):
             raise Invalid("the cursor is not one of ours", code="bad_cursor") from error
 
 
-def _page_params(
+async def _page_params(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=64)] = None,
 ) -> PageParams:

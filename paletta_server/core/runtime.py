@@ -36,7 +36,8 @@ class Runtime:
                 await database.close()
 
 
-def _runtime(request: Request) -> Runtime:
+async def _runtime(request: Request) -> Runtime:
+    """A coroutine, as every dependency that does not block: a plain function would be asked in a thread."""
     runtime: Runtime = request.app.state.runtime
     return runtime
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -55,10 +56,22 @@ class Change:
     after: str | None
 
 
+_NEWEST = select(Row.id, Row.created_at).order_by(Row.id.desc()).limit(1)
+_read: dict[tuple[int, datetime], InForce] = {}
+"""The last book that this process read. Rows are never changed, and a key with its time names one."""
+
+
 async def find(session: AsyncSession) -> InForce | None:
-    """The book in force, or None before the first was applied."""
-    row = await session.scalar(select(Row).order_by(Row.id.desc()).limit(1))
-    return InForce(row.id, PriceBook.from_document(row.document)) if row else None
+    """The book in force, or None before the first was applied. Every page of a search asks for it."""
+    newest = (await session.execute(_NEWEST)).first()
+    if newest is None:
+        return None
+    key = (newest.id, newest.created_at)
+    if key not in _read:
+        found = InForce(newest.id, await as_sold(session, newest.id))
+        _read.clear()
+        _read[key] = found
+    return _read[key]
 
 
 async def as_sold(session: AsyncSession, price_book_id: int) -> PriceBook:

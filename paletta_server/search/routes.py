@@ -33,7 +33,7 @@ Frames = Annotated[float | None, Query(ge=0, le=1_000, allow_inf_nan=False)]
 Amount = Annotated[Decimal | None, Query(ge=0, le=1_000_000, max_digits=12, allow_inf_nan=False)]
 
 
-def _question(
+async def _question(
     q: Text = "",
     category: Names = [],  # noqa: B006 (FastAPI copies defaults)
     tag: Names = [],  # noqa: B006

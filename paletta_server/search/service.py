@@ -69,7 +69,7 @@ class Search:
         return await asyncio.to_thread(self.follower.index.related, clip_id, limit=limit)
 
 
-def _search(request: Request) -> Search:
+async def _search(request: Request) -> Search:
     found: Search = request.app.state.search
     return found
 

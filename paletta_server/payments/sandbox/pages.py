@@ -14,7 +14,7 @@ from paletta_server.payments.gateway import Refused
 from paletta_server.payments.sandbox import desk, markup
 
 
-def _in_use(runtime: RuntimeDep) -> None:
+async def _in_use(runtime: RuntimeDep) -> None:
     """Raises `NotFound` where this service has no sandbox, and in production whatever it says."""
     desk.refuse_in_production(runtime.settings)
     if "sandbox" not in runtime.settings.gateways:
