@@ -110,22 +110,30 @@ async def _seal_quiet(runtime: Runtime) -> None:
         Upload.stage.not_in(progress.TERMINAL),
     )
     some = exists().where(BatchItem.batch_id == UploadBatch.id)
+    quiet = (
+        select(UploadBatch.id)
+        .where(
+            UploadBatch.status == "open",
+            UploadBatch.touched_at < func.now() - text(f"interval '{QUIET_BATCH}'"),
+            some | (UploadBatch.touched_at < func.now() - text(f"interval '{EMPTY_BATCH}'")),
+            ~under_way,
+        )
+        .order_by(UploadBatch.id)
+        .limit(REAP_AT_ONCE)
+        # One that somebody holds is not quiet.
+        .with_for_update(skip_locked=True)
+    )
     async with runtime.db.transaction() as session:
-        quiet = list(
+        sealed = list(
             await session.scalars(
                 update(UploadBatch)
-                .where(
-                    UploadBatch.status == "open",
-                    UploadBatch.touched_at < func.now() - text(f"interval '{QUIET_BATCH}'"),
-                    some | (UploadBatch.touched_at < func.now() - text(f"interval '{EMPTY_BATCH}'")),
-                    ~under_way,
-                )
+                .where(UploadBatch.id.in_(quiet.scalar_subquery()))
                 .values(status="sealed")
                 .returning(UploadBatch.id)
                 .execution_options(synchronize_session=False)
             )
         )
-        for batch_id in quiet:
+        for batch_id in sealed:
             await progress.settle_if_done(session, batch_id)
 
 

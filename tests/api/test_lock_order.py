@@ -24,6 +24,7 @@ from paletta_server.ingest import service as ingest
 from paletta_server.taxonomy import lock as taxonomy_lock
 from paletta_server.taxonomy import usage
 from paletta_server.uploads import progress
+from paletta_server.uploads.tasks import reap
 from tests.conftest import MakeUser
 from tests.support import media
 from tests.support.locks import blocked
@@ -229,3 +230,14 @@ async def test_an_attempt_goes_on_when_the_database_ends_its_connection(
     async with runtime.db.transaction() as session:
         runs = await session.execute(text("SELECT attempt, status FROM ingest_runs"))
         assert [tuple(run) for run in runs] == [(1, "done")]
+
+
+async def test_the_sweep_passes_over_a_batch_that_somebody_holds(up: Uploader, runtime: Runtime) -> None:
+    held, free = await up.batch(), await up.batch()
+    async with runtime.db.transaction() as session:
+        await session.execute(text("UPDATE upload_batches SET touched_at = now() - interval '2 days'"))
+    async with runtime.db.transaction() as session:
+        await hold(session, "upload_batches", held)
+        await asyncio.wait_for(reap(runtime), 5)
+    states = [(await up.call("GET", f"/upload-batches/{batch}"))["status"] for batch in (held, free)]
+    assert states == ["open", "settled"]
