@@ -11,6 +11,10 @@ import typer
 
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask")]
+CheckMedia = Annotated[
+    bool,
+    typer.Option("--check-media/--no-check-media", help="open every clip, to find what ingest would refuse"),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="show what would happen and stop there")]
 
 

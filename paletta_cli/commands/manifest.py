@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paletta_cli.commands import Json
+from paletta_cli.commands import CheckMedia, Json
 
 if TYPE_CHECKING:
     from paletta_cli.manifests import Folder, Problem, Rules
@@ -65,7 +65,9 @@ def check(
         list[str] | None, typer.Option(metavar="NAME", help="also check this agency's limits, as warnings")
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="do not ask the service for its rules")] = False,
-    no_media: Annotated[bool, typer.Option("--no-media", help="do not open the clips")] = False,
+    check_media: CheckMedia = True,
+    # What the option was called before it had the upload's name; scripts have it.
+    no_media: Annotated[bool, typer.Option("--no-media", hidden=True)] = False,
     json: Json = False,
 ) -> None:
     """find every mistake in a manifest and its clips at once
@@ -83,7 +85,9 @@ def check(
     out = Output(json=json)
     folder = _load(path)
     rules, origin = current_rules(offline=offline)
-    problems = _linted(out, folder, rules, media=not no_media, agencies=_known_agencies(agency or []))
+    problems = _linted(
+        out, folder, rules, media=check_media and not no_media, agencies=_known_agencies(agency or [])
+    )
     unasked = ""
     if rules.live:
         near, unasked = near_tags(folder)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from paletta_cli.commands import DryRun, Json
+from paletta_cli.commands import CheckMedia, DryRun, Json
 
 
 class Until(StrEnum):
@@ -39,9 +39,7 @@ def upload(
             help="only what went wrong in that run (`last`, or a batch id; with PATH… on another machine)",
         ),
     ] = None,
-    check_media: Annotated[
-        bool, typer.Option("--check-media/--no-check-media", help="open every clip before sending it")
-    ] = True,
+    check_media: CheckMedia = True,
     json: Json = False,
 ) -> int:
     """send clips with their manifest, and wait until they are live

@@ -88,7 +88,14 @@ def main() -> None:
             (folder / f"clip_{number:05}.mp4").touch()
         commands = {
             "PyYAML load": [python, "read.py", str(folder / "paletta.yaml")],
-            "paletta manifest check": [paletta, "manifest", "check", str(folder), "--offline", "--no-media"],
+            "paletta manifest check": [
+                paletta,
+                "manifest",
+                "check",
+                str(folder),
+                "--offline",
+                "--no-check-media",
+            ],
         }
         show(f"{CLIPS:,} clips, bar: check ≤ 2 s", in_turn(commands, 5, home, {}), "PyYAML load")
 

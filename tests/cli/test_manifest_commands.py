@@ -87,7 +87,9 @@ def test_check_opens_the_clips(shoot: Path, capsys: pytest.CaptureFixture[str], 
     code, out, _ = run(capsys, "check", "shoot", "--offline")
     assert code == 3
     assert out.startswith("shoot/paletta.yaml:3:9: error: `tram.mov` is cut short: at least ")
-    assert run(capsys, "check", "shoot", "--offline", "--no-media")[0] == 0
+    assert run(capsys, "check", "shoot", "--offline", "--no-check-media")[0] == 0
+    assert run(capsys, "check", "shoot", "--offline", "--no-media")[0] == 0, "what scripts may still say"
+    assert "--no-media" not in run(capsys, "check", "--help")[1]
 
 
 def test_check_says_when_the_service_is_out_of_reach(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -668,13 +668,13 @@ async def test_a_check_and_a_rehearsal_warn_of_what_the_upload_warns_of(
     manifest = folder / "paletta.yaml"
     manifest.write_text(manifest.read_text().replace("colour, ", "Lighthuose, "))
     warning = f"{manifest}:3:29: warning: `Lighthuose` is a new tag\n  hint: did you mean `lighthouse`?\n"
-    checked = await paletta("manifest", "check", folder, "--no-media")
+    checked = await paletta("manifest", "check", folder, "--no-check-media")
     assert (checked.code, checked.out) == (0, warning)
     assert checked.err.endswith("2 clips, 0 errors, 1 warning\n")
     rehearsed = await paletta("upload", folder, "--no-check-media", "--dry-run")
     assert warning in rehearsed.err
     monkeypatch.delenv("PALETTA_TOKEN")
-    unasked = await paletta("manifest", "check", folder, "--no-media")
+    unasked = await paletta("manifest", "check", folder, "--no-check-media")
     assert (unasked.code, unasked.out) == (0, "")
     assert "new tags were not compared with the service's: not logged in to " in unasked.err
 
