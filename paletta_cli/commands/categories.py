@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from paletta_cli.commands import Json
+from paletta_cli.commands import Json, Yes
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -58,9 +58,11 @@ def delete(
     slugs: Annotated[
         list[str], typer.Argument(metavar="SLUG…", help="categories that you made and no clip uses")
     ],
+    yes: Yes = False,
     json: Json = False,
 ) -> None:
     """delete categories of your own that no clip uses"""
     from paletta_cli.commands.tags import remove
+    from paletta_cli.text import plural
 
-    remove("categories", slugs, json=json)
+    remove("categories", slugs, plural(len(slugs), "category", "categories"), yes=yes, json=json)

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from paletta_cli.commands import Json
+from paletta_cli.commands import Json, Yes
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -69,14 +69,17 @@ def create(
 @app.command()
 def delete(
     names: Annotated[list[str], typer.Argument(metavar="NAME…", help="tags that you made and no clip uses")],
+    yes: Yes = False,
     json: Json = False,
 ) -> None:
     """delete tags of your own that no clip uses"""
-    remove("tags", names, json=json)
+    from paletta_cli.text import plural
+
+    remove("tags", names, plural(len(names), "tag"), yes=yes, json=json)
 
 
-def remove(noun: str, keys: list[str], *, json: bool) -> None:
-    """Delete each; what cannot be deleted is said and the others go.
+def remove(noun: str, keys: list[str], counted: str, *, yes: bool, json: bool) -> None:
+    """Delete each, after a question about `counted`; what cannot be deleted is said and the others go.
 
     Raises the one error of a single key, `SomeFailed` where some of several stay.
     """
@@ -88,6 +91,10 @@ def remove(noun: str, keys: list[str], *, json: bool) -> None:
     done: list[str] = []
     failed: list[dict[str, Any]] = []
     with connect() as service:
+        named = f"`{keys[0]}`" if len(keys) == 1 else counted
+        if not out.confirm(f"delete {named}?", yes=yes):
+            out.note("nothing was deleted")
+            raise typer.Exit(1)
         for key in keys:
             try:
                 service.delete(f"/v1/{noun}/{segment(key)}")

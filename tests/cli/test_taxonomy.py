@@ -208,7 +208,7 @@ async def test_export_and_back(
     assert (await paletta("admin", "taxonomy", "export", str(target), "--yes", as_="admin")).code == 0
 
 
-async def test_on_a_terminal_apply_asks(
+async def test_on_a_terminal_apply_and_delete_ask(
     paletta: Run, write: Callable[[str], str], url: str, tmp_path: Path
 ) -> None:
     file = write("tags: [beach]")
@@ -216,17 +216,9 @@ async def test_on_a_terminal_apply_asks(
 
     environment = dict(os.environ)
 
-    def typed(answer: str) -> tuple[int, str]:
+    def typed(answer: str, *words: str) -> tuple[int, str]:
         ours, theirs = pty.openpty()
-        command = [
-            sys.executable,
-            "-c",
-            "from paletta_cli.main import run; run()",
-            "admin",
-            "taxonomy",
-            "apply",
-            file,
-        ]
+        command = [sys.executable, "-c", "from paletta_cli.main import run; run()", *words]
         process = subprocess.Popen(
             command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, env=environment
         )
@@ -236,15 +228,22 @@ async def test_on_a_terminal_apply_asks(
         os.close(ours)
         return process.returncode, err.decode()
 
-    code, err = await asyncio.to_thread(typed, "n")
+    code, err = await asyncio.to_thread(typed, "n", "admin", "taxonomy", "apply", file)
     assert code == 1
     assert "1 tag to create: apply? [y/N]" in err
     assert err.endswith("nothing was changed\n")
     assert (await paletta("tags", "list")).out == ""
-    code, err = await asyncio.to_thread(typed, "y")
+    code, err = await asyncio.to_thread(typed, "y", "admin", "taxonomy", "apply", file)
     assert code == 0, err
     assert f"applied `{file}`" in err
     assert (await paletta("tags", "list")).out == "beach\t0\t\t\n"
+
+    for noun in ("tags", "categories"):
+        assert (await paletta(noun, "create", "mine", as_="admin")).code == 0
+        code, err = await asyncio.to_thread(typed, "n", noun, "delete", "mine")
+        assert (code, err) == (1, "delete `mine`? [y/N] nothing was deleted\n")
+        code, err = await asyncio.to_thread(typed, "y", noun, "delete", "mine")
+        assert (code, err) == (0, "delete `mine`? [y/N] deleted `mine`\n")
 
 
 async def test_tags(paletta: Run) -> None:
@@ -271,11 +270,15 @@ async def test_tags(paletta: Run) -> None:
     assert (await paletta("tags", "list", "--mine", as_=None)).code == 4
     assert (await paletta("tags", "create", "a,b")).err == "error: a tag must not contain a comma\n"
 
-    refused = await paletta("tags", "delete", "official")
+    unasked = await paletta("tags", "delete", "24/7?", "Timelapse")
+    assert unasked == Ran(
+        2, "", "error: cannot ask without a terminal: delete 2 tags?\nhint: pass --yes to go ahead\n"
+    )
+    refused = await paletta("tags", "delete", "official", "--yes")
     assert refused == Ran(
         4, "", "error: `official` belongs to the operator\nhint: only what you made yourself can be deleted\n"
     )
-    some = await paletta("tags", "delete", "24/7?", "official", "Timelapse")
+    some = await paletta("tags", "delete", "24/7?", "official", "Timelapse", "--yes")
     assert some.code == 6
     assert some.err.splitlines()[-1] == "error: 1 of 3 were not deleted"
     assert (await paletta("tags", "list")).out == "official\t0\t\t\ntime lapse\t0\tyes\t\n"
@@ -297,9 +300,9 @@ async def test_categories(paletta: Run, runtime: Runtime, make_user: MakeUser) -
     ana = await make_user()
     async with runtime.db.transaction() as session:
         await make_clip(session, ana.uid, categories=("japan",))
-    used = await paletta("categories", "delete", "japan")
+    used = await paletta("categories", "delete", "japan", "--yes")
     assert used == Ran(1, "", "error: 1 clip uses `japan`\nhint: take it off them first\n")
-    assert (await paletta("categories", "delete", "reef", "sea-life")).code == 0
+    assert (await paletta("categories", "delete", "reef", "sea-life", "--yes")).code == 0
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
