@@ -302,6 +302,7 @@ class Downloader:
             if feeding:
                 file.digest.update(data)
                 file.hashed += len(data)
+                part.settle(file.hashed)
             with self._lock:
                 self.meter.sent += len(data)
                 file.wanted.received += len(data)
@@ -435,6 +436,7 @@ class Downloader:
                 raise OSError(0, "the part file became shorter")
             file.digest.update(data)
             file.hashed += len(data)
+            file.part.settle(file.hashed)
 
     def _close(self, file: Loading) -> None:
         """Every byte is there: compare, then give the file its name."""

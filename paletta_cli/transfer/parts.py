@@ -21,6 +21,8 @@ RANGE = range_bytes(16 * 1024 * 1024)
 soon repeated (16 MiB as measured best of 4 to 64 on a local store)."""
 _NOTE = RANGE // 4
 """Bytes of a range after which its progress is noted: what a kill costs at most, per connection."""
+_SETTLE = 8 * 1024 * 1024
+"""Bytes of a file that are sent to the disk together."""
 _VERSION = 1
 _MOST_LOG = 16 * 1024 * 1024
 
@@ -38,6 +40,7 @@ class PartFile:
         self.resumed = False
         self.got = [0] * -(-size // RANGE)
         self._noted = [0] * len(self.got)
+        self._settled = 0
         self._log = -1
         self._file = -1
         try:
@@ -78,6 +81,7 @@ class PartFile:
         self.resumed = False
         self.got = [0] * len(self.got)
         self._noted = [0] * len(self.got)
+        self._settled = 0
         header = {"paletta": _VERSION, "size": self.size, "sha256": self.sha256, "range": RANGE, "etag": etag}
         os.ftruncate(self._log, 0)
         self._append(json.dumps(header))
@@ -102,6 +106,18 @@ class PartFile:
     def read(self, count: int, offset: int) -> bytes:
         """Bytes that were written before."""
         return _pread(self._file, count, offset)
+
+    def settle(self, read: int) -> None:
+        """Begin to write to the disk what nobody reads back any more: the first `read` bytes.
+
+        Else all of a large file would wait for the end, when nothing else is to be done meanwhile. The advice that
+        a page is not needed starts that on Linux; where it does nothing, `publish` waits as long as it must.
+        """
+        if read - self._settled < _SETTLE or not hasattr(os, "posix_fadvise"):
+            return
+        with suppress(OSError):
+            os.posix_fadvise(self._file, self._settled, read - self._settled, os.POSIX_FADV_DONTNEED)
+        self._settled = read
 
     def publish(self, *, replace: bool) -> os.stat_result:
         """Make it durable, then give it its name; the file's stamp. Raises CannotLand."""

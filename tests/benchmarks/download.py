@@ -2,8 +2,9 @@
 run.
 
 Paletta's figures include everything it does beyond moving bytes: asking the API what was bought and for addresses,
-SHA-256 of every byte, allocating the room, fsync, the name after the checksum. The peers only copy; aria2c, which
-copies one object by many connections as we do, is given its addresses for nothing. Rounds go in turn, so that a
+SHA-256 of every byte, allocating the room, fsync, the name after the checksum. The peers only copy, into the
+system's cache, whence "on disk" adds the `sync` that follows each; aria2c, which copies one object by many connections
+as we do, is given its addresses for nothing. Rounds go in turn, so that a
 machine that slows down slows everybody; ratios of medians are what counts.
 """
 
@@ -14,6 +15,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import statistics
 import subprocess
 import tempfile
 import time
@@ -142,6 +144,7 @@ def measure(bench: Downloads, load: Load, rounds: int) -> None:
     prefix = f"bench/{secrets.token_hex(4)}"
     order = bench.fill(load, prefix)
     costs: dict[str, list[Cost]] = {}
+    settled: dict[str, list[float]] = {}
     api: list[float] = []
 
     def paletta(folder: Path) -> Cost:
@@ -159,11 +162,15 @@ def measure(bench: Downloads, load: Load, rounds: int) -> None:
             cost = download(folder)
             got = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
             assert got == load.files * load.size, f"{name} brought {got:,} bytes"
-            shutil.rmtree(folder)
+            began = time.perf_counter()
             os.sync()  # nobody pays for what another left to be written
+            settling = time.perf_counter() - began
+            shutil.rmtree(folder)
+            os.sync()
             if number:  # the first round warms caches and counts for nobody
                 costs.setdefault(name, []).append(cost)
-    report(load, costs, sum(api[1:]) / rounds)
+                settled.setdefault(name, []).append(cost.wall + settling)
+    report(load, costs, settled, sum(api[1:]) / rounds)
 
 
 def hashing(count: int) -> float:
@@ -174,19 +181,24 @@ def hashing(count: int) -> float:
     return time.process_time() - began
 
 
-def report(load: Load, costs: dict[str, list[Cost]], api: float) -> None:
-    """A table with ratios: wall against the fastest peer, CPU against the leanest, and what the hash is of it."""
+def report(load: Load, costs: dict[str, list[Cost]], settled: dict[str, list[float]], api: float) -> None:
+    """A table with ratios: wall against the fastest peer, until the command ends and until the bytes are on the disk;
+    CPU against the leanest, and what the hash is of it."""
     medians = {name: median(measured) for name, measured in costs.items()}
     peers = [cost for name, cost in medians.items() if name != "paletta"]
     fastest, leanest = min(cost.wall for cost in peers), min(cost.cpu for cost in peers)
+    durable = {name: statistics.median(walls) for name, walls in settled.items()}
+    surest = min(wall for name, wall in durable.items() if name != "paletta")
     hashed = hashing(load.files * load.size)
     print(f"\n{load.name}, SHA-256 alone {hashed:.2f} CPU s")
     print(
-        f"  {'':10} {'wall s':>8} {'× fastest':>10} {'CPU s':>8} {'× (leanest + hash)':>19} {'peak MiB':>9}"
+        f"  {'':10} {'wall s':>8} {'× fastest':>10} {'on disk s':>10} {'× fastest':>10} {'CPU s':>8}"
+        f" {'× (leanest + hash)':>19} {'peak MiB':>9}"
     )
     for name, cost in medians.items():
         print(
-            f"  {name:10} {cost.wall:8.2f} {cost.wall / fastest:10.2f} {cost.cpu:8.2f}"
+            f"  {name:10} {cost.wall:8.2f} {cost.wall / fastest:10.2f}"
+            f" {durable[name]:10.2f} {durable[name] / surest:10.2f} {cost.cpu:8.2f}"
             f" {cost.cpu / (leanest + hashed):19.2f} {cost.memory:9.0f}"
         )
     print(f"  (the API spent {api:.2f} CPU s per round of paletta's, not counted above)", flush=True)

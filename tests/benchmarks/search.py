@@ -58,6 +58,11 @@ def word(rank: int) -> str:
     return f"{found}k"
 
 
+def clip_uid(number: int) -> str:
+    """The public id of a clip, in the letters of ids."""
+    return "clip_" + f"{number:012}".translate(str.maketrans("0123456789", "abcdefghjk"))
+
+
 class Words:
     """Draws words by Zipf's law, a block at a time."""
 
@@ -136,7 +141,7 @@ def _block(db: Any, words: Words, start: int, rows: int, tag: int, category: int
                 said = [names[rank] for rank in row]
                 width, height = noise.choice(_SIZES)
                 copy.write_row(
-                    [n, f"clip_{n:012}", owner + n % 200, " ".join(said[:TITLE]), " ".join(said[TITLE + TAGS :]),
+                    [n, clip_uid(n), owner + n % 200, " ".join(said[:TITLE]), " ".join(said[TITLE + TAGS :]),
                      noise.choice(_PLACES), f'{{"count": "{noise.randrange(4)}"}}', noise.choice(_SHOTS), "a.mov", 1,
                      f"{n:064x}", "x", f"originals/{n}", "ready", "approved", '{"original_serves": []}',
                      3 + noise.random() * 57, width, height, noise.choice((24, 25, 30, 60)), "h264",
