@@ -13,6 +13,7 @@ from paletta_cli.errors import GaveUp, Interrupted, PalettaError, SomeFailed, Us
 from paletta_cli.output import Column, Output
 from paletta_cli.shop import lockfile, names, purchases
 from paletta_cli.shop.lockfile import Entry
+from paletta_cli.shop.orders import WITHHELD
 from paletta_cli.shop.purchases import Chosen
 from paletta_cli.text import plural, size
 from paletta_cli.transfer.landing import CannotLand, Folder
@@ -100,7 +101,7 @@ def sync(options: Options, out: Output) -> int:
         before = _read_lock(folder)
         found = list(purchases.bought(service))
         owned = [one for one in found if one["status"] == "granted"]
-        resting = {str(one["item_id"]) for one in found if one["status"] == "suspended"}
+        resting = {str(one["item_id"]) for one in found if one["status"] in ("suspended", "withheld")}
         _say_held(out, [one for one in found if one["item_id"] in resting])
         chosen = purchases.choose(
             owned, options.layout, tier=options.tier, kept=_places(before, owned, options)
@@ -262,6 +263,8 @@ class _Run:
             self._table(rows)
         counts = {stage: sum(row["result"] == name for row in rows) for stage, name in _RESULTS.items()}
         said = [f"{count} {_RESULTS[stage]}" for stage, count in counts.items() if count]
+        withheld = sum(one["status"] == "withheld" for one in held)
+        said += [f"{withheld} withheld for legal reasons"] if withheld else []
         self._out.note(", ".join(said) or "nothing to do")
         if self._error is not None:
             self._out.error(self._error.message, self._error.hint)
@@ -302,6 +305,7 @@ def _row(one: Chosen) -> dict[str, Any]:
 def _say_held(out: Output, held: Sequence[dict[str, Any]]) -> None:
     words = {
         "suspended": "is held back while its payment is disputed",
+        "withheld": WITHHELD,
         "revoked": "was refunded or charged back",
     }
     for one in held:

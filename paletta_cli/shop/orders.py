@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from paletta_cli.api import Service
 
 _STYLES = {"paid": "green", "pending": "yellow", "granted": "green", "suspended": "yellow", "revoked": "red"}
-_RIGHTS = {"granted": "yours", "suspended": "held back", "revoked": "ended"}
+_RIGHTS = {"granted": "yours", "suspended": "held back", "withheld": "withheld", "revoked": "ended"}
+WITHHELD = "is withheld for legal reasons: the shop had to take the clip down"
 
 
 def show_list(out: Output, orders: Sequence[Mapping[str, Any]]) -> None:
@@ -63,6 +64,9 @@ def show_order(out: Output, order: Mapping[str, Any]) -> None:
     show_total(out, order)
     if order["refunded"]:
         out.note(f"given back {_with_currency(order['refunded'], order)}")
+    for item in order["items"]:
+        if item["entitlement"] == "withheld":
+            out.warn(f"`{item['clip_id']}` {WITHHELD}")
     if any(item["entitlement"] == "granted" for item in order["items"]):
         volume = size(
             sum(item["files"][-1]["size"] for item in order["items"] if item["entitlement"] == "granted")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 WRONG = frozenset({"rejected", "failed", "expired", "cancelled"})
 """The service's verdicts that another try may change."""
 
-_ARRIVED = frozenset({"live", "in_review", *PROCESSING})
+_ARRIVED = frozenset({"live", "in_review", "taken_down", *PROCESSING})
 _MOST_NAMES = 5
 
 

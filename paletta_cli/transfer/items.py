@@ -8,7 +8,9 @@ from typing import Any
 
 from paletta_cli.transfer.fingerprint import Fingerprint
 
-ENDED = frozenset({"in_review", "live", "rejected", "failed", "cancelled", "expired", "invalid", "changed"})
+ENDED = frozenset(
+    {"in_review", "live", "taken_down", "rejected", "failed", "cancelled", "expired", "invalid", "changed"}
+)
 """Stages after which nothing more happens. The last two are ours, the others the service's."""
 
 PROCESSING = ("stored", "verifying", "probing", "transcoding", "publishing")

@@ -39,7 +39,10 @@ async def edit(
 ) -> Clip:
     """Change some fields of one clip; the others stay. Raises `PreconditionFailed` when `expected` is stale."""
     await taxonomy.hold(session)
-    clip = await views.find_own(session, user, text, lock=True)
+    clip = await views.find_own(session, user, text)
+    await _lock(session, settings, [clip])
+    if clip.deleted_at is not None:
+        raise NotFound("clip", clip.uid)
     if expected is not None and clip.version != expected:
         raise PreconditionFailed(
             f"the clip is at version {clip.version}", hint="look at it again, then repeat the change"
@@ -115,7 +118,7 @@ async def apply(
     await taxonomy.hold(session)
     matches = [await _match(session, user, item) for item in items]
     if not dry_run:
-        await _lock(session, [clip for clip in matches if isinstance(clip, Clip)])
+        await _lock(session, settings, [clip for clip in matches if isinstance(clip, Clip)])
     for item, clip in zip(items, matches, strict=True):
         if isinstance(clip, str):
             answer.unmatched.append(Unmatched(ref=item.ref, reason=clip))
@@ -165,15 +168,13 @@ async def _stored(session: AsyncSession, metadata: ClipMetadata) -> dict[str, An
     }
 
 
-async def _lock(session: AsyncSession, clips: Sequence[Clip]) -> None:
+async def _lock(session: AsyncSession, settings: Settings, clips: Sequence[Clip]) -> None:
     """Lock the rows of clips against changes, by id as everybody does, and read them again."""
-    await session.execute(
-        select(Clip)
-        .where(Clip.id.in_([clip.id for clip in clips]))
-        .order_by(Clip.id)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    )
+    ids = [clip.id for clip in clips]
+    if settings.review == "manual":  # an edit may send them back to review: their uploads hear of it
+        await review.hold(session, ids)
+    else:
+        await service.lock(session, ids)
 
 
 async def _match(session: AsyncSession, user: Principal, item: ApplyItem) -> Clip | str:

@@ -16,7 +16,12 @@ STANDING = (
     "deleted_at IS NULL AND processing IN ('pending', 'processing', 'ready')"
     " AND review IN ('draft', 'submitted', 'approved')"
 )
-"""A clip that stands: the same bytes again from the same owner are this clip, not another."""
+"""A clip that stands: the same bytes again from the same owner are this clip, not another.
+
+One that was taken down stands for its bytes as well (`service.standing`), and goes on to after its owner has deleted
+it. It is left out here, since it may have a twin: an owner who deleted a clip and sent it again has two, and either
+may be taken down.
+"""
 
 
 class Clip(Row, Base):
@@ -28,6 +33,8 @@ class Clip(Row, Base):
         CheckConstraint(
             "review IN ('draft', 'submitted', 'approved', 'rejected', 'taken_down')", name="review"
         ),
+        CheckConstraint("review_before IN ('submitted', 'approved', 'rejected')", name="review_before"),
+        CheckConstraint("NOT sold_withheld OR review = 'taken_down'", name="sold_withheld"),
         Index("uq_clips_standing_sha256", "owner_id", "sha256", unique=True, postgresql_where=text(STANDING)),
         Index("ix_clips_review", "review", "id", postgresql_where=text("review = 'submitted'")),
     )
@@ -67,6 +74,12 @@ class Clip(Row, Base):
     review: Mapped[str] = mapped_column(server_default="draft")
     reason: Mapped[str | None]
     """Why processing failed or a reviewer said no."""
+    review_before: Mapped[str | None]
+    """Where a clip that was taken down goes back to when it is restored."""
+    taken_down_for: Mapped[str | None]
+    """Why it was taken down, for its owner."""
+    sold_withheld: Mapped[bool] = mapped_column(server_default="false")
+    """Whether who bought it may not fetch it meanwhile, either: a take-down for a legal reason."""
     hint: Mapped[str | None]
     warnings: Mapped[list[str]] = mapped_column(server_default="[]")
     technical: Mapped[dict[str, Any] | None]

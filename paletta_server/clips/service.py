@@ -1,10 +1,10 @@
 """Clips: made when an upload is registered, filled by ingest, edited and deleted by their owner."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -48,13 +48,54 @@ class NewClip:
 
 
 async def standing(session: AsyncSession, owner_id: int, sha256s: Sequence[str]) -> dict[str, Standing]:
-    """Of these bytes, the ones that already are a clip of this owner (being made, in review or live)."""
+    """Of these bytes, the ones that already are a clip of this owner (being made, in review, live or taken down).
+
+    One statement: a clip that is taken down at this moment is seen as one or the other, never as neither.
+    """
     rows = await session.execute(
-        select(Clip.sha256, Clip.id, Clip.uid, Clip.processing).where(
-            Clip.owner_id == owner_id, Clip.sha256.in_(sha256s), text(STANDING)
-        )
+        select(Clip.sha256, Clip.id, Clip.uid, Clip.processing)
+        .where(_of_bytes(owner_id, sha256s))
+        .order_by(Clip.review != "taken_down", Clip.id)  # of twins, the one that is not taken down counts
     )
     return {sha256: Standing(key, uid, processing) for sha256, key, uid, processing in rows}
+
+
+@dataclass(frozen=True)
+class TakenDown:
+    """A clip that was taken down, and what its owner was told."""
+
+    uid: str
+    reason: str | None
+
+
+async def taken_down(session: AsyncSession, owner_id: int, sha256s: Sequence[str]) -> dict[str, TakenDown]:
+    """Of these bytes, the ones that were taken down, also where their owner has deleted the clip since."""
+    rows = await session.execute(
+        select(Clip.sha256, Clip.review, Clip.uid, Clip.taken_down_for)
+        .where(_of_bytes(owner_id, sha256s))
+        .order_by(Clip.id)
+    )
+    found: dict[str, TakenDown] = {}
+    in_force: set[str] = set()
+    for sha256, review, uid, reason in rows:
+        if review == "taken_down":
+            found[sha256] = TakenDown(uid, reason)
+        else:
+            in_force.add(sha256)
+    return {sha256: one for sha256, one in found.items() if sha256 not in in_force}
+
+
+def _of_bytes(owner_id: int, sha256s: Sequence[str]) -> ColumnElement[bool]:
+    return and_(
+        Clip.owner_id == owner_id,
+        Clip.sha256.in_(sha256s),
+        or_(text(STANDING), Clip.review == "taken_down"),
+    )
+
+
+async def withheld(session: AsyncSession, clip_ids: Collection[int]) -> set[int]:
+    """Of these clips, the ones whose sold files are withheld from their buyers, for a legal reason."""
+    return set(await session.scalars(select(Clip.id).where(Clip.id.in_(clip_ids), Clip.sold_withheld)))
 
 
 async def create(session: AsyncSession, owner_id: int, new: Sequence[NewClip]) -> dict[str, Standing]:
@@ -86,6 +127,17 @@ async def create(session: AsyncSession, owner_id: int, new: Sequence[NewClip]) -
         session, owner_id, {created[clip.sha256].id: clip.metadata for clip in new if clip.sha256 in created}
     )
     return created
+
+
+async def lock(session: AsyncSession, clip_ids: Collection[int]) -> None:
+    """Lock the rows of clips against changes, by id as everybody does, and read them again."""
+    await session.execute(
+        select(Clip)
+        .where(Clip.id.in_(clip_ids))
+        .order_by(Clip.id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    )
 
 
 async def describe(session: AsyncSession, owner_id: int, metadata: Mapping[int, ClipMetadata]) -> None:

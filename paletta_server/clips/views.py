@@ -37,6 +37,11 @@ def stage_of(clip: Clip, upload_stage: str) -> str:
     )
 
 
+def reason_of(clip: Clip) -> str | None:
+    """Why a clip is where it is, for its owner."""
+    return clip.taken_down_for if clip.review == "taken_down" else clip.reason
+
+
 def _stage_filter(stage: str) -> ColumnElement[bool]:
     """Clips at a stage that a person would ask for."""
     ready = Clip.processing == "ready"
@@ -98,8 +103,13 @@ async def list_own(
 async def list_submitted(
     session: AsyncSession, store: ObjectStore, page: PageParams, review: str
 ) -> tuple[list[ClipSummary], str | None]:
-    """Everybody's clips by where they stand in review, for moderators."""
-    query = select(Clip).where(Clip.review == review, Clip.processing == "ready", Clip.deleted_at.is_(None))
+    """Everybody's clips by where they stand in review, for moderators.
+
+    Those that were taken down also after their owner deleted them: what was sold of them may be withheld still.
+    """
+    query = select(Clip).where(Clip.review == review, Clip.processing == "ready")
+    if review != "taken_down":
+        query = query.where(Clip.deleted_at.is_(None))
     rows, cursor = await newest_first(session, query, Clip.id, page)
     return await summaries(session, store, [clip for (clip,) in rows]), cursor
 
@@ -114,7 +124,7 @@ async def summaries(session: AsyncSession, store: ObjectStore, clips: Sequence[C
             id=clip.uid,
             title=clip.title,
             stage=stage_of(clip, uploads[clip.id].stage),
-            reason=clip.reason,
+            reason=reason_of(clip),
             file=clip.file_name,
             size=clip.size,
             duration=clip.duration,
@@ -161,7 +171,7 @@ async def detail(session: AsyncSession, store: ObjectStore, user: Principal | No
         id=clip.uid,
         version=clip.version,
         stage=stage_of(clip, upload.stage),
-        reason=clip.reason if insider else None,
+        reason=reason_of(clip) if insider else None,
         hint=clip.hint if insider else None,
         warnings=clip.warnings if insider else [],
         file=clip.file_name if insider else None,

@@ -15,7 +15,7 @@ TIER_NAMES = {"hd": "HD", "uhd4k": "UHD 4K", "original": "Original"}
 
 def view(one: Bought) -> CertificateView:
     """What the certificate of a purchase says, and whether it is in force."""
-    status = one.entitlement.status
+    status = one.status
     return CertificateView(
         code=one.entitlement.certificate,
         status="valid" if status == "granted" else status,
@@ -44,7 +44,7 @@ def file_name(one: Bought) -> str:
 
 
 def pdf(one: Bought, licence: Licence, *, public_url: str, barred: PalettaError | None) -> bytes:
-    """The certificate as a PDF. `barred` is why the licence is not in force, if it is not: it is printed on it."""
+    """The certificate as a PDF. `barred` is why its files are not given out, if they are not: it is printed on it."""
     code, where = one.entitlement.certificate, address(public_url, one.entitlement.certificate)
     paper = Paper(
         f"Licence certificate {code}",
@@ -55,7 +55,9 @@ def pdf(one: Bought, licence: Licence, *, public_url: str, barred: PalettaError 
         "Licence certificate", "This certifies that the licensee named here may use the clip named here."
     )
     if barred is not None:
-        paper.write_words(f"Not in force: {barred.detail}.", size=11, bold=True, colour=BAD)
+        # What is withheld is still licensed: whether it may be used is not for a certificate to say.
+        words = "Files withheld" if one.status == "withheld" else "Not in force"
+        paper.write_words(f"{words}: {barred.detail}.", size=11, bold=True, colour=BAD)
         paper.ln(3)
     seats = "any number of people" if licence.seats is None else _people(licence.seats)
     paper.facts(

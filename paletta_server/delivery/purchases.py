@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.accounts.security import Principal
+from paletta_server.clips import service as clips
 from paletta_server.core.errors import Forbidden, NotFound, PalettaError, Unavailable
 from paletta_server.core.pagination import PageParams, newest_first
 from paletta_server.core.runtime import Runtime
@@ -28,12 +29,19 @@ MOST_CLIENT = 200
 
 @dataclass(frozen=True, slots=True)
 class Bought:
-    """An entitlement with what it is for."""
+    """An entitlement with what it is for. `withheld`: the shop took the clip down with what was sold of it."""
 
     entitlement: Entitlement
     order: Order
     item: OrderItem
     files: list[OrderItemFile]
+    withheld: bool
+
+    @property
+    def status(self) -> str:
+        """The entitlement's, or `withheld`; a right that has ended stays ended."""
+        ended = self.entitlement.status == "revoked"
+        return "withheld" if self.withheld and not ended else self.entitlement.status
 
     def file(self, tier: str | None) -> OrderItemFile:
         """The file of a tier (None: the best). Raises `NotFound`."""
@@ -69,6 +77,12 @@ class Revoked(Forbidden):
     """The files were the caller's once."""
 
     code = "revoked"
+
+
+class Withheld(PalettaError):
+    """The shop may not give the files out: the clip was taken down for a legal reason."""
+
+    status, code, title = 451, "withheld", "Unavailable for legal reasons"
 
 
 class FileMissing(Unavailable):
@@ -139,8 +153,15 @@ async def _complete(session: AsyncSession, rows: Sequence[Entitlement]) -> list[
     their_orders = await orders.by_key(session, {row.order_id for row in rows})
     item_ids = [row.order_item_id for row in rows]
     items, files = await orders.items_of(session, item_ids), await orders.files(session, item_ids)
+    withheld = await clips.withheld(session, {row.clip_id for row in rows})
     return [
-        Bought(row, their_orders[row.order_id], items[row.order_item_id], files[row.order_item_id])
+        Bought(
+            row,
+            their_orders[row.order_id],
+            items[row.order_item_id],
+            files[row.order_item_id],
+            row.clip_id in withheld,
+        )
         for row in rows
     ]
 
@@ -165,7 +186,7 @@ def _view(one: Bought, downloads: int) -> Purchase:
         tier=one.item.tier,
         licence=one.item.licence,
         licensee=one.order.licensee,
-        status=one.entitlement.status,
+        status=one.status,
         certificate=one.entitlement.certificate,
         bought_at=one.entitlement.created_at,
         downloads=downloads,
@@ -228,7 +249,7 @@ async def issue(
 
 
 async def issue_one(runtime: Runtime, one: Bought, tier: str, asking: Asking) -> str:
-    """The address of one file, recorded. Raises `Forbidden`, `NotFound`, `FileMissing`."""
+    """The address of one file, recorded. Raises `Forbidden`, `Withheld`, `NotFound`, `FileMissing`."""
     if (problem := barred(one)) is not None:
         raise problem
     file = one.file(tier)
@@ -241,12 +262,18 @@ async def issue_one(runtime: Runtime, one: Bought, tier: str, asking: Asking) ->
 
 def barred(one: Bought) -> PalettaError | None:
     """Why the files of a purchase are not given out, if they are not."""
-    if one.entitlement.status == "suspended":
+    if one.status == "withheld":
+        return Withheld(
+            f"`{one.item.clip_uid}` of order {one.order.number} is withheld for legal reasons: the shop had to take "
+            "the clip down",
+            hint="nothing is lost: it can be fetched again if the shop restores it; for your money back ask the shop",
+        )
+    if one.status == "suspended":
         return Suspended(
             f"the files of order {one.order.number} are held back while its payment is disputed",
             hint="they come back when the dispute ends in the shop's favour",
         )
-    if one.entitlement.status == "revoked":
+    if one.status == "revoked":
         return Revoked(
             f"`{one.item.clip_uid}` of order {one.order.number} was refunded or charged back",
             hint="the licence ended with it; the clip can be bought again",

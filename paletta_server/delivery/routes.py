@@ -54,7 +54,7 @@ async def list_purchases(
     return Page(items=items, next_cursor=cursor)
 
 
-@router.post("/downloads")
+@router.post("/downloads", responses=problems(purchases.Withheld))
 async def download(
     user: Owner, runtime: RuntimeDep, ip: ClientIp, wanted: DownloadsIn, user_agent: UserAgent = None
 ) -> Downloads:
@@ -109,7 +109,7 @@ async def print_receipt(user: Customer, runtime: RuntimeDep, order: str) -> Resp
     return _pdf(receipt.name, receipt.data)
 
 
-@router.post("/orders/{order}/email", status_code=202)
+@router.post("/orders/{order}/email", status_code=202, responses=problems(purchases.Withheld))
 async def mail_link(user: Customer, session: SessionDep, runtime: RuntimeDep, order: str) -> MailedLink:
     """Mail the caller a new link to the order's download page."""
     found = await orders.find(session, user, order)

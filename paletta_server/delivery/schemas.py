@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from paletta_server.core.errors import Problem
 
 Tier = Literal["hd", "uhd4k", "original"]
-Status = Literal["granted", "suspended", "revoked"]
+Status = Literal["granted", "suspended", "withheld", "revoked"]
 MOST = 100
 """Files in one request."""
 ItemId = Annotated[str, Field(max_length=100)]
@@ -35,7 +35,8 @@ class PurchaseFile(BaseModel):
 class Purchase(BaseModel):
     """A bought item: the clip, under which licence, and its files, the lowest tier first.
 
-    `status` suspended: held back while a payment is disputed; revoked: refunded or charged back.
+    `status` suspended: held back while a payment is disputed; withheld: the shop took the clip down for a legal
+    reason; revoked: refunded or charged back.
     """
 
     item_id: str
@@ -113,7 +114,7 @@ class CertificateView(BaseModel):
     """What a licence certificate says, to be compared with the paper. `status` tells whether it is in force."""
 
     code: str
-    status: Literal["valid", "suspended", "revoked"]
+    status: Literal["valid", "suspended", "withheld", "revoked"]
     revoked_at: datetime | None
     order_number: str
     issued_at: datetime

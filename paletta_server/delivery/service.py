@@ -147,6 +147,24 @@ async def owned(session: AsyncSession, user_id: int, clip_ids: Collection[int]) 
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Sold:
+    """How often a clip was sold and not refunded in full: `items` of paid orders, in so many `orders`."""
+
+    items: int
+    orders: int
+
+
+async def sold(session: AsyncSession, clip_ids: Collection[int]) -> dict[int, Sold]:
+    """What somebody owns of each of these clips, by key."""
+    rows = await session.execute(
+        select(Entitlement.clip_id, func.count(), func.count(Entitlement.order_id.distinct()))
+        .where(Entitlement.clip_id.in_(clip_ids), Entitlement.status.in_(LIVING))
+        .group_by(Entitlement.clip_id)
+    )
+    return dict.fromkeys(clip_ids, Sold(0, 0)) | {key: Sold(items, in_) for key, items, in_ in rows}
+
+
 async def _with_predecessors(session: AsyncSession, item_ids: set[int]) -> dict[int, OrderItem]:
     """Items and, link by link, those that they were upgrades of: as many steps as there are tiers and licences."""
     chain: dict[int, OrderItem] = {}

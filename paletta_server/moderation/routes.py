@@ -12,7 +12,8 @@ from paletta_server.core.database import SessionDep
 from paletta_server.core.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized, problems
 from paletta_server.core.pagination import Page, PageDep
 from paletta_server.core.runtime import RuntimeDep
-from paletta_server.moderation import service
+from paletta_server.moderation import service, takedowns
+from paletta_server.moderation.schemas import Restored, RestoreIn, TakeDownIn, TakenDown
 
 router = APIRouter(
     prefix="/v1/admin/clips",
@@ -49,3 +50,20 @@ async def reject(
     """Refuse a clip, with the reason that its contributor is told."""
     rejected = await service.reject(session, user, clip, reason=rejection.reason)
     return await views.detail(session, runtime.store, user, rejected)
+
+
+@router.post("/take-down")
+async def take_down(
+    user: Moderator, session: SessionDep, runtime: RuntimeDep, wanted: TakeDownIn
+) -> TakenDown:
+    """Take clips out of the shop, for a reason that their contributors are told in one mail each.
+
+    Each succeeds or fails by itself; the problem of a single clip is the answer.
+    """
+    return await takedowns.take_down(session, runtime.settings, user, wanted)
+
+
+@router.post("/restore")
+async def restore(user: Moderator, session: SessionDep, runtime: RuntimeDep, wanted: RestoreIn) -> Restored:
+    """Lift take-downs: each clip is again where it was, and its buyers can fetch it."""
+    return await takedowns.restore(session, runtime.settings, user, wanted.clips)

@@ -1,4 +1,4 @@
-"""Review: a moderator lets a clip into the shop, or says why not."""
+"""Review: a moderator lets a clip into the shop, or says why not. Take-downs are in `takedowns.py`."""
 
 from sqlalchemy.ext.asyncio import AsyncSession
 

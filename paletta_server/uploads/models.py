@@ -44,7 +44,7 @@ class Upload(Row, Base):
         ),
         CheckConstraint(
             "stage IN ('waiting', 'uploading', 'stored', 'verifying', 'probing', 'transcoding', 'publishing',"
-            " 'in_review', 'live', 'rejected', 'failed', 'cancelled', 'expired')",
+            " 'in_review', 'live', 'taken_down', 'rejected', 'failed', 'cancelled', 'expired')",
             name="stage",
         ),
         Index(

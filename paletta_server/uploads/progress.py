@@ -3,10 +3,10 @@
 Every change of an upload's stage goes through `report`: it raises the version of each batch that the upload
 belongs to (under that batch's row lock, so versions appear in commit order and a long poll misses nothing), notes
 the event, wakes long polls and, when nothing of a sealed batch is under way any more, settles it with one mail.
-Locks are taken in one order: uploads, then batches by id.
+Locks are taken in one order: uploads, then batches by id, then the clips (`hold`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, exists, func, insert, select, text, update
@@ -16,7 +16,7 @@ from paletta_server.core.jobs import defer
 from paletta_server.core.notify import announce
 from paletta_server.uploads.models import BatchItem, Upload, UploadBatch, UploadEvent
 
-TERMINAL = ("in_review", "live", "rejected", "failed", "cancelled", "expired")
+TERMINAL = ("in_review", "live", "taken_down", "rejected", "failed", "cancelled", "expired")
 
 
 def topic(batch_id: int) -> str:
@@ -80,6 +80,13 @@ async def lock_batches(session: AsyncSession, upload_ids: Sequence[int], *also: 
     )
 
 
+async def hold(session: AsyncSession, clip_ids: Collection[int]) -> None:
+    """Lock the latest uploads of these clips and the batches that they are in: before their clips are locked, by
+    whoever goes on to `report_clips`."""
+    latest = await latest_of(session, clip_ids, locked=True)
+    await lock_batches(session, [upload.id for upload in latest.values()])
+
+
 async def touch(session: AsyncSession, upload_ids: Sequence[int], *, settle: bool = False) -> None:
     """Raise the version of every batch that these uploads belong to, and wake who watches."""
     batch_ids = await lock_batches(session, upload_ids)
@@ -126,22 +133,21 @@ async def settle_if_done(session: AsyncSession, batch_id: int) -> bool:
 
 
 async def report_clips(
-    session: AsyncSession, clip_ids: Sequence[int], stage: str, *, reason: str | None = None
+    session: AsyncSession, clip_ids: Collection[int], stage: str, *, reason: str | None = None
 ) -> None:
-    """A decision on clips (approved, rejected): their uploads' watchers hear of it at once.
+    """A decision on clips (approved, rejected, taken down): their uploads' watchers hear of it at once.
 
-    Who does not watch gets one mail per settled batch, when nothing of it waits for review any more.
+    Who does not watch gets one mail per settled batch, when nothing of it waits for review any more. A decision on
+    clips that did not wait ends no wait, and sends none.
     """
-    upload_ids = list(
-        await session.scalars(
-            select(func.max(Upload.id)).where(Upload.clip_id.in_(clip_ids)).group_by(Upload.clip_id)
-        )
-    )
+    latest = await latest_of(session, clip_ids, locked=True)
+    upload_ids = sorted(upload.id for upload in latest.values())
+    waited = [upload.id for upload in latest.values() if upload.stage == "in_review"]
     await report(session, upload_ids, stage, reason=reason)
     settled = await session.execute(
         select(UploadBatch.id, UploadBatch.version)
         .join(BatchItem, BatchItem.batch_id == UploadBatch.id)
-        .where(BatchItem.upload_id.in_(upload_ids), UploadBatch.status == "settled")
+        .where(BatchItem.upload_id.in_(waited), UploadBatch.status == "settled")
         .distinct()
         .order_by(UploadBatch.id)
     )
@@ -160,7 +166,7 @@ def clips_at(stage: str) -> Select[int]:
 
 
 async def latest_of(
-    session: AsyncSession, clip_ids: Sequence[int], *, locked: bool = False
+    session: AsyncSession, clip_ids: Collection[int], *, locked: bool = False
 ) -> dict[int, Upload]:
     """The latest upload of each clip, by the clip's key."""
     latest = select(func.max(Upload.id)).where(Upload.clip_id.in_(clip_ids)).group_by(Upload.clip_id)

@@ -86,6 +86,7 @@ async def examine(
         raise Invalid("two files of one call have the same `ref`", code="repeated_ref")
     checked = [_check(settings, item) for item in items]
     await _check_categories(session, checked)
+    await _check_taken_down(session, user, checked)
     await _check_quota(session, settings, user, checked)
     valid: dict[str, Checked] = {}
     for one in checked:
@@ -170,6 +171,23 @@ async def _check_categories(session: AsyncSession, checked: Iterable[Checked]) -
                         else "list them with `paletta categories list`",
                     )
                 )
+
+
+async def _check_taken_down(session: AsyncSession, user: Principal, checked: Iterable[Checked]) -> None:
+    """Bytes that were taken down do not come back by being sent again."""
+    good = [one for one in checked if not one.problems]
+    gone = await clips.taken_down(session, user.user_id, [one.item.file.sha256 for one in good])
+    for one in good:
+        if clip := gone.get(one.item.file.sha256):
+            why = f": {clip.reason}" if clip.reason else ""
+            one.problems.append(
+                ItemProblem(
+                    pointer="/file/sha256",
+                    code="taken_down",
+                    message=f"this film is `{clip.uid}`, which was taken down{why}",
+                    hint="write to the shop if that is a mistake; to send it again does not bring it back",
+                )
+            )
 
 
 async def _check_quota(

@@ -140,6 +140,7 @@ async def _seal_quiet(runtime: Runtime) -> None:
 WORDS = {
     "live": "live",
     "in_review": "waiting for review",
+    "taken_down": "taken down",
     "rejected": "rejected",
     "failed": "failed",
     "cancelled": "cancelled",

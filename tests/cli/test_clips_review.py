@@ -73,7 +73,7 @@ async def test_one_that_was_decided_does_not_keep_the_others(shelf: Shelf, palet
     assert (late.code, late.out) == (1, "")
     assert late.err == (
         "error: this clip is approved, not waiting for review\n"
-        "hint: it is in the shop; its contributor takes it out with `paletta clips delete`\n"
+        "hint: it is in the shop; `paletta admin clips take-down` takes it out\n"
     )
 
 
