@@ -208,6 +208,18 @@ def segment(text: str) -> str:
     return quote(text, safe="")
 
 
+def clip_segment(text: str) -> str:
+    """As `segment`, for a clip's id or its beginning.
+
+    Raises UsageError for what cannot be one, which a service need not be asked.
+    """
+    if not text.replace("_", "").isalnum():
+        raise UsageError(
+            f"`{text}` is not a clip's id", hint="ids are like `clip_7h3k9m2qxw4t`; the beginning is enough"
+        )
+    return segment(text)
+
+
 def jitter(attempt: int, most: float = _MOST_WAIT, draw: Callable[[], float] = random.random) -> float:
     """Seconds to wait before try `attempt` + 1: uniform between 0 and min(most, 2^attempt) ("full jitter").
 

@@ -113,9 +113,17 @@ def _dispatch(argv: list[str], out: "Output") -> int:
             if message:
                 out.note(message)
             return 2
-        out.error(message[0].lower() + message[1:].removesuffix("."), "`paletta --help` lists the commands")
+        out.error(message[0].lower() + message[1:].removesuffix("."), _help_for(error))
         return 2
     return result if isinstance(result, int) else 0
+
+
+def _help_for(error: Exception) -> str:
+    """Where to read on: the help of the command that was meant, as far as the parser came."""
+    path = str(getattr(getattr(error, "ctx", None), "command_path", "paletta"))
+    if path == "paletta":
+        return "`paletta --help` lists the commands"
+    return f"`{path} --help` says how it is used"
 
 
 def _build(argv: Sequence[str]) -> "typer.Typer":

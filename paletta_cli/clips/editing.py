@@ -32,10 +32,10 @@ def edit(service: "Service", clip: str, wish: Wish, out: "Output", *, dry_run: b
 
     Raises UsageError when a value cannot be taken: then nothing is changed.
     """
-    from paletta_cli.api import segment
+    from paletta_cli.api import clip_segment
     from paletta_cli.manifests.live import fetch_rules
 
-    before = service.get(f"/v1/me/clips/{segment(clip)}")
+    before = service.get(f"/v1/me/clips/{clip_segment(clip)}")
     rules = fetch_rules(service)
     body, troubles = fields.patch(wish, before, rules)
     if troubles:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from paletta_cli.api import connect, segment
+from paletta_cli.api import clip_segment, connect
 from paletta_cli.clips import posters, previews
 from paletta_cli.clips.showing import show_clip
 from paletta_cli.errors import PalettaError
@@ -25,7 +25,7 @@ def show_one(
     if preview is not None:
         previews.refuse_if_taken(preview, force=force)
     with connect(login=login) as service:
-        found = service.get(f"/v1/clips/{segment(clip)}")
+        found = service.get(f"/v1/clips/{clip_segment(clip)}")
     if found["media"]["poster"]:
         posters.draw(out, [found["media"]["poster"]], off=not pictures)
     show_clip(out, found, addresses=addresses)

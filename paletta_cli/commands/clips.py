@@ -146,7 +146,7 @@ def delete(
     json: Json = False,
 ) -> None:
     """take clips out of the shop, for good; running work on them is stopped"""
-    from paletta_cli.api import connect, segment
+    from paletta_cli.api import clip_segment, connect
     from paletta_cli.clips.several import Several
     from paletta_cli.output import Output
     from paletta_cli.text import plural
@@ -154,7 +154,7 @@ def delete(
     out = Output(json=json)
     with connect() as service:
         found = Several(out, clips)
-        found.each(lambda clip: service.get(f"/v1/me/clips/{segment(clip)}"))
+        found.each(lambda clip: service.get(f"/v1/me/clips/{clip_segment(clip)}"))
         by_id = {clip["id"]: clip for clip in found.done}
         if by_id:
             for clip in by_id.values():
@@ -186,14 +186,14 @@ def poster(
     json: Json = False,
 ) -> None:
     """the frames that can be the poster; --pick chooses one"""
-    from paletta_cli.api import connect, segment
+    from paletta_cli.api import clip_segment, connect
     from paletta_cli.clips import posters
     from paletta_cli.errors import PalettaError
     from paletta_cli.output import Output
 
     out = Output(json=json)
     with connect() as service:
-        uid = service.get(f"/v1/me/clips/{segment(clip)}")["id"]
+        uid = service.get(f"/v1/me/clips/{clip_segment(clip)}")["id"]
         if pick is not None:
             candidates = service.put(f"/v1/clips/{uid}/poster", {"number": pick})["items"]
         else:

@@ -1,10 +1,13 @@
 """`paletta tokens list | create | revoke`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from paletta_cli.commands import Json, Yes
+
+if TYPE_CHECKING:
+    from paletta_cli.errors import ApiProblem, UsageError
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -40,12 +43,16 @@ def create(
 ) -> None:
     """Make a token for scripts (PALETTA_TOKEN). It is printed this once."""
     from paletta_cli.api import connect
+    from paletta_cli.errors import ApiProblem
     from paletta_cli.output import Output
 
     out = Output(json=json)
     body = {"name": name, "scopes": scope or [], "expires_in_days": expires_in_days}
     with connect() as service:
-        made = service.post("/v1/me/tokens", body)
+        try:
+            made = service.post("/v1/me/tokens", body)
+        except ApiProblem as problem:
+            raise _wrong_scope(scope or [], problem) or problem from problem
     out.data(made)
     out.line(made["token"])
     out.note(f"{made['id']} ends on {_minute(made['expires_at'])}; the token is not shown again")
@@ -76,6 +83,23 @@ def revoke(
         for token in ids or []:
             service.delete(f"/v1/me/tokens/{segment(token)}")
         out.note(f"revoked {plural(len(ids or []), 'token')}")
+
+
+def _wrong_scope(scopes: list[str], problem: "ApiProblem") -> "UsageError | None":
+    """What the service says of a scope, in the words of the command line; None where it complains of something else.
+
+    The service lists the scopes itself: it knows them, and may know more of them than this `paletta`.
+    """
+    import re
+
+    from paletta_cli.errors import UsageError
+
+    for one in problem.body.get("problems") or ():
+        if found := re.fullmatch(r"/scopes/(\d+)", str(one.get("pointer"))):
+            there = re.findall(r"'([^']+)'", str(one.get("message")))
+            hint = f"there are {', '.join(there)}" if there else str(one.get("message"))
+            return UsageError(f"--scope: there is no scope `{scopes[int(found[1])]}`", hint=hint)
+    return None
 
 
 def _minute(moment: object) -> str:

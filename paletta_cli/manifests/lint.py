@@ -252,6 +252,10 @@ class _Run:
             at, what = Position(folder.manifest), "the manifest lists no clips"
         elif folder.only:
             at, what = Position(str(folder.path / folder.only)), "no manifest mentions this clip"
+            if not _is_video(folder.only):
+                hint = f"name a folder of clips, its `{MANIFEST}`, or one clip"
+                self._add(at, "error", "no_manifest", "neither a clip nor a manifest", hint, None)
+                return
         else:
             at, what = Position(shown), f"no `{MANIFEST}` and no sidecars here"
         hint = (

@@ -104,7 +104,7 @@ def _decode(raw: bytes) -> str:
             before.count("\n") + 1,
             len(before) - before.rfind("\n"),
             "encoding",
-            f"not {encoding.upper()} text",
+            "not UTF-8 text",  # nor UTF-16, whatever its mark says: who has a film here never heard of that
             "save the file as UTF-8",
         ) from None
 

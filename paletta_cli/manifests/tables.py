@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from paletta_cli.errors import ManifestInvalid
 from paletta_cli.manifests.source import CONTROL, MAX_BYTES
 
 _DELIMITERS = ",;\t"
+# Excel writes and reads a first line that says by what the cells are separated.
+_SEPARATOR_LINE = re.compile(rf'"?sep=([{_DELIMITERS}])"?\r?\n', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +79,17 @@ def parse_table(text: str, name: str, encoding: str = "utf-8") -> Table:
             if not any(cell.strip() for cell in row):
                 continue  # spreadsheets leave rows of commas behind
             if not header:
-                header = row
+                if reader.line_num > 1 or not _SEPARATOR_LINE.match(text):
+                    header = row
                 continue
             extra = row[len(header) :]
             if any(cell.strip() for cell in extra):
+                hint = "put a cell that contains the delimiter in double quotes"
+                if len(header) == 1:
+                    hint = f"delete what stands above the heading: `{header[0][:40]}`"
                 raise ManifestInvalid(
                     f"{name}:{reader.line_num}: the row has {len(row)} cells, the heading has {len(header)}",
-                    hint="put a cell that contains the delimiter in double quotes",
+                    hint=hint,
                 )
             rows.append(row[: len(header)] + [""] * (len(header) - len(row)))
             lines.append(reader.line_num)
@@ -97,6 +104,8 @@ def parse_table(text: str, name: str, encoding: str = "utf-8") -> Table:
 
 def _delimiter(text: str) -> str:
     """The character that splits the heading into most cells; spreadsheets in half of Europe write semicolons."""
+    if found := _SEPARATOR_LINE.match(text):
+        return found[1]
     first = next((line for line in text.splitlines() if line.strip()), "")
     return max(_DELIMITERS, key=lambda char: len(next(csv.reader([first], delimiter=char), [])))
 

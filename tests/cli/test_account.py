@@ -230,6 +230,10 @@ async def test_tokens_for_scripts(paletta: Run, make_user: MakeUser, tmp_path: P
     assert [(profile["name"], profile["logged_in"]) for profile in profiles] == [("nightly", True)]
     listed = json.loads((await paletta("tokens", "list", "--json", **full)).out)
     [nightly] = [item for item in listed if item["name"] == "nightly"]
+    typo = await paletta("tokens", "create", "x", "--scope", "clips", "--scope", "upload", **full)
+    assert (typo.code, typo.out) == (2, "")
+    assert typo.err.startswith("error: --scope: there is no scope `upload`\nhint: there are profile, ")
+    assert {"uploads", "clips", "orders"} <= {*typo.err.replace(",", "").split()}
     revoked = await paletta("tokens", "revoke", nightly["id"], **full)
     assert (revoked.code, revoked.err) == (0, "revoked 1 token\n")
     assert (await paletta("whoami", **narrow)).code == 4

@@ -195,9 +195,13 @@ async def test_an_id_that_fits_none_or_several(shelf: Shelf, paletta: Run) -> No
         "error: `clip_tram` fits more than one clip\n"
         "hint: add a letter or two: clip_tram22222222, clip_trams2222222\n"
     )
-    none = await paletta("clips", "show", "../../me")
-    assert (none.code, none.out) == (1, "")
-    assert none.err.startswith("error: ")
+    for words in (("clips", "show"), ("clip",), ("clips", "delete", "--yes")):
+        none = await paletta(*words, "clip_../../admin")
+        assert (none.code, none.out) == (2, "")
+        assert none.err == (
+            "error: `clip_../../admin` is not a clip's id\n"
+            "hint: ids are like `clip_7h3k9m2qxw4t`; the beginning is enough\n"
+        )
 
 
 async def test_foreign_words_cannot_drive_the_terminal(shelf: Shelf, on_a_terminal: Run) -> None:

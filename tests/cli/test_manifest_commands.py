@@ -81,6 +81,18 @@ def test_check_says_which_keywords_become_their_tag(shoot: Path, capsys: pytest.
     assert machine["keywords_as_tags"] == {"Time-Lapse": "time lapse", "dusk": "sunset"}
 
 
+def test_check_of_something_else_says_what_it_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "passwd").write_text("root:x:0:0::/root:/bin/sh\n")
+    code, out, _ = run(capsys, "check", "passwd", "--offline")
+    assert code == 3
+    assert out == (
+        "passwd: error: neither a clip nor a manifest\n"
+        "  hint: name a folder of clips, its `paletta.yaml`, or one clip\n"
+    )
+
+
 def test_check_opens_the_clips(shoot: Path, capsys: pytest.CaptureFixture[str], clip: bytes) -> None:
     (shoot / "paletta.yaml").write_text(MANIFEST.format(category="transport"))
     (shoot / "tram.mov").write_bytes(clip[: len(clip) // 2])

@@ -67,6 +67,22 @@ def test_a_noun_without_a_verb_shows_its_help(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
+    ("argv", "hint"),
+    [
+        (["wurst"], "`paletta --help` lists the commands"),
+        (["manifest", "chekc"], "`paletta manifest --help` says how it is used"),
+        (["manifest", "check", "--foo", "."], "`paletta manifest check --help` says how it is used"),
+        (["admin", "clips", "reject"], "`paletta admin clips reject --help` says how it is used"),
+    ],
+)
+def test_a_mistake_leads_to_the_help_of_what_was_meant(
+    argv: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(argv) == 2
+    assert capsys.readouterr().err.endswith(f"\nhint: {hint}\n")
+
+
+@pytest.mark.parametrize(
     ("argv", "said"),
     [
         (["uplaod"], "error: no such command 'uplaod'"),

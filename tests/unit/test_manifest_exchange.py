@@ -146,6 +146,15 @@ def test_order_case_and_missing_columns(tmp_path: Path, agency: str) -> None:
     assert back(folder, agency) == [[*header, "Notes"], [*row, "kept"]]
 
 
+def test_a_line_above_the_heading() -> None:
+    table = parse_table(f"sep=;\r\n{ADOBE.replace(',', ';')}a.mov;T;k;1;\r\n", "x.csv")
+    assert (table.delimiter, table.rows, table.lines) == (";", [["a.mov", "T", "k", "1", ""]], [3])
+    assert recognise(table).agency == "adobe"
+    with pytest.raises(ManifestInvalid, match=r"x\.csv:2: the row has 5 cells, the heading has 1") as caught:
+        parse_table(f"exported by me\n{ADOBE}a.mov,T,k,1,\n", "x.csv")
+    assert caught.value.hint == "delete what stands above the heading: `exported by me`"
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_encodings_and_delimiters(encoding: str, delimiter: str) -> None:

@@ -104,6 +104,8 @@ def test_encodings() -> None:
         assert as_plain(document.root) == {"a": "ü"}
     broken = parse("a: 1\nb: \xfc\n".encode("latin-1"), "f").problems[0]
     assert (broken.line, broken.col, broken.code) == (2, 4, "encoding")
+    film = parse(b"\xff\xfe\x00\xd8a\x00", "f").problems[0]
+    assert (film.code, film.message) == ("encoding", "not UTF-8 text"), "nobody meant UTF-16"
 
 
 def test_all_duplicate_keys_are_named() -> None:
