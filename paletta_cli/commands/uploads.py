@@ -90,18 +90,18 @@ def cancel(batch: Batch, yes: Yes = False, json: Json = False) -> None:
 
 
 def _named(service: "Service", word: str) -> str:
-    """The batch that `last` means; any other word as it is. Raises UsageError where there was none."""
+    """The batch that `last` means; any other word as it is. Raises PalettaError where there was none."""
     if word != "last":
         return word
     from paletta_cli import settings
-    from paletta_cli.errors import UsageError
+    from paletta_cli.errors import PalettaError
     from paletta_cli.output import Output
     from paletta_cli.transfer.journal import Journal
 
     with Journal(settings.state_dir() / "uploads.db", Output().warn) as journal:
         run = journal.find(word, service.url, str(service.get("/v1/me")["id"]))
     if run is None:
-        raise UsageError(
+        raise PalettaError(
             "this account has no run on this machine yet", hint="`paletta uploads list` shows batches"
         )
     return run.batch_id

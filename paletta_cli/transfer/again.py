@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paletta_cli.errors import ApiProblem, UsageError
+from paletta_cli.errors import ApiProblem, PalettaError, UsageError
 from paletta_cli.output import Output
 from paletta_cli.text import plural
 from paletta_cli.transfer.items import ENDED, PROCESSING, Item
@@ -85,11 +85,11 @@ def find(
     """Ask the service what became of the run that `word` names (`last`, or how its batch id begins).
 
     `identity` is the service's address and the account's id. Paths on the command line go before the
-    journal's. Raises UsageError when there is no such run, or nobody knows where its files are.
+    journal's. Raises PalettaError when there is no such run, UsageError when nobody knows where its files are.
     """
     run = journal.find(word, *identity)
     if run is None and word == "last":
-        raise UsageError(
+        raise PalettaError(
             "this account has no run on this machine yet",
             hint="`paletta uploads list` shows batches: `paletta upload --failed BATCH PATH…`",
         )
@@ -129,7 +129,7 @@ def _batch(service: "Service", word: str) -> tuple[dict[str, Any], list[dict[str
     except ApiProblem as problem:
         if problem.status != 404:
             raise
-        raise UsageError(
+        raise PalettaError(
             f"this account has no batch `{word}`",
             hint="`paletta uploads list` shows batches; `last` is the latest one from this machine",
         ) from problem

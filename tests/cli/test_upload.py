@@ -587,7 +587,7 @@ async def test_failed_on_another_machine_or_account(
     monkeypatch.setenv("PALETTA_TOKEN", (await make_user("contributor")).token)
     for word in ("last", batch):
         stranger = await paletta("upload", "--failed", word, *FAST)
-        assert stranger.code == 2, word
+        assert stranger.code == 1, word
         assert "error: this account has no " in stranger.err
 
 
@@ -632,7 +632,14 @@ async def test_uploads_list_show_and_cancel(
     paletta: Paletta, shoot: Callable[..., Path], runtime: Runtime
 ) -> None:
     assert await paletta("uploads", "list") == Ran(0, "", "no uploads yet\n")
-    assert (await paletta("uploads", "show", "last")).code == 2
+    unknown = [
+        ("uploads", "show", "last"),
+        ("uploads", "show", "batch_zzzzzzzz"),
+        ("uploads", "cancel", "batch_zzzzzzzz", "--yes"),
+        ("upload", "--failed", "last"),
+        ("upload", "--failed", "batch_zzzzzzzz"),
+    ]
+    assert [(await paletta(*words)).code for words in unknown] == [1] * 5, "not found, wherever it is named"
     done = await paletta("upload", shoot(a=1000), *FAST, "--json")
     batch = done.document["batch_id"]
     listed = await paletta("uploads", "list")
