@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paletta_cli.errors import ManifestInvalid, cannot
+from paletta_cli.errors import ManifestInvalid, PalettaError, cannot
 from paletta_cli.manifests.data import data_file
 from paletta_cli.manifests.emit import clip_entry, document
 from paletta_cli.manifests.loader import MANIFEST, VIDEO_SUFFIXES, load_folder
@@ -72,8 +72,9 @@ def scaffold(path: Path) -> Scaffold:
     if entries or result.created:
         text = _new(entries) if result.created else _extended(read(manifest, str(manifest)), entries)
         write_whole(manifest, text, mark=not result.created and _mark(manifest))
-    if result.created and _SCHEMA not in folder.files:
-        write_whole(folder.path / _SCHEMA, data_file(_SCHEMA).read_text(encoding="utf-8"))
+    schema = folder.path / _SCHEMA
+    if result.created and _SCHEMA not in folder.files and not schema.is_symlink():
+        write_whole(schema, data_file(_SCHEMA).read_text(encoding="utf-8"))
     return result
 
 
@@ -235,11 +236,20 @@ def _mark(manifest: Path) -> bool:
 def write_whole(path: Path, text: str, *, encoding: str = "utf-8", mark: bool = False) -> None:
     """Write a file at once: a reader sees the old one or the new one, never half. `mark`: begin with a BOM.
 
-    Raises PalettaError where the file system refuses.
+    A symbolic link is left alone: neither what it leads to is written, which may be anybody's, nor is it replaced.
+    Raises PalettaError for one, and where the file system refuses.
     """
+    if path.is_symlink():
+        raise PalettaError(
+            f"`{path}` is a symbolic link: nothing is written through it",
+            hint="put a file in its place, or move it",
+        )
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with draft.open("w", encoding="utf-8-sig" if mark else encoding, newline="") as stream:
+        draft.unlink(
+            missing_ok=True
+        )  # of a run that was killed and had our number; or a link, not to be followed
+        with draft.open("x", encoding="utf-8-sig" if mark else encoding, newline="") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())

@@ -1,6 +1,7 @@
 """`paletta manifest`: what a person sees, and the exit codes that scripts see."""
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -79,6 +80,46 @@ def test_check_says_which_keywords_become_their_tag(shoot: Path, capsys: pytest.
     assert err.endswith("1 clip, 0 errors, 0 warnings\n")
     machine = json.loads(run(capsys, "check", "shoot", "--offline", "--json")[1])
     assert machine["keywords_as_tags"] == {"Time-Lapse": "time lapse", "dusk": "sunset"}
+
+
+@pytest.mark.parametrize("dangling", [False, True])
+def test_nothing_is_written_through_a_link(
+    dangling: bool, shoot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = tmp_path / "theirs.yaml"
+    if not dangling:
+        theirs.write_text("paletta: 1\nclips:\n")
+    (shoot / "paletta.yaml").symlink_to(theirs)
+    before = theirs.read_text() if theirs.exists() else None
+    (tmp_path / "a.csv").write_text("Filename,Title,Keywords,Category,Releases\ntram.mov,Tram,tram,1,\n")
+    for words in (("init", "shoot"), ("import", "a.csv", "--folder", "shoot", "--force")):
+        code, out, err = run(capsys, *words)
+        assert (code, out) == (1, "")
+        assert "error: `shoot/paletta.yaml` is a symbolic link: nothing is written through it\n" in err
+        assert (shoot / "paletta.yaml").is_symlink()
+        assert (theirs.read_text() if theirs.exists() else None) == before
+    assert {path.name for path in shoot.iterdir()} == {"paletta.yaml", "tram.mov"}
+
+
+def test_a_draft_that_is_a_link_is_not_followed(
+    shoot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.write_text("theirs")
+    (shoot / f".paletta.yaml.{os.getpid()}").symlink_to(theirs)
+    assert run(capsys, "init", "shoot")[0] == 0
+    assert theirs.read_text() == "theirs"
+    assert not (shoot / "paletta.yaml").is_symlink()
+
+
+def test_a_linked_clip_is_a_clip_for_init_as_for_the_upload(
+    shoot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (shoot / "tram.mov").rename(tmp_path / "elsewhere.mov")
+    (shoot / "tram.mov").symlink_to(tmp_path / "elsewhere.mov")
+    assert json.loads(run(capsys, "init", "shoot", "--json")[1])["added"] == ["tram.mov"]
+    (shoot / "paletta.yaml").write_text(MANIFEST.format(category="transport"))
+    assert run(capsys, "check", "shoot", "--offline")[:2] == (0, "")
 
 
 def test_check_of_something_else_says_what_it_takes(
