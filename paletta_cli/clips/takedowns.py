@@ -80,5 +80,7 @@ def _say_sold(out: Output, clips: Sequence[Mapping[str, Any]], *, withheld: bool
     if not items:
         out.note("nothing of it was sold" if len(clips) == 1 else "nothing of them was sold")
         return
-    rest = "cannot be fetched by their buyers now" if withheld else "stay with their buyers"
+    one = items == 1
+    whose = "its buyer" if one else "their buyers"
+    rest = f"cannot be fetched by {whose} now" if withheld else f"{'stays' if one else 'stay'} with {whose}"
     out.note(f"{plural(items, 'paid item')} {rest}; nothing was refunded")

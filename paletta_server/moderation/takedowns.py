@@ -53,7 +53,7 @@ async def take_down(
         return await _taken_down(session, outcome, dry_run=True)
     outcome = await _decide(session, wanted.clips, lambda clip: review.take_down(clip, terms), hold=True)
     ids = [clip.id for clip in outcome.clips]
-    await progress.report_clips(session, ids, "taken_down", reason=terms.reason)
+    await progress.report_clips(session, ids, "taken_down", reason=terms.reason, told=True)
     details = {"reason": terms.reason, "legal": terms.legal, "sold_withheld": terms.withhold_sold}
     for clip in outcome.clips:
         await record(session, user, "clip:taken_down", clip.uid, details=details)
@@ -73,7 +73,7 @@ async def restore(
         alike[stage, clip.reason if stage == "rejected" else None].append(clip.id)
         await record(session, user, "clip:restored", clip.uid, details={"to": clip.review})
     for (stage, reason), ids in alike.items():
-        await progress.report_clips(session, ids, stage, reason=reason)
+        await progress.report_clips(session, ids, stage, reason=reason, told=True)
     for theirs in _by_owner(outcome.clips):
         await _mail(session, theirs, "restored", mails.restored(settings.public_url, theirs))
     return Restored(restored=await _views(session, outcome.clips), failed=outcome.failed)

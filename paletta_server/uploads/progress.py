@@ -9,7 +9,7 @@ Locks are taken in one order: uploads, then batches by id, then the clips (`hold
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, exists, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Select, exists, func, insert, select, text, true, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.core.jobs import defer
@@ -133,12 +133,18 @@ async def settle_if_done(session: AsyncSession, batch_id: int) -> bool:
 
 
 async def report_clips(
-    session: AsyncSession, clip_ids: Collection[int], stage: str, *, reason: str | None = None
+    session: AsyncSession,
+    clip_ids: Collection[int],
+    stage: str,
+    *,
+    reason: str | None = None,
+    told: bool = False,
 ) -> None:
     """A decision on clips (approved, rejected, taken down): their uploads' watchers hear of it at once.
 
     Who does not watch gets one mail per settled batch, when nothing of it waits for review any more. A decision on
-    clips that did not wait ends no wait, and sends none.
+    clips that did not wait ends no wait, and sends none; nor does one of which the owner is `told` by a mail of its
+    own, where it is all that a batch has.
     """
     latest = await latest_of(session, clip_ids, locked=True)
     upload_ids = sorted(upload.id for upload in latest.values())
@@ -155,7 +161,8 @@ async def report_clips(
         waits = exists().where(
             BatchItem.batch_id == batch_id, BatchItem.upload_id == Upload.id, Upload.stage == "in_review"
         )
-        if await session.scalar(select(_has_news(batch_id) & ~waits)):
+        others = exists().where(BatchItem.batch_id == batch_id, BatchItem.upload_id.not_in(upload_ids))
+        if await session.scalar(select(_has_news(batch_id) & ~waits & (others if told else true()))):
             # The version tells rounds apart: a clip that was changed is reviewed again.
             await defer(session, "uploads.mail_reviewed", batch_id=batch_id, version=version)
 

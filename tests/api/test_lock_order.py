@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -189,6 +190,66 @@ async def test_a_clip_deleted_while_an_apply_waits_for_it_is_left_alone(
         await session.execute(text("UPDATE clips SET deleted_at = now() WHERE uid = :uid"), {"uid": clip})
     answer = await applying
     assert (answer["changes"], [one["ref"] for one in answer["unmatched"]]) == ([], ["a"])
+
+
+async def test_a_take_down_takes_uploads_and_batches_before_clips_by_age(
+    up: Uploader, client: httpx.AsyncClient, make_user: MakeUser, runtime: Runtime
+) -> None:
+    batch = await up.batch()
+    older, newer = [await up.send(os.urandom(400), batch, ref=name) for name in ("a.mp4", "b.mp4")]
+    async with runtime.db.transaction() as session:
+        await session.execute(text("UPDATE clips SET processing = 'ready', review = 'approved'"))
+    body = {"clips": [newer["clip_id"], older["clip_id"]], "reason": "the museum asks for it"}
+    headers = (await make_user("admin")).headers
+    earlier = [("uploads", older["upload_id"]), ("upload_batches", batch), ("clips", older["clip_id"])]
+    later = [("uploads", newer["upload_id"]), ("upload_batches", batch), ("clips", newer["clip_id"])]
+    for path in ("take-down", "restore"):
+        for place, (table, uid) in enumerate(earlier):
+            asked = {"clips": body["clips"]} if path == "restore" else body
+            async with runtime.db.transaction() as session:
+                await hold(session, table, uid)
+                request = client.post(f"/v1/admin/clips/{path}", headers=headers, json=asked)
+                deciding = asyncio.create_task(request)
+                await blocked(runtime)
+                for held, row in later[place + (table == "upload_batches") :]:
+                    await hold(session, held, row)
+                deciding.cancel()
+            await asyncio.gather(deciding, return_exceptions=True)
+        done = await client.post(f"/v1/admin/clips/{path}", headers=headers, json=asked)
+        assert done.status_code == 200, done.text
+
+
+@pytest.mark.parametrize("what", ["edit", "apply", "approve"])
+async def test_what_may_send_a_clip_to_review_takes_its_upload_first(
+    up: Uploader, client: httpx.AsyncClient, make_user: MakeUser, app: FastAPI, runtime: Runtime, what: str
+) -> None:
+    sent = await up.send(os.urandom(400))
+    clip = sent["clip_id"]
+    review = "submitted" if what == "approve" else "approved"
+    async with runtime.db.transaction() as session:
+        await session.execute(
+            text("UPDATE clips SET processing = 'ready', review = :review"), {"review": review}
+        )
+    entry = {"ref": "a", "clip_id": clip, "metadata": {**METADATA, "title": "A tram in the rain"}}
+    method, path, body = {
+        "edit": ("PATCH", f"/clips/{clip}", {"title": "A tram in the rain"}),
+        "apply": ("POST", "/clips/apply", {"items": [entry]}),
+        "approve": ("POST", f"/admin/clips/{clip}/approve", {}),
+    }[what]
+    who = Uploader(client, (await make_user("admin")).headers) if what == "approve" else up
+    app.state.runtime = replace(runtime, settings=runtime.settings.model_copy(update={"review": "manual"}))
+    try:
+        async with runtime.db.transaction() as session:
+            await hold(session, "uploads", sent["upload_id"])
+            changing = asyncio.create_task(who.call(method, path, json=body))
+            await blocked(runtime)
+            await hold(session, "clips", clip)
+        await changing
+    finally:
+        app.state.runtime = runtime
+    async with runtime.db.transaction() as session:
+        stage = "live" if what == "approve" else "in_review"
+        assert await session.scalar(text("SELECT stage FROM uploads")) == stage
 
 
 class Gate(ObjectStore):
