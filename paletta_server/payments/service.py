@@ -266,11 +266,16 @@ async def close(runtime: Runtime, payment_id: int) -> None:
 async def refresh(runtime: Runtime, payment_uid: str) -> Payment | None:
     """The payment with this public id, settled if it is open and nobody asked just now."""
     async with runtime.db.transaction() as session:
-        payment = await session.scalar(select(Payment).where(Payment.uid == payment_uid))
-        if payment is None:
-            return None
-        fresh = await session.scalar(select(payment.checked_at > func.now() - timedelta(seconds=2)))
-    if payment.status in OPEN and not (payment.checked_at and fresh):
+        fresh = Payment.checked_at > func.now() - timedelta(seconds=2)
+        found = (
+            await session.execute(
+                select(Payment, func.coalesce(fresh, False)).where(Payment.uid == payment_uid)
+            )
+        ).one_or_none()
+    if found is None:
+        return None
+    payment, just_asked = found
+    if payment.status in OPEN and not just_asked:
         await settle(runtime, payment.id)
         async with runtime.db.transaction() as session:
             return await session.get_one(Payment, payment.id)

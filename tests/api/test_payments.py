@@ -67,6 +67,19 @@ async def test_paying_on_the_page_grants_what_was_ordered(
     assert {event.outcome for event in await counter.events()} == {"settled"}
 
 
+async def test_whoever_comes_back_before_any_event_is_thanked_and_served(
+    counter: Counter, browser: httpx.AsyncClient
+) -> None:
+    sold = await counter.order()
+    url = str((await counter.begin(sold.order.id)).url)
+    pressed = await browser.post(url, data={"action": "success", "copies": "0"})
+    back = await browser.get(pressed.headers["location"])
+    assert (back.status_code, "Thank you" in back.text) == (200, True)
+    account = await counter.account(sold.order.id)
+    account.check()
+    assert account.rights == ["granted", "granted"]
+
+
 # ---- the sandbox's page
 
 
