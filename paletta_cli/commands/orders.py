@@ -82,6 +82,7 @@ def show(order: Order, json: Json = False) -> None:
     out = Output(json=json)
     with connect() as service:
         found = service.get(f"/v1/orders/{segment(order)}")
+        found["refunds"] = service.get(f"/v1/orders/{found['id']}/refunds")["items"]
         bought = {
             one["item_id"]: one for one in service.pages("/v1/me/purchases", limit=200, order=found["id"])
         }

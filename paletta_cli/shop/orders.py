@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 _STYLES = {"paid": "green", "pending": "yellow", "granted": "green", "suspended": "yellow", "revoked": "red"}
 _RIGHTS = {"granted": "yours", "suspended": "held back", "withheld": "withheld", "revoked": "ended"}
+_REFUNDS = {
+    "requested": "on its way",
+    "pending": "on its way",
+    "succeeded": "done; banks take some days",
+    "failed": "did not go through",
+}
 WITHHELD = "is withheld for legal reasons: the shop had to take the clip down"
 
 
@@ -62,6 +68,9 @@ def show_order(out: Output, order: Mapping[str, Any]) -> None:
     ]
     out.table(rows, columns)
     show_total(out, order)
+    for refund in order["refunds"]:
+        amount, day = _with_currency(refund["amount"], order), _day(refund["created_at"])
+        out.note(f"refund of {amount} on {day}: {_REFUNDS[refund['status']]}")
     if order["refunded"]:
         out.note(f"given back {_with_currency(order['refunded'], order)}")
     for item in order["items"]:

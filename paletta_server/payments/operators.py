@@ -66,7 +66,6 @@ async def give_back(
 async def account(session: AsyncSession, order: Order) -> AccountView:
     """Payments, refunds and disputes of an order, oldest first."""
     payments = await session.scalars(select(Payment).where(Payment.order_id == order.id).order_by(Payment.id))
-    refunds = await session.scalars(select(Refund).where(Refund.order_id == order.id).order_by(Refund.id))
     disputes = await session.scalars(select(Dispute).where(Dispute.order_id == order.id).order_by(Dispute.id))
     return AccountView(
         order=order.uid,
@@ -76,9 +75,15 @@ async def account(session: AsyncSession, order: Order) -> AccountView:
         total=order.total,
         refunded=order.refunded,
         payments=[_view(PaymentView, row) for row in payments],
-        refunds=await _refunds(session, order, list(refunds)),
+        refunds=await refunds_of(session, order),
         disputes=[_view(DisputeView, row) for row in disputes],
     )
+
+
+async def refunds_of(session: AsyncSession, order: Order) -> list[RefundView]:
+    """The refunds of an order, oldest first."""
+    found = await session.scalars(select(Refund).where(Refund.order_id == order.id).order_by(Refund.id))
+    return await _refunds(session, order, list(found))
 
 
 def _view(kind: type[View], row: Payment | Dispute) -> View:

@@ -17,8 +17,10 @@ from paletta_server.payments.sandbox.pages import InUse
 from paletta_server.payments.schemas import (
     AccountView,
     MarkPaid,
+    MoneyBack,
     Received,
     RefundIn,
+    RefundsView,
     RefundView,
     SandboxAct,
     SandboxView,
@@ -56,6 +58,13 @@ async def refund_order(
 ) -> RefundView:
     """Give money back: for some items, or all that is left of the order."""
     return await operators.give_back(runtime, user, order, wanted, key=idempotency_key)
+
+
+@router.get("/orders/{order}/refunds", responses=GUARDED)
+async def show_refunds(user: Customer, session: SessionDep, order: str) -> RefundsView:
+    """What was given back of one of the caller's own orders, and how far it has come."""
+    found = await operators.refunds_of(session, await orders.find(session, user, order))
+    return RefundsView(items=[MoneyBack.model_validate(one.model_dump()) for one in found])
 
 
 @router.post("/orders/{order}/sandbox", responses=GUARDED, dependencies=[InUse])

@@ -35,15 +35,28 @@ class RefundIn(_Strict):
     """Minor units to give back, tax included, by item id; null gives back all that is left."""
 
 
-class RefundView(BaseModel):
+class MoneyBack(BaseModel):
+    """A refund as its customer sees it. `items`: minor units by item id."""
+
     id: str
     status: Literal["requested", "pending", "succeeded", "failed"]
     currency: str
     amount: int
-    reason: str
     items: dict[str, int]
-    failure: str | None
     created_at: datetime
+
+
+class RefundsView(BaseModel):
+    """An order's refunds, oldest first."""
+
+    items: list[MoneyBack]
+
+
+class RefundView(MoneyBack):
+    """The same as operators see it: with why it was given, in their words, and why it failed."""
+
+    reason: str
+    failure: str | None
 
 
 class PaymentView(BaseModel):

@@ -245,6 +245,15 @@ async def test_refunds_take_back_what_was_given_back_whole(
     account = await counter.account(sold.order.id)
     assert (account.order.status, account.rights) == ("refunded", ["revoked", "revoked"])
     account.check()
+    seen = (await browser.get(f"/v1/orders/{sold.uid}/refunds", headers=customer.headers)).json()["items"]
+    assert [(one["status"], one["amount"]) for one in seen[:2]] == [
+        ("succeeded", 1000),
+        ("succeeded", first.amount + first.tax - 1000),
+    ]
+    assert sum(one["amount"] for one in seen) == account.order.total
+    assert not any("reason" in one for one in seen), "the operators' words are theirs"
+    strangers = await browser.get(f"/v1/orders/{sold.uid}/refunds", headers=admin.headers)
+    assert strangers.status_code == 404
     nothing = await browser.post(path, json={"reason": "again"}, headers=admin.headers)
     assert nothing.json()["code"] == "nothing_left"
 

@@ -69,6 +69,17 @@ async def test_orders_are_listed_and_shown(
     )
     await change(runtime, orders.set_refunds, sold.order.id, {sold.items[1].id: 4900})
     await change(runtime, delivery.revoke, [sold.items[1].id])
+    async with runtime.db.transaction() as session:
+        await session.execute(
+            text(
+                "WITH paid AS (INSERT INTO payments (uid, order_id, gateway, status, currency, amount, captured,"
+                " refunded)"
+                " VALUES ('pay_abcd', :order, 'sandbox', 'succeeded', 'USD', 19800, 19800, 4900) RETURNING id)"
+                " INSERT INTO refunds (uid, payment_id, order_id, gateway, status, currency, amount, reason)"
+                " SELECT 'ref_abcd', id, :order, 'sandbox', 'succeeded', 'USD', 4900, 'wrong clip' FROM paid"
+            ),
+            {"order": sold.order.id},
+        )
     listed = await buyer("orders", "list")
     assert [line.split("\t")[:2] for line in listed.out.splitlines()] == [
         [sold.order.number, "partially refunded"],
@@ -77,6 +88,7 @@ async def test_orders_are_listed_and_shown(
     shown = await buyer("orders", "show", sold.order.number)
     assert f"{sold.items[0].clip_uid}\tTram\toriginal\tindividual\tyours\t149.00" in shown.out
     assert f"{sold.items[1].clip_uid}\tBus\tHD\tbusiness\tended\t49.00 (-49.00)" in shown.out
+    assert "refund of 49.00 USD on " in shown.err
     assert f"paletta orders download {sold.order.number}" in shown.err
     document = json.loads((await buyer("orders", "show", sold.uid[:10], "--json")).out)
     assert [one["entitlement"] for one in document["items"]] == ["granted", "revoked"]

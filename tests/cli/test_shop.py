@@ -14,7 +14,7 @@ from paletta_server.core.runtime import Runtime
 from tests.cli.conftest import Run
 from tests.conftest import MakeUser, Person
 from tests.support.clips import Shelf
-from tests.support.shop import BOOK, priced, set_prices
+from tests.support.shop import BOOK, priced, set_prices, withdraw
 
 
 @pytest.fixture
@@ -63,6 +63,21 @@ async def test_a_cart_fits_a_terminal(on_a_terminal: Run, people: dict[str, Pers
     assert done.code == 0, done.out
     assert max(map(len, done.out.splitlines())) <= 80
     assert "A tram in the street" in done.out
+
+
+async def test_a_list_goes_into_the_cart(
+    paletta: Run, shop: list[str], runtime: Runtime, people: dict[str, Person]
+) -> None:
+    await paletta("collections", "create", "street", *shop, as_="customer")
+    await withdraw(runtime, shop[1])
+    done = await paletta("collections", "to-cart", "street", "--tier", "hd", as_="customer")
+    assert (done.code, done.out) == (0, f"{shop[0]}\tA tram in the street\tHD\tindividual\t49.00\n")
+    assert "1 clip left the shop" in done.err
+    await withdraw(runtime, shop[0])
+    done = await paletta("collections", "to-cart", "street", as_="customer")
+    assert (done.code, "nothing in `street` is for sale" in done.err) == (1, True)
+    foreign = await paletta("collections", "to-cart", "street", as_="admin")
+    assert (foreign.code, "no collection" in foreign.err) == (1, True)
 
 
 async def test_a_purchase_by_command(paletta: Run, shop: list[str], worker: None) -> None:
