@@ -351,6 +351,9 @@ async def test_a_batch_hears_of_its_review_when_the_last_of_it_is_taken_down(
     assert await told(ferry) == [mine]
     assert await told(kart) == [mine]
     assert await told(tram) == [mine, "Your upload lisbon: 2 taken down"]
+    await moderator.restore(ferry)
+    await run_jobs()
+    assert await told(ferry) == [mine], "nothing of it waited"
 
 
 # ---- what was sold
