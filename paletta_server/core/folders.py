@@ -84,6 +84,26 @@ def why_not_ours(folder: Path) -> str | None:
     return OPEN if found.st_mode & 0o022 else None
 
 
+def why_not_safe(folder: Path) -> str | None:
+    """What lets somebody besides us and root change what `folder` holds, in it or in a folder above it, or None.
+
+    For what is run rather than kept: root's own folder is as good as ours. Raises OSError when there is none.
+    """
+    if os.name != "posix":
+        return None
+    if folder.is_symlink():
+        return f"`{folder}` is a symbolic link"
+    # Where a folder above is a symbolic link, what leads to it counts as well as what it leads to.
+    for place in dict.fromkeys((folder, *folder.resolve().parents, *folder.absolute().parents)):
+        found = place.stat()
+        if found.st_uid not in (0, os.geteuid()):
+            return f"`{place}` belongs to user {_name_of(found.st_uid)}"
+        # Above it sticky folders will do (/tmp): nobody can exchange there what belongs to another.
+        if found.st_mode & 0o022 and (place == folder or not found.st_mode & stat.S_ISVTX):
+            return f"`{place}` {OPEN}"
+    return None
+
+
 def _name_of(uid: int) -> str:
     import pwd
 

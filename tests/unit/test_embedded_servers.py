@@ -15,9 +15,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from paletta_server.core.folders import SHARED_STATE
 from paletta_server.core.sigv4 import Credentials, presign
 from paletta_server.embedded.objectstore import Address, EmbeddedStore, program
-from paletta_server.embedded.postgres import EmbeddedPostgres, StillHeld
+from paletta_server.embedded.postgres import SHARED_PROGRAMS, EmbeddedPostgres, StillHeld, copied_for_all
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +124,84 @@ def test_a_server_left_running_is_replaced(database: EmbeddedPostgres) -> None:
     assert rows(url, "SELECT 1") == [(1,)]
     successor.stop()
     database.start()
+
+
+def installed(folder: Path) -> tuple[Path, Path]:
+    """A package of programs, as an installation under umask 077 leaves it."""
+    for name, mode in (
+        ("package/bin/postgres", 0o700),
+        ("package/share/timezone", 0o600),
+        ("libs/so", 0o600),
+    ):
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("ours")
+        file.chmod(mode)
+    return folder / "package", folder / "libs"
+
+
+def modes(tree: Path) -> dict[str, int]:
+    return {
+        str(path.relative_to(tree.parent)): stat.S_IMODE(path.stat().st_mode)
+        for path in (tree, *tree.rglob("*"))
+    }
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders have no owners and modes there")
+def test_the_copy_of_the_programs_can_be_run_by_the_servers_user_whatever_the_umask(tmp_path: Path) -> None:
+    kept = tmp_path / "opt" / "shelf" / "postgres-1"
+    before = os.umask(0o077)
+    try:
+        package, libs = installed(tmp_path / "venv")
+        assert copied_for_all((package, libs, tmp_path / "none"), kept) == kept
+    finally:
+        os.umask(before)
+    assert modes(tmp_path / "opt") == {
+        "opt": 0o755,
+        "opt/shelf": 0o755,
+        "opt/shelf/postgres-1": 0o755,
+        "opt/shelf/postgres-1/package": 0o755,
+        "opt/shelf/postgres-1/package/bin": 0o755,
+        "opt/shelf/postgres-1/package/bin/postgres": 0o755,
+        "opt/shelf/postgres-1/package/share": 0o755,
+        "opt/shelf/postgres-1/package/share/timezone": 0o644,
+        "opt/shelf/postgres-1/libs": 0o755,
+        "opt/shelf/postgres-1/libs/so": 0o644,
+    }
+    (package / "bin" / "postgres").write_text("changed")
+    copied_for_all((package, libs), kept)
+    assert (kept / "package" / "bin" / "postgres").read_text() == "ours", (
+        "one that is there is not made again"
+    )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders have no owners and modes there")
+@pytest.mark.parametrize("where", ["shelf/postgres-1", "shelf", "."])
+@pytest.mark.parametrize("whose", ["theirs", "open to all", "a link"])
+def test_programs_that_another_user_may_have_planted_are_not_run(
+    tmp_path: Path, where: str, whose: str
+) -> None:
+    kept = tmp_path / "opt" / "shelf" / "postgres-1"
+    planted = kept / "package" / "bin" / "postgres"
+    planted.parent.mkdir(parents=True)
+    planted.write_text("theirs")
+    folder = (tmp_path / "opt" / where).resolve()
+    if whose == "theirs":
+        if os.geteuid() != 0:
+            pytest.skip("only root can make a folder that is somebody else's")
+        os.chown(folder, 65534, 65534)
+    elif whose == "open to all":
+        folder.chmod(0o777)
+    else:
+        target = folder.rename(tmp_path / "elsewhere")
+        target.chmod(0o777)
+        folder.symlink_to(target)
+    with pytest.raises(PermissionError, match=r"belongs to user|can be written to by|is a symbolic link"):
+        copied_for_all(installed(tmp_path / "venv"), kept)
+
+
+def test_the_copy_of_the_programs_is_in_no_folder_that_is_given_to_a_service() -> None:
+    assert not SHARED_PROGRAMS.is_relative_to(SHARED_STATE)
 
 
 # ---- object store
