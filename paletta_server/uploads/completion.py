@@ -40,6 +40,8 @@ UNDECIDED = frozenset({"store_unavailable", "internal"})
 async def complete(runtime: Runtime, user: Principal, uids: Sequence[str]) -> list[CompletedUpload]:
     """Complete uploads whose bytes are all there; answers in the same order, a replay gives the same answer."""
     uploads = await own(runtime, user, uids)
+    async with runtime.db.transaction() as session:
+        await progress.note_heard(session, [upload.id for upload in uploads.values()])
     problems = await finish(runtime, list(uploads.values()))
     fresh = await own(runtime, user, uids)
     return [_completed(uid, fresh.get(uid), problems.get(uid)) for uid in uids]

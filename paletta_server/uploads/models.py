@@ -26,6 +26,9 @@ class UploadBatch(Row, Base):
     status: Mapped[str] = mapped_column(server_default="open")
     version: Mapped[int] = mapped_column(BigInteger, server_default="0")
     touched_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    """When anything of it last changed, by whomever."""
+    heard_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    """When its client last registered, asked for addresses or completed, to within a few minutes."""
     settled_at: Mapped[datetime | None]
 
 

@@ -7,6 +7,7 @@ Locks are taken in one order: uploads, then batches by id, then the clips (`hold
 """
 
 from collections.abc import Collection, Sequence
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, exists, func, insert, select, text, true, update
@@ -16,6 +17,7 @@ from paletta_server.core.jobs import defer
 from paletta_server.core.notify import announce
 from paletta_server.uploads.models import BatchItem, Upload, UploadBatch, UploadEvent
 
+HEARD_EVERY = timedelta(minutes=5)
 TERMINAL = ("in_review", "live", "taken_down", "rejected", "failed", "cancelled", "expired")
 
 
@@ -105,6 +107,38 @@ async def touch(session: AsyncSession, upload_ids: Sequence[int], *, settle: boo
         await announce(session, topic(batch_id))
         if settle:
             await settle_if_done(session, batch_id)
+
+
+async def note_heard(session: AsyncSession, upload_ids: Sequence[int]) -> None:
+    """Their client is at work: no file of their batches is abandoned, however long it waits for its turn.
+
+    Written now and then, not at every call. A batch that somebody holds is left to the next call.
+    """
+    batches = (
+        select(UploadBatch.id)
+        .where(
+            UploadBatch.id.in_(select(BatchItem.batch_id).where(BatchItem.upload_id.in_(upload_ids))),
+            UploadBatch.heard_at < func.now() - HEARD_EVERY,
+        )
+        .order_by(UploadBatch.id)
+        .with_for_update(skip_locked=True)
+    )
+    await session.execute(
+        update(UploadBatch)
+        .where(UploadBatch.id.in_(batches.scalar_subquery()))
+        .values(heard_at=func.now())
+        .execution_options(synchronize_session=False)
+    )
+
+
+def abandoned(expiry: timedelta) -> ColumnElement[bool]:
+    """Whether nobody has come back to an upload: its time is over, and no batch of it was heard of since."""
+    at_work = exists().where(
+        BatchItem.upload_id == Upload.id,
+        BatchItem.batch_id == UploadBatch.id,
+        UploadBatch.heard_at > func.now() - expiry,
+    )
+    return Upload.state.in_(("created", "uploading")) & (Upload.expires_at < func.now()) & ~at_work
 
 
 def _has_news(batch_id: int) -> ColumnElement[bool]:

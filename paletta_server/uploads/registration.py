@@ -390,7 +390,9 @@ async def _attach(
             },
         )
     )
-    await progress.touch(session, sorted({upload.id for upload in uploads.values()}))
+    attached = sorted({upload.id for upload in uploads.values()})
+    await progress.touch(session, attached)
+    await progress.note_heard(session, attached)
 
 
 async def _open_again(session: AsyncSession, batch: UploadBatch, under_way: bool) -> None:

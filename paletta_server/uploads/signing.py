@@ -69,6 +69,8 @@ async def sign(runtime: Runtime, user: Principal, wanted: Sequence[UploadToSign]
 
     answers = await asyncio.gather(*(answer(one) for one in wanted))
     await _mark_uploading(runtime, [upload.id for upload in uploads.values() if upload.state == "created"])
+    async with runtime.db.transaction() as session:
+        await progress.note_heard(session, [upload.id for upload in uploads.values()])
     return answers
 
 

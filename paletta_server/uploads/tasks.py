@@ -59,13 +59,17 @@ async def _interrupted(runtime: Runtime, seen: set[int]) -> list[Upload]:
                 Upload.id.not_in(seen),
                 or_(
                     (Upload.state == "completing") & claim_is_old,
-                    Upload.state.in_(("created", "uploading")) & (Upload.expires_at < func.now()),
+                    progress.abandoned(_expiry(runtime)),
                 ),
             )
             .order_by(Upload.id)
             .limit(REAP_AT_ONCE)
         )
         return list(rows)
+
+
+def _expiry(runtime: Runtime) -> timedelta:
+    return timedelta(hours=runtime.settings.upload_expiry_hours)
 
 
 async def _expire(runtime: Runtime, uploads: Sequence[Upload]) -> int:
@@ -90,11 +94,7 @@ async def _end_abandoned(runtime: Runtime, upload_ids: Sequence[int]) -> int:
     async with runtime.db.transaction() as session:
         rows = await session.scalars(
             select(Upload)
-            .where(
-                Upload.id.in_(upload_ids),
-                Upload.state.in_(("created", "uploading")),
-                Upload.expires_at < func.now(),
-            )
+            .where(Upload.id.in_(upload_ids), progress.abandoned(_expiry(runtime)))
             .order_by(Upload.id)
             .with_for_update()
         )

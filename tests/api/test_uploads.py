@@ -207,13 +207,38 @@ async def test_the_sweep_expires_what_was_abandoned_but_never_what_is_complete(
     batch = await up.batch()
     first, second = await up.register(batch, item(left, "left.mp4"), item(whole, "whole.mp4"))
     await up.put(second["put"], whole)
-    async with runtime.db.transaction() as session:
-        await session.execute(text("UPDATE uploads SET expires_at = now() - interval '1 second'"))
+    await long_ago(runtime)
     await reap(runtime)
     assert await states(runtime) == ["expired", "stored"]
     (again,) = await up.register(batch, item(left, "left.mp4"))
     assert again["outcome"] == "created", "the same bytes may be sent anew"
     assert again["clip_id"] != first["clip_id"]
+
+
+async def long_ago(runtime: Runtime) -> None:
+    """Whatever was done so far was done before any expiry."""
+    async with runtime.db.transaction() as session:
+        await session.execute(text("UPDATE uploads SET expires_at = now() - interval '1 second'"))
+        await session.execute(
+            text(
+                "UPDATE upload_batches SET touched_at = now() - interval '9 days', heard_at = now() - interval '9 days'"
+            )
+        )
+
+
+async def test_what_waits_for_its_turn_is_not_abandoned_while_its_batch_is_being_sent(
+    up: Uploader, runtime: Runtime
+) -> None:
+    from paletta_server.uploads.tasks import reap
+
+    large, waiting = os.urandom(16 * MIB + 5), os.urandom(1000)
+    batch = await up.batch()
+    sending, _ = await up.register(batch, item(large, "large.mp4"), item(waiting, "waiting.mp4"))
+    await up.register(await up.batch(), item(os.urandom(1000), "forgotten.mp4"))
+    await long_ago(runtime)
+    await up.sign(sending["upload_id"], large, sending["part_size"], [1])
+    await reap(runtime)
+    assert await states(runtime) == ["uploading", "uploading", "expired"]
 
 
 async def spoil(runtime: Runtime, name: str) -> str:
@@ -240,9 +265,7 @@ async def test_an_upload_that_fails_unexpectedly_is_left_to_the_next_sweep_and_k
     await up.put(last["put"], whole)
     quiet = await up.batch()
     broken = await spoil(runtime, "broken.mp4")
-    async with runtime.db.transaction() as session:
-        await session.execute(text("UPDATE uploads SET expires_at = now() - interval '1 second'"))
-        await session.execute(text("UPDATE upload_batches SET touched_at = now() - interval '2 days'"))
+    await long_ago(runtime)
     await reap(runtime)
     assert await states(runtime) == ["uploading", "expired", "stored"]
     assert (await up.call("GET", f"/upload-batches/{quiet}"))["status"] == "settled"
@@ -258,9 +281,8 @@ async def test_an_upload_that_cannot_be_expired_keeps_no_other_open(
     names = ("a.mp4", "kept.mp4", "b.mp4", "c.mp4")
     registered = await up.register(await up.batch(), *(item(os.urandom(300), name) for name in names))
     quiet = await up.batch()
+    await long_ago(runtime)
     async with runtime.db.transaction() as session:
-        await session.execute(text("UPDATE uploads SET expires_at = now() - interval '1 second'"))
-        await session.execute(text("UPDATE upload_batches SET touched_at = now() - interval '2 days'"))
         await session.execute(
             text(
                 "ALTER TABLE uploads ADD CONSTRAINT kept CHECK (state <> 'expired' OR file_name <> 'kept.mp4')"
