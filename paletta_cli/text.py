@@ -39,8 +39,13 @@ def name_trouble(name: str) -> str | None:
     """What keeps a file's name out of manifests and from the service (`is not valid UTF-8`), or None.
 
     Bytes that are no UTF-8 come from the system as lone surrogates, which neither JSON nor the service can carry.
-    Controls and invisible characters (Cc, Cf), line separators and noncharacters are refused by both.
+    Controls and invisible characters (Cc, Cf), line separators and noncharacters are refused by both, as are what
+    looks like a path and names of dots and spaces alone. The service has the same rule; a test compares the two.
     """
+    if "/" in name or "\\" in name:
+        return "has a slash or a backslash in it"
+    if not name.strip(". "):
+        return "has only dots and spaces in it"
     if name.isascii() and name.isprintable():
         return None
     categories = {unicodedata.category(char) for char in name}

@@ -200,7 +200,7 @@ class _Run:
         videos = {name for name in folder.files if _is_video(name)}
         mentioned = {clip.file for clip in folder.clips}
         for clip in folder.clips:
-            if trouble := name_trouble(clip.file):
+            if (trouble := name_trouble(clip.file)) and not _refused_by_schema(clip):
                 self._bad_name(clip, trouble)
             first = seen.setdefault(clip.file.casefold(), clip)
             if first is not clip:
@@ -237,8 +237,8 @@ class _Run:
 
     def _missing(self, clip: Clip, candidates: set[str]) -> None:
         at = self.folder.locate(clip, "/file")
-        if "/" in clip.file or "\\" in clip.file:
-            return  # the schema has refused the name already
+        if _refused_by_schema(clip):
+            return
         meant = closest(clip.file, candidates) if len(candidates) <= 2000 else None
         if meant is None or meant == clip.file:
             meant = {name.casefold(): name for name in candidates}.get(clip.file.casefold())
@@ -280,6 +280,11 @@ class _Run:
         self, at: Position, severity: Severity, code: str, message: str, hint: str | None, clip: str | None
     ) -> None:
         self.problems.append(Problem(at.file, at.line, at.column, severity, code, message, hint, clip))
+
+
+def _refused_by_schema(clip: Clip) -> bool:
+    """Whether `file:` itself was reported. A sidecar has none: its clip's name is nowhere but in the folder."""
+    return not clip.sidecar and ("/" in clip.file or "\\" in clip.file)
 
 
 def _is_video(name: str) -> bool:

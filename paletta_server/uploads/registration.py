@@ -1,6 +1,5 @@
 """Registering the files of a batch: checked, tied to clips, and told apart from what is here already."""
 
-import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,6 +20,7 @@ from paletta_server.core.settings import Settings
 from paletta_server.taxonomy import service as taxonomy
 from paletta_server.uploads import progress, revival
 from paletta_server.uploads.models import BatchItem, Upload, UploadBatch
+from paletta_server.uploads.names import name_problem
 from paletta_server.uploads.protocol import cut
 from paletta_server.uploads.schemas import FileFacts, Item, ItemProblem, NewItem
 from paletta_server.uploads.service import find_batch
@@ -108,24 +108,9 @@ def _check(settings: Settings, item: NewItem) -> Checked:
 
 def _file_problems(settings: Settings, file: FileFacts) -> list[ItemProblem]:
     problems = []
-    if any(unicodedata.category(character) in ("Cc", "Cf", "Cs") for character in file.name):
-        problems.append(
-            ItemProblem(
-                pointer="/file/name",
-                code="bad_name",
-                message="the file's name has control characters in it",
-                hint="rename the file",
-            )
-        )
-    if any(separator in file.name for separator in "/\\:") or not file.name.strip(". "):
-        problems.append(
-            ItemProblem(
-                pointer="/file/name",
-                code="bad_name",
-                message="this is a path, not the name of a file",
-                hint="send the name alone",
-            )
-        )
+    if problem := name_problem(file.name):
+        message, hint = problem
+        problems.append(ItemProblem(pointer="/file/name", code="bad_name", message=message, hint=hint))
     if file.size == 0:
         problems.append(
             ItemProblem(

@@ -476,6 +476,14 @@ async def test_a_name_is_a_name_and_no_path(up: Uploader, name: str) -> None:
     assert [problem["code"] for problem in answer["problems"]] == ["bad_name"]
 
 
+async def test_a_name_may_hold_what_file_systems_allow(up: Uploader) -> None:
+    """A colon, for one: the Mac's Finder writes one for each slash that a person types."""
+    odd = item(os.urandom(300), "Tram 12:30 <a|b> *?.mov")
+    (answer,) = await up.register(await up.batch(), odd)
+    assert (answer["outcome"], answer["problems"]) == ("created", [])
+    assert (await up.call("GET", f"/uploads/{answer['upload_id']}"))["file"] == odd["file"]["name"]
+
+
 async def test_the_same_ref_twice_is_refused(up: Uploader) -> None:
     twice = {"items": [item(os.urandom(300), "a.mp4"), item(os.urandom(300), "a.mp4")]}
     problem = await up.call("POST", f"/upload-batches/{await up.batch()}/items", 422, json=twice)

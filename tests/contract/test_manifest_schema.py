@@ -9,11 +9,15 @@ from typing import Any
 
 import jsonschema
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from paletta_cli.text import name_trouble
 from paletta_server.clips import metadata as fields
 from paletta_server.clips.metadata import ClipMetadata
 from paletta_server.manifest_schema.service import manifest_schema
+from paletta_server.uploads.names import name_problem
 
 GOOD: dict[str, Any] = {
     "title": "Yellow tram climbs a steep street",
@@ -96,6 +100,21 @@ def test_what_one_refuses_the_other_refuses(name: str, value: Any) -> None:
     clip = copy.deepcopy(GOOD)
     clip[name] = value
     assert (_schema_accepts(clip), _service_accepts(clip)) == (False, False)
+
+
+@given(st.text(max_size=12))
+@example("Tram 12:30.mov")
+@example("a/b.mov")
+@example("a\\b.mov")
+@example("C:\\a.mov")
+@example(" . ")
+@example("...")
+@example("a\u2028.mov")
+@example("a\u202evom.mov")
+@example("a\udce9.mov")
+@example("a\uffff.mov")
+def test_the_check_of_a_folder_and_the_service_refuse_the_same_names_of_files(name: str) -> None:
+    assert (name_trouble(name) is None) == (name_problem(name) is None)
 
 
 def test_both_know_the_same_fields_and_words() -> None:

@@ -1,5 +1,6 @@
 """The lint of a folder: what it finds, where, and what it advises."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -334,3 +335,22 @@ def test_unknown_category_without_the_service_is_only_doubtful(tmp_path: Path) -
 def test_strange_manifests_are_errors_not_crashes(tmp_path: Path, text: str) -> None:
     (tmp_path / "paletta.yaml").write_text(text)
     assert any(problem.severity == "error" for problem in lint(load_folder(tmp_path), Rules.shipped()))
+
+
+def test_a_name_that_the_service_refuses_is_found(tmp_path: Path) -> None:
+    """By sidecar, where no `file:` is checked by the schema."""
+    if os.name != "posix":
+        pytest.skip("no such names there")
+    for name in ("a\\b.mov", "Tram 12:30.mov"):
+        (tmp_path / name).write_bytes(b"x")
+        fields = entry().replace("- file: a.mov\n", "").replace("\n  ", "\n").strip()
+        (tmp_path / f"{name}.yaml").write_text(f"paletta: 1\n{fields}\n")
+    found = [p for p in lint(load_folder(tmp_path), Rules.shipped()) if p.severity == "error"]
+    assert [(p.code, p.clip, p.message) for p in found] == [
+        ("bad_name", "a\\b.mov", "the file name `a\\b.mov` has a slash or a backslash in it")
+    ]
+
+
+def test_a_path_for_a_name_is_one_mistake(tmp_path: Path) -> None:
+    found = problems_of(tmp_path, entry(file="clips/a.mov"))
+    assert [p.code for p in found if p.severity == "error"] == ["pattern"]
