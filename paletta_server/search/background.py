@@ -1,8 +1,10 @@
 """How work beside the requests treats the database: it comes again, so it need not insist."""
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -10,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from paletta_server.core.database import Database
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -30,3 +34,16 @@ def shrugged(words: str) -> Iterator[None]:
         yield
     except Exception:
         log.warning(words, exc_info=True)
+
+
+async def to_the_end(function: Callable[..., T], *arguments: Any) -> T:
+    """`asyncio.to_thread` for what must not be left half done: cancelled, it waits for the thread first.
+
+    An index that a thread still writes to can neither be closed nor given to another.
+    """
+    work = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait({work})
+        raise

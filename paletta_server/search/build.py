@@ -7,7 +7,7 @@ from pathlib import Path
 from paletta_server.clips import searchable
 from paletta_server.core.database import Database
 from paletta_server.search import changes, document
-from paletta_server.search.background import yielding
+from paletta_server.search.background import to_the_end, yielding
 from paletta_server.search.replica import Replica
 from paletta_server.search.tantivy_index import TantivyIndex
 from paletta_server.search.tantivy_schema import FORMAT
@@ -26,12 +26,12 @@ async def build(database: Database, replica: Replica, progress: Progress | None 
     with replica.building() as folder:
         if folder is None:
             return None
-        index = await asyncio.to_thread(TantivyIndex.create, folder)
+        index = await to_the_end(TantivyIndex.create, folder)
         try:
             position = await _fill(database, index, progress)
-            await asyncio.to_thread(index.commit, {"format": FORMAT, **position.as_state()})
+            await to_the_end(index.commit, {"format": FORMAT, **position.as_state()})
         finally:
-            await asyncio.to_thread(index.close)
+            await to_the_end(index.close)
         replica.publish(folder)
         return folder
 
@@ -55,7 +55,7 @@ async def _fill(database: Database, index: TantivyIndex, progress: Progress | No
                 await writing
             if not keys:
                 break
-            writing = asyncio.create_task(asyncio.to_thread(index.add, documents))  # while the next is read
+            writing = asyncio.create_task(to_the_end(index.add, documents))  # while the next is read
             after = keys[-1]
             done += len(documents)
             if progress is not None:

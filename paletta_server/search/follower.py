@@ -11,7 +11,7 @@ from pathlib import Path
 from paletta_server.core.errors import Unavailable
 from paletta_server.core.runtime import Runtime
 from paletta_server.search import changes, document
-from paletta_server.search.background import shrugged, yielding
+from paletta_server.search.background import shrugged, to_the_end, yielding
 from paletta_server.search.build import BATCH, build
 from paletta_server.search.changes import TOPIC, Position, Reader
 from paletta_server.search.replica import Replica
@@ -85,11 +85,13 @@ class Follower:
     async def close(self) -> None:
         async with self._turn:
             live, self._live = self._live, None
-            if live is not None:
-                await asyncio.to_thread(live.index.close)
-            if self._replica is not None:
-                self._replica.release()
-                self._replica = None
+            try:
+                if live is not None:
+                    await to_the_end(live.index.close)
+            finally:
+                if self._replica is not None:
+                    self._replica.release()
+                    self._replica = None
 
     async def catch_up(self) -> None:
         """Bring the index to where the database is now; build one where there is none that fits."""
@@ -106,22 +108,22 @@ class Follower:
         if folder is None or (self._live is not None and self._live.folder == folder):
             return
         try:
-            fresh = await asyncio.to_thread(_Live.open, folder)
+            fresh = await to_the_end(_Live.open, folder)
         except Exception as error:  # another version's, or damaged: whatever it is, the database has it all
             log.warning("the index on disk is of no use", extra={"error": str(error)})
             return
         if await self._follow(fresh):
             await self._swap(replica, fresh)
         else:
-            await asyncio.to_thread(fresh.index.close)
+            await to_the_end(fresh.index.close)
 
     async def _swap(self, replica: Replica, fresh: _Live) -> None:
         old, self._live = self._live, fresh
         self.changed.set()
         if old is not None:
             # Whoever searches in it right now has its files open.
-            await asyncio.to_thread(old.index.close)
-        await asyncio.to_thread(replica.sweep)
+            await to_the_end(old.index.close)
+        await to_the_end(replica.sweep)
 
     async def _rebuild(self, replica: Replica) -> None:
         log.info("building the search index", extra={"folder": str(replica.folder)})
@@ -158,5 +160,5 @@ class Follower:
                     documents += await document.documents(session, keys[start : start + BATCH], common)
         gone = clips - {one.id for one in documents}
         state = {"format": FORMAT, **position.as_state()}
-        await asyncio.to_thread(live.index.apply, documents, gone, state)
+        await to_the_end(live.index.apply, documents, gone, state)
         self.changed.set()

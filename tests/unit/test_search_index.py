@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from paletta_server.search import tantivy_index
+from paletta_server.search.background import to_the_end
 from paletta_server.search.document import Document
 from paletta_server.search.index import BadCursor, Query, Range
 from paletta_server.search.tantivy_index import TantivyIndex
@@ -372,6 +375,23 @@ def test_the_state_is_in_the_commit_and_comes_back(tmp_path: Path) -> None:
     last = TantivyIndex.open(tmp_path / "index")
     assert (last.state(), ids(last)) == ({"xid": 6}, [2])
     last.close()
+
+
+async def test_a_write_that_is_cancelled_ends_before_the_index_is_closed(tmp_path: Path) -> None:
+    index = TantivyIndex.create(tmp_path)
+    begun = threading.Event()
+
+    def write() -> None:
+        begun.set()
+        index.apply(many(3_000), (), {"position": 5})
+
+    writing = asyncio.create_task(to_the_end(write))
+    await asyncio.to_thread(begun.wait)
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    index.close()
+    assert TantivyIndex.open(tmp_path).state() == {"position": 5}
 
 
 def test_a_folder_without_an_index_is_refused(tmp_path: Path) -> None:
