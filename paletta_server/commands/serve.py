@@ -121,9 +121,9 @@ async def _work(settings: Settings, name: str, ready_file: Path | None) -> None:
     import paletta_server.tasks  # noqa: F401 (every job there is)
     from paletta_server.core.jobs import run_worker
     from paletta_server.core.runtime import Runtime
-    from paletta_server.ingest.service import sweep_scratch
+    from paletta_server.ingest.scratch import sweep_scratch
 
-    swept = sweep_scratch(settings)
+    swept = sweep_scratch(settings.scratch_dir)
     if swept:
         log.info("removed scratch folders of workers that died", extra={"folders": swept})
     async with Runtime.open(settings) as runtime:

@@ -8,11 +8,9 @@ still holds. A worker that dies leaves an open run, which the next attempt super
 import asyncio
 import logging
 import os
-import shutil
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,6 +31,7 @@ from paletta_server.ingest.plan import plan_outputs
 from paletta_server.ingest.probe import MediaLimits, Probe, probe
 from paletta_server.ingest.runs import Attempt, Superseded
 from paletta_server.ingest.sandbox import Sandbox
+from paletta_server.ingest.scratch import scratch
 from paletta_server.ingest.transcode import FfmpegTranscoder, TranscodeResult
 from paletta_server.uploads import ingestion as uploads
 
@@ -79,7 +78,7 @@ async def run(runtime: Runtime, upload_id: int, *, waits: int = 0) -> None:
         return
     source, attempt = started
     try:
-        with _scratch(runtime.settings, attempt) as folder:
+        with scratch(runtime.settings.scratch_dir, attempt.uid) as folder:
             await _make(runtime, source, attempt, folder)
     except asyncio.CancelledError:
         # Our worker is told to stop. That is nobody's fault: the attempt does not count.
@@ -386,39 +385,3 @@ class _Clock:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-@contextmanager
-def _scratch(settings: Settings, attempt: Attempt) -> Iterator[Path]:
-    """A folder of this attempt's own, gone afterwards. The name tells whose it is, for `sweep_scratch`."""
-    folder = settings.scratch_dir / f"{os.getpid()}-{attempt.uid}"
-    folder.mkdir(parents=True, mode=0o700)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def sweep_scratch(settings: Settings) -> int:
-    """Remove what workers that died on this machine left behind; how many folders there were.
-
-    Raises OSError where the scratch directory cannot be made or written.
-    """
-    settings.scratch_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    swept = 0
-    for folder in settings.scratch_dir.iterdir():
-        owner, _, run_uid = folder.name.partition("-")
-        if owner.isdigit() and run_uid.startswith("run_") and not _alive(int(owner)):
-            shutil.rmtree(folder, ignore_errors=True)
-            swept += 1
-    return swept
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +17,7 @@ import pytest
 from sqlalchemy import text
 
 from paletta_server.core.runtime import Runtime
+from paletta_server.ingest.scratch import scratch, sweep_scratch
 from tests.conftest import MakeUser
 from tests.support import media
 from tests.support.stack import MailSink
@@ -159,16 +163,52 @@ async def test_the_sweep_gives_a_lost_job_back(up: Uploader, film: bytes, runtim
     assert (await one(runtime, "SELECT count(*) AS n FROM procrastinate_jobs")).n == 1
 
 
-async def test_scratch_of_dead_workers_is_swept(runtime: Runtime, tmp_path: Path) -> None:
-    from paletta_server.ingest.service import sweep_scratch
+def test_scratch_of_dead_workers_is_swept_whatever_their_process_ids(tmp_path: Path) -> None:
+    """In a container every worker has the same one, and of another container's nothing is known."""
+    program = (
+        "import pathlib, sys; from paletta_server.ingest.scratch import scratch\n"
+        "with scratch(pathlib.Path(sys.argv[1]), sys.argv[2]) as folder:\n"
+        "    (folder / 'source').write_bytes(b'film'); print('in work', flush=True); sys.stdin.read()"
+    )
+    workers = {}
+    for uid in ("run_killed", "run_alive"):
+        argv = [sys.executable, "-c", program, str(tmp_path), uid]
+        workers[uid] = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        stdout = workers[uid].stdout
+        assert stdout is not None
+        assert stdout.readline() == b"in work\n"
+    # What an earlier version left in a container where we are number 1 now; and what is none of ours.
+    for name in (f"{os.getpid()}-run_earlier", "something-else"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "run_file").touch()
+    with scratch(tmp_path, "run_own"):
+        workers["run_killed"].kill()
+        workers["run_killed"].communicate()
+        assert sweep_scratch(tmp_path) == 2
+        left = ["run_alive", "run_file", "run_own", "something-else"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == left
+    assert (tmp_path / "run_alive" / "source").read_bytes() == b"film"
+    workers["run_alive"].communicate()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run_file", "something-else"]
 
-    settings = runtime.settings.model_copy(update={"scratch_dir": tmp_path})
-    process = await asyncio.create_subprocess_exec("true")
-    await process.wait()
-    for folder in (f"{process.pid}-run_dead", f"{os.getpid()}-run_alive", "something-else"):
-        (tmp_path / folder).mkdir()
-    assert sweep_scratch(settings) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{os.getpid()}-run_alive", "something-else"]
+
+def test_a_scratch_folder_that_is_swept_while_it_is_made_is_made_again(tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def sweep() -> None:
+        while not stop.is_set():
+            sweep_scratch(tmp_path)
+
+    sweeper = threading.Thread(target=sweep)
+    sweeper.start()
+    try:
+        for turn in range(300):
+            with scratch(tmp_path, f"run_{turn}") as folder:
+                (folder / "source").write_bytes(b"film")
+                assert (folder / "source").exists()
+    finally:
+        stop.set()
+        sweeper.join()
 
 
 async def test_a_worker_stopped_after_the_switch_leaves_the_clip_whole(
