@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from paletta_cli.api import Service
 
 WRONG = frozenset({"rejected", "failed", "expired", "cancelled"})
-"""The service's verdicts that another try may change."""
+"""The service's verdicts that another try may change. What its owner deleted is not among them."""
 
-_ARRIVED = frozenset({"live", "in_review", "taken_down", *PROCESSING})
+_ARRIVED = frozenset({"live", "in_review", "taken_down", "deleted", *PROCESSING})
 _MOST_NAMES = 5
 
 

@@ -9,7 +9,18 @@ from typing import Any
 from paletta_cli.transfer.fingerprint import Fingerprint
 
 ENDED = frozenset(
-    {"in_review", "live", "taken_down", "rejected", "failed", "cancelled", "expired", "invalid", "changed"}
+    {
+        "in_review",
+        "live",
+        "taken_down",
+        "rejected",
+        "failed",
+        "cancelled",
+        "expired",
+        "deleted",
+        "invalid",
+        "changed",
+    }
 )
 """Stages after which nothing more happens. The last two are ours, the others the service's."""
 

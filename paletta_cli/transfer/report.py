@@ -12,7 +12,9 @@ from paletta_cli.transfer.items import PROCESSING, Item
 from paletta_cli.transfer.plan import Plan
 from paletta_cli.transfer.view import STAGE_NAMES
 
-_BAD = frozenset({"taken_down", "rejected", "failed", "cancelled", "expired", "invalid", "changed"})
+_BAD = frozenset(
+    {"taken_down", "rejected", "failed", "cancelled", "expired", "deleted", "invalid", "changed"}
+)
 _MOST_GOOD = 40  # rows of what went well, on a terminal: what went wrong is what one looks for
 _STYLES = {
     "live": "green", "in_review": "yellow", "taken_down": "red",

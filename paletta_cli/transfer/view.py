@@ -43,6 +43,7 @@ STAGE_NAMES = {
     "failed": "failed",
     "cancelled": "cancelled",
     "expired": "expired",
+    "deleted": "deleted",
     "invalid": "invalid",
     "changed": "changed meanwhile",
 }

@@ -22,6 +22,7 @@ from paletta_server.clips.schemas import (
 from paletta_server.core.errors import Conflict, Invalid, NotFound, PreconditionFailed
 from paletta_server.core.settings import Settings
 from paletta_server.taxonomy import service as taxonomy
+from paletta_server.uploads import progress
 from paletta_server.uploads import service as uploads
 
 REVIEWED = frozenset({"title", "description", "keywords", "categories", "editorial", "releases"})
@@ -223,8 +224,11 @@ async def choose_poster(session: AsyncSession, user: Principal, text: str, numbe
 
 
 async def delete(session: AsyncSession, user: Principal, text: str) -> None:
-    """Take a clip out of the shop and stop running work on it."""
+    """Take a clip out of the shop and stop running work on it; whoever watches its batch hears of it."""
     clip = await views.find_own(session, user, text)
+    await progress.hold(session, [clip.id])
     await uploads.cancel_for_clip(session, clip.id)
     await service.remove(session, [clip.id])
+    if await progress.is_made(session, clip.id):
+        await progress.report_clips(session, [clip.id], "deleted", told=True)
     await record(session, user, "clip:deleted", clip.uid)

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.clips import service
 from paletta_server.clips.models import Clip
-from paletta_server.core.errors import Conflict
+from paletta_server.core.errors import Conflict, NotFound
 from paletta_server.core.ids import resolve
 from paletta_server.uploads import progress
 
@@ -34,7 +34,13 @@ async def decide(session: AsyncSession, text: str, verdict: str, *, reason: str 
     await progress.hold(session, [clip.id])
     moved = await session.scalar(
         update(Clip)
-        .where(Clip.id == clip.id, Clip.review == "submitted")
+        .where(
+            Clip.id == clip.id,
+            Clip.review == "submitted",
+            # Again, now that nobody can change it: its owner may have deleted it while we waited.
+            Clip.processing == "ready",
+            Clip.deleted_at.is_(None),
+        )
         .values(
             review=verdict,
             reason=reason,
@@ -45,6 +51,8 @@ async def decide(session: AsyncSession, text: str, verdict: str, *, reason: str 
     )
     if moved is None:
         await session.refresh(clip)
+        if clip.deleted_at is not None:
+            raise NotFound("clip", clip.uid)
         raise Conflict(
             f"this clip is {clip.review.replace('_', ' ')}, not waiting for review",
             code="not_in_review",

@@ -52,7 +52,7 @@ async def take_down(
         outcome = await _decide(session, wanted.clips, lambda clip: review.check_take_down(clip, terms))
         return await _taken_down(session, outcome, dry_run=True)
     outcome = await _decide(session, wanted.clips, lambda clip: review.take_down(clip, terms), hold=True)
-    ids = [clip.id for clip in outcome.clips]
+    ids = [clip.id for clip in outcome.clips if clip.deleted_at is None]
     await progress.report_clips(session, ids, "taken_down", reason=terms.reason, told=True)
     details = {"reason": terms.reason, "legal": terms.legal, "sold_withheld": terms.withhold_sold}
     for clip in outcome.clips:
@@ -70,7 +70,8 @@ async def restore(
     alike: dict[tuple[str, str | None], list[int]] = defaultdict(list)
     for clip in outcome.clips:
         stage = _UPLOAD_STAGES[clip.review]
-        alike[stage, clip.reason if stage == "rejected" else None].append(clip.id)
+        if clip.deleted_at is None:
+            alike[stage, clip.reason if stage == "rejected" else None].append(clip.id)
         await record(session, user, "clip:restored", clip.uid, details={"to": clip.review})
     for (stage, reason), ids in alike.items():
         await progress.report_clips(session, ids, stage, reason=reason, told=True)

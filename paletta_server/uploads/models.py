@@ -47,7 +47,8 @@ class Upload(Row, Base):
         ),
         CheckConstraint(
             "stage IN ('waiting', 'uploading', 'stored', 'verifying', 'probing', 'transcoding', 'publishing',"
-            " 'in_review', 'live', 'taken_down', 'rejected', 'failed', 'cancelled', 'expired')",
+            " 'in_review', 'live', 'taken_down', 'rejected', 'failed', 'cancelled', 'expired',"
+            " 'deleted')",
             name="stage",
         ),
         Index(

@@ -18,7 +18,8 @@ from paletta_server.core.notify import announce
 from paletta_server.uploads.models import BatchItem, Upload, UploadBatch, UploadEvent
 
 HEARD_EVERY = timedelta(minutes=5)
-TERMINAL = ("in_review", "live", "taken_down", "rejected", "failed", "cancelled", "expired")
+TERMINAL = ("in_review", "live", "taken_down", "rejected", "failed", "cancelled", "expired", "deleted")
+MADE = ("in_review", "live", "taken_down")
 
 
 def topic(batch_id: int) -> str:
@@ -174,7 +175,7 @@ async def report_clips(
     reason: str | None = None,
     told: bool = False,
 ) -> None:
-    """A decision on clips (approved, rejected, taken down): their uploads' watchers hear of it at once.
+    """A decision on clips (approved, rejected, taken down, deleted): their uploads' watchers hear of it at once.
 
     Who does not watch gets one mail per settled batch, when nothing of it waits for review any more. A decision on
     clips that did not wait ends no wait, and sends none; nor does one of which the owner is `told` by a mail of its
@@ -195,10 +196,21 @@ async def report_clips(
         waits = exists().where(
             BatchItem.batch_id == batch_id, BatchItem.upload_id == Upload.id, Upload.stage == "in_review"
         )
-        others = exists().where(BatchItem.batch_id == batch_id, BatchItem.upload_id.not_in(upload_ids))
+        others = exists().where(
+            BatchItem.batch_id == batch_id,
+            BatchItem.upload_id == Upload.id,
+            Upload.id.not_in(upload_ids),
+            Upload.stage != "deleted",
+        )
         if await session.scalar(select(_has_news(batch_id) & ~waits & (others if told else true()))):
             # The version tells rounds apart: a clip that was changed is reviewed again.
             await defer(session, "uploads.mail_reviewed", batch_id=batch_id, version=version)
+
+
+async def is_made(session: AsyncSession, clip_id: int) -> bool:
+    """Whether a clip's latest upload ended in a clip that could be looked at."""
+    latest = (await latest_of(session, [clip_id])).get(clip_id)
+    return latest is not None and latest.stage in MADE
 
 
 def clips_at(stage: str) -> Select[int]:

@@ -145,6 +145,7 @@ WORDS = {
     "failed": "failed",
     "cancelled": "cancelled",
     "expired": "expired",
+    "deleted": "deleted",
 }
 
 

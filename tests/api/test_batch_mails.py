@@ -91,3 +91,46 @@ async def test_a_finished_folder_again_is_no_news(
     await ingested(runtime, "live")
     await run_jobs()
     assert [mail["Subject"] for mail in mailbox.to(ana.email)][1:] == ["Your upload lisbon: 2 live"]
+
+
+@pytest.mark.parametrize("first", ["deleted", "approved"])
+async def test_a_clip_that_its_owner_deletes_is_not_waited_for(
+    up: Uploader,
+    ana: Person,
+    client: httpx.AsyncClient,
+    make_user: MakeUser,
+    runtime: Runtime,
+    run_jobs: RunJobs,
+    mailbox: MailSink,
+    first: str,
+) -> None:
+    moderator = Uploader(client, (await make_user("admin")).headers)
+    batch = await up.batch("lisbon")
+    good, unwanted = [await up.send(os.urandom(300), batch, ref=name) for name in ("good.mp4", "no.mp4")]
+    await up.call("POST", f"/upload-batches/{batch}/seal")
+    await ingested(runtime, "in_review")
+    for step in ("deleted", "approved") if first == "deleted" else ("approved", "deleted"):
+        await run_jobs()
+        assert len(mailbox.to(ana.email)) == 1, "that it waits for review"
+        if step == "deleted":
+            await up.call("DELETE", f"/clips/{unwanted['clip_id']}", 204)
+        else:
+            await moderator.call("POST", f"/admin/clips/{good['clip_id']}/approve")
+    await run_jobs()
+    _, mail = mailbox.to(ana.email)
+    assert mail["Subject"] == "Your upload lisbon: 1 live, 1 deleted"
+    view = await up.call("GET", f"/upload-batches/{batch}")
+    assert view["counts"] == {"live": 1, "deleted": 1}
+
+
+async def test_an_owner_who_deletes_everything_needs_no_mail(
+    up: Uploader, ana: Person, runtime: Runtime, run_jobs: RunJobs, mailbox: MailSink
+) -> None:
+    batch = await up.batch("lisbon")
+    sent = [await up.send(os.urandom(300), batch, ref=name) for name in ("a.mp4", "b.mp4")]
+    await up.call("POST", f"/upload-batches/{batch}/seal")
+    await ingested(runtime, "in_review")
+    for one in sent:
+        await up.call("DELETE", f"/clips/{one['clip_id']}", 204)
+    await run_jobs()
+    assert [mail["Subject"] for mail in mailbox.to(ana.email)] == ["Your upload lisbon: 2 deleted"]

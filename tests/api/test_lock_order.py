@@ -302,3 +302,24 @@ async def test_the_sweep_passes_over_a_batch_that_somebody_holds(up: Uploader, r
         await asyncio.wait_for(reap(runtime), 5)
     states = [(await up.call("GET", f"/upload-batches/{batch}"))["status"] for batch in (held, free)]
     assert states == ["open", "settled"]
+
+
+async def test_a_clip_deleted_while_a_moderator_waits_for_it_is_not_approved(
+    up: Uploader, runtime: Runtime, client: httpx.AsyncClient, make_user: MakeUser
+) -> None:
+    sent = await up.send(os.urandom(400))
+    moderator = Uploader(client, (await make_user("admin")).headers)
+    async with runtime.db.transaction() as session:
+        await session.execute(text("UPDATE clips SET processing = 'ready', review = 'submitted'"))
+        await session.execute(text("UPDATE uploads SET state = 'verified', stage = 'in_review'"))
+    async with runtime.db.transaction() as session:
+        await hold(session, "uploads", sent["upload_id"])
+        approving = asyncio.create_task(
+            moderator.call("POST", f"/admin/clips/{sent['clip_id']}/approve", 404)
+        )
+        await blocked(runtime)
+        await session.execute(text("UPDATE clips SET deleted_at = now()"))
+    await approving
+    await moderator.store.aclose()
+    async with runtime.db.transaction() as session:
+        assert await session.scalar(text("SELECT review FROM clips")) == "submitted"
