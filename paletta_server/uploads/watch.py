@@ -162,8 +162,6 @@ async def upload_view(runtime: Runtime, user: Principal, text: str) -> UploadVie
             select(UploadEvent).where(UploadEvent.upload_id == upload.id).order_by(UploadEvent.id)
         )
         history = [{"at": event.at, "stage": event.stage, **event.detail} for event in events]
-    transferring = upload.state in ("created", "uploading")
-    everything = list(range(1, upload.part_count + 1))
     return UploadView(
         id=upload.uid,
         clip_id=upload.clip_uid,
@@ -177,7 +175,15 @@ async def upload_view(runtime: Runtime, user: Principal, text: str) -> UploadVie
         sha256=upload.sha256,
         part_size=upload.part_size,
         part_count=upload.part_count,
-        uploaded_parts=await stored_parts(runtime, upload) if transferring else everything,
+        uploaded_parts=await _parts(runtime, upload),
         created_at=upload.created_at,
         history=history,
     )
+
+
+async def _parts(runtime: Runtime, upload: Upload) -> list[int]:
+    """The parts that the store has: by its own list while they arrive, all once they are one file, none afterwards."""
+    if upload.state in ("created", "uploading"):
+        return await stored_parts(runtime, upload)
+    kept = upload.state in ("completing", "stored", "verified") and upload.stage != "deleted"
+    return list(range(1, upload.part_count + 1)) if kept else []

@@ -83,7 +83,7 @@ async def test_bytes_that_are_not_what_was_read_are_refused(
     await up.complete(registered["upload_id"])
     await run_jobs()
     view = await up.call("GET", f"/uploads/{registered['upload_id']}")
-    assert (view["state"], view["stage"]) == ("rejected", "rejected")
+    assert (view["state"], view["stage"], view["uploaded_parts"]) == ("rejected", "rejected", [])
     assert "not the ones that were read" in view["reason"]
     key = (await one(runtime, "SELECT key FROM uploads")).key
     assert await runtime.store.head(key) is None, "what was refused is not kept"

@@ -350,6 +350,30 @@ async def test_a_cancelled_upload_is_gone_for_good(up: Uploader, runtime: Runtim
     assert (await up.put(signed["parts"][0], data[: registered["part_size"]])).status_code == 404
 
 
+async def test_an_upload_that_is_over_claims_no_parts(up: Uploader, runtime: Runtime) -> None:
+    given_up, abandoned, sent = (os.urandom(300) for _ in range(3))
+    batch = await up.batch()
+    ids = {}
+    for data in (given_up, abandoned, sent):
+        (registered,) = await up.register(batch, item(data))
+        assert (await up.put(registered["put"], data)).status_code == 200
+        ids[data] = registered["upload_id"]
+
+    async def parts(data: bytes) -> tuple[str, list[int]]:
+        view = await up.call("GET", f"/uploads/{ids[data]}")
+        return view["state"], view["uploaded_parts"]
+
+    assert await parts(given_up) == ("uploading", [1])
+    await up.call("POST", f"/uploads/{ids[given_up]}/cancel")
+    await up.complete(ids[sent])
+    async with runtime.db.transaction() as session:
+        expire = "UPDATE uploads SET state = 'expired', stage = 'expired' WHERE uid = :uid"
+        await session.execute(text(expire), {"uid": ids[abandoned]})
+    assert await parts(given_up) == ("cancelled", [])
+    assert await parts(abandoned) == ("expired", [])
+    assert await parts(sent) == ("stored", [1])
+
+
 async def test_foreign_batches_and_uploads_do_not_exist(
     up: Uploader, client: httpx.AsyncClient, make_user: MakeUser
 ) -> None:
