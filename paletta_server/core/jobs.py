@@ -35,17 +35,48 @@ STOP_SECONDS = 3.0
 FILMS, REST = ("ingest",), ("default", "mail")
 REST_AT_ONCE = 4
 """Mails and sweeps mostly wait for somebody else."""
-RETRIES = procrastinate.RetryStrategy(max_attempts=8, exponential_wait=3)
-"""For trouble around a job (database or store away): 3, 9, 27 … 6,561 s, 2.7 hours in all. What a job knows how
-to fail at it handles itself."""
+
+
+class Retries(procrastinate.BaseRetryStrategy):
+    """Another try after 3, 9, 27 … seconds, at most `longest_wait` apart, `most` times. What is given up is logged."""
+
+    def __init__(self, most: int, *, longest_wait: int) -> None:
+        self._most = most
+        self._longest_wait = longest_wait
+
+    def get_retry_decision(
+        self, *, exception: BaseException, job: procrastinate.jobs.Job
+    ) -> procrastinate.RetryDecision | None:
+        if job.attempts >= self._most:
+            log.error(
+                "job given up", extra={"job": job.task_name, "job_id": job.id, "tries": job.attempts + 1}
+            )
+            return None
+        # 3 ** 15 is half a year already, and nobody needs the power of a thousand.
+        return procrastinate.RetryDecision(
+            retry_in={"seconds": min(3 ** (min(job.attempts, 14) + 1), self._longest_wait)}
+        )
+
+
+RETRIES = Retries(8, longest_wait=6561)
+"""For trouble around a job (database or store away): 2.7 hours in all. What a job knows how to fail at it handles
+itself."""
+CRON_RETRIES = Retries(3, longest_wait=27)
+"""39 seconds in all, less than the shortest schedule has between two turns: a job that waits for its next try keeps
+its next turn from being queued."""
+INSISTENT = Retries(174, longest_wait=3600)
+"""A week. For what nobody looks for again when it is not done, such as deleting what no row points at any more."""
 
 
 def job(
-    name: str, *, queue: str = "default", cron: str | None = None
+    name: str, *, queue: str = "default", cron: str | None = None, retries: Retries = RETRIES
 ) -> Callable[
     [Callable[Concatenate[Runtime, P], Awaitable[None]]], Callable[Concatenate[Runtime, P], Awaitable[None]]
 ]:
-    """Register `async def f(runtime, **arguments)` as a job. With `cron` it also runs on that schedule (UTC)."""
+    """Register `async def f(runtime, **arguments)` as a job.
+
+    With `cron` it also runs on that schedule (UTC), and a turn that fails is soon left to the next one.
+    """
 
     def register(
         function: Callable[Concatenate[Runtime, P], Awaitable[None]],
@@ -60,7 +91,7 @@ def job(
             name=name,
             queue=queue,
             pass_context=True,
-            retry=RETRIES,
+            retry=CRON_RETRIES if cron else retries,
             queueing_lock=name if cron else None,
         )(run)
         if cron:

@@ -2,7 +2,7 @@
 
 import logging
 
-from paletta_server.core.jobs import defer, has_job, job
+from paletta_server.core.jobs import INSISTENT, defer, has_job, job
 from paletta_server.core.runtime import Runtime
 from paletta_server.ingest import service
 from paletta_server.uploads import ingestion as uploads
@@ -16,7 +16,7 @@ async def run(runtime: Runtime, *, upload_id: int, waits: int = 0) -> None:
     await service.run(runtime, upload_id, waits=waits)
 
 
-@job("ingest.discard", queue="default")
+@job("ingest.discard", queue="default", retries=INSISTENT)
 async def discard(runtime: Runtime, *, prefix: str) -> None:
     """Delete what an attempt stored that came to nothing."""
     await runtime.store.delete_prefix(prefix)

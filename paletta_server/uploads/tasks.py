@@ -9,7 +9,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.accounts import service as accounts
-from paletta_server.core.jobs import job
+from paletta_server.core.jobs import INSISTENT, job
 from paletta_server.core.mail import send_mail
 from paletta_server.core.runtime import Runtime
 from paletta_server.uploads import completion, progress, service
@@ -25,7 +25,7 @@ EMPTY_BATCH = "1 day"
 MAIL_LINES = 200
 
 
-@job("uploads.abort", queue="default")
+@job("uploads.abort", queue="default", retries=INSISTENT)
 async def abort(runtime: Runtime, *, key: str, multipart_id: str) -> None:
     """Free the parts of an upload that was given up."""
     await runtime.store.abort_multipart(key, multipart_id)

@@ -1,0 +1,126 @@
+"""How often the queue tries again what fails, and what becomes of the rest."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import text
+
+import paletta_server.tasks  # noqa: F401 (every job there is)
+from paletta_server.core.jobs import defer, run_worker
+from paletta_server.core.runtime import Runtime
+from paletta_server.core.storage import ObjectStore
+from paletta_server.embedded.ports import free_ports
+from tests.conftest import MakeUser
+from tests.support.orders import Till
+
+DAY = 86_400
+
+
+async def tried(runtime: Runtime, name: str, *, attempts: int | None = None) -> tuple[str, float]:
+    """Let the waiting job `name` run now, after `attempts`: its status, and the seconds to its next try."""
+    async with runtime.db.transaction() as session:
+        await session.execute(
+            text(
+                "UPDATE procrastinate_jobs SET scheduled_at = now() - interval '1 second',"
+                " attempts = coalesce(:attempts, attempts) WHERE status = 'todo' AND task_name = :name"
+            ),
+            {"attempts": attempts, "name": name},
+        )
+    await run_worker(runtime, name="test", concurrency=1, wait=False)
+    async with runtime.db.transaction() as session:
+        row = await session.execute(
+            text(
+                "SELECT status::text, extract(epoch FROM scheduled_at - now()) FROM procrastinate_jobs"
+                " WHERE task_name = :name"
+            ),
+            {"name": name},
+        )
+        status, wait = row.one()
+    return status, float(wait)
+
+
+async def test_a_scheduled_job_that_fails_makes_way_for_its_next_turn(runtime: Runtime) -> None:
+    """While one waits for another try, the next turn is not queued: it may not wait for hours."""
+    async with runtime.db.transaction() as session:
+        await session.execute(text("ALTER TABLE mail_links RENAME TO away"))
+        await defer(session, "accounts.sweep")
+    try:
+        waited = 0.0
+        for _ in range(10):
+            status, wait = await tried(runtime, "accounts.sweep")
+            if status != "todo":
+                break
+            waited += wait
+    finally:
+        async with runtime.db.transaction() as session:
+            await session.execute(text("ALTER TABLE away RENAME TO mail_links"))
+    assert status == "failed"
+    assert waited < 60, "one that comes each minute misses no turn"
+    async with runtime.db.transaction() as session:
+        await defer(session, "accounts.sweep")
+    await run_worker(runtime, name="test", concurrency=1, wait=False)
+    async with runtime.db.transaction() as session:
+        statuses = "SELECT status::text FROM procrastinate_jobs WHERE task_name = 'accounts.sweep'"
+        left = await session.scalars(text(statuses))
+        assert list(left) == ["failed"], "the next turn did its work"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("clips.discard", {"keys": ["originals/clip_x/run_x/a.mov"]}),
+        ("ingest.discard", {"prefix": "media/clip_x/run_x/"}),
+        ("uploads.abort", {"key": "originals/clip_x/a.mov", "multipart_id": "x"}),
+    ],
+)
+async def test_deleting_outlasts_a_store_that_is_away_for_days(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture, name: str, arguments: dict[str, object]
+) -> None:
+    nowhere = runtime.settings.model_copy(update={"s3_endpoint": f"http://127.0.0.1:{free_ports(1)[0]}"})
+    async with ObjectStore(nowhere) as store:
+        away = replace(runtime, store=store)
+        async with runtime.db.transaction() as session:
+            await defer(session, name, **arguments)
+        waits: dict[int, float] = {}
+        tries: Iterable[int] = (0, 1, 7, 8, 173)
+        for attempts in tries:
+            status, waits[attempts] = await tried(away, name, attempts=attempts)
+            assert status == "todo", attempts
+        assert [round(wait, -1) for wait in waits.values()] == [0, 10, 3600, 3600, 3600]
+        assert 6 * DAY < 165 * waits[8] < 8 * DAY
+        with caplog.at_level(logging.ERROR, "paletta_server.core.jobs"):
+            status, _ = await tried(away, name, attempts=174)
+    assert status == "failed"
+    [given_up] = [record for record in caplog.records if record.message == "job given up"]
+    assert given_up.__dict__["job"] == name
+
+
+async def test_what_an_unpaid_order_may_need_is_looked_at_again_once_however_often_deleting_fails(
+    runtime: Runtime, make_user: MakeUser
+) -> None:
+    till = await Till.of(runtime, (await make_user("customer")).email, (await make_user("contributor")).email)
+    await till.sell(paid=False, store=False)
+    async with runtime.db.transaction() as session:
+        reserved = sorted(await session.scalars(text("SELECT key FROM order_item_files")))
+        await defer(session, "clips.discard", keys=[*reserved, "originals/clip_x/run_x/a.mov"])
+    nowhere = runtime.settings.model_copy(update={"s3_endpoint": f"http://127.0.0.1:{free_ports(1)[0]}"})
+    async with ObjectStore(nowhere) as store:
+        for _ in range(3):
+            await run_worker(replace(runtime, store=store), name="test", concurrency=1, wait=False)
+            async with runtime.db.transaction() as session:
+                await session.execute(
+                    text("UPDATE procrastinate_jobs SET scheduled_at = now() WHERE attempts > 0")
+                )
+    async with runtime.db.transaction() as session:
+        rows = await session.execute(
+            text(
+                "SELECT args->'keys', attempts, scheduled_at > now() + interval '23 hours'"
+                " FROM procrastinate_jobs WHERE task_name = 'clips.discard' ORDER BY attempts"
+            )
+        )
+        found = [tuple(row) for row in rows]
+    assert found == [(reserved, 0, True), (["originals/clip_x/run_x/a.mov"], 3, False)]
