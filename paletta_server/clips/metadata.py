@@ -111,8 +111,8 @@ class Location(_Strict):
     country: Label | None = None
     """ISO 3166-1 alpha-2 where known."""
     text: Label | None = None
-    lat: Annotated[float, Field(ge=-90, le=90)] | None = None
-    lon: Annotated[float, Field(ge=-180, le=180)] | None = None
+    lat: Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)] | None = None
+    lon: Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)] | None = None
 
 
 class Releases(_Strict):
@@ -167,7 +167,7 @@ class ClipMetadata(_Strict):
     shot: Shot | None = None
     ai_generated: bool = False
     exclusive: bool = False
-    poster_at: Annotated[float, Field(ge=0)] | None = None
+    poster_at: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """Seconds into the clip at which the contributor wants the poster."""
     agencies: dict[Slug, dict[str, Any]] | None = None
     """What an agency's format holds beyond the canonical fields; kept, never interpreted."""
@@ -175,7 +175,8 @@ class ClipMetadata(_Strict):
     @field_validator("agencies")
     @classmethod
     def _not_a_dump(cls, value: dict[str, dict[str, Any]] | None) -> dict[str, dict[str, Any]] | None:
-        if value is not None and len(json.dumps(value)) > AGENCIES_MAX:
+        # Neither JSON nor the database knows the infinity that `1e400` is read as.
+        if value is not None and len(json.dumps(value, allow_nan=False)) > AGENCIES_MAX:
             raise ValueError(f"more than {AGENCIES_MAX:,} characters in all")
         return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -15,7 +16,7 @@ from sqlalchemy import text
 
 from paletta_server.core.runtime import Runtime
 from tests.conftest import MakeUser
-from tests.support.uploading import METADATA, Uploader
+from tests.support.uploading import METADATA, Uploader, item
 
 RunJobs = Callable[[], Awaitable[None]]
 
@@ -272,6 +273,30 @@ async def test_a_token_without_the_clips_sees_what_a_stranger_sees(
     seen = await narrow.call("GET", f"/clips/{hidden}")
     assert (seen["file"], seen["sha256"]) == (None, None)
     assert (await up.call("GET", f"/clips/{hidden}"))["sha256"] is not None
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "Infinity"])
+async def test_numbers_without_end_are_no_numbers(up: Uploader, runtime: Runtime, number: str) -> None:
+    """`1e400` is good JSON, and read as infinity."""
+    clip = await finished(up, runtime)
+    fields = {
+        "poster_at": number,
+        "location": f'{{"lat": {number}, "lon": {number}}}',
+        "agencies": f'{{"adobe": {{"x": [{number}]}}}}',
+    }
+    headers = {**up.headers, "Content-Type": "application/json"}
+    for name, value in fields.items():
+        body = f'{{"{name}": {value}}}'
+        answer = await up.client.patch(f"/v1/clips/{clip}", content=body, headers=headers)
+        assert answer.status_code == 422, (name, answer.text)
+    batch = await up.batch()
+    described = json.dumps({"items": [item(os.urandom(300))]}).replace(
+        '"metadata": {', f'"metadata": {{"poster_at": {number}, '
+    )
+    answer = await up.client.post(f"/v1/upload-batches/{batch}/items", content=described, headers=headers)
+    [refused] = answer.json()["items"]
+    assert refused["outcome"] == "invalid"
+    assert [problem["pointer"] for problem in refused["problems"]] == ["/metadata/poster_at"]
 
 
 async def test_what_a_reviewer_saw_is_reviewed_again_when_it_changes(
