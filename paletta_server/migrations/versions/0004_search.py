@@ -1,6 +1,6 @@
 """search: when a clip changed, who looked at it, and a word to whoever follows
 
-Revision: 0004, after 0005. It must suit the code of the revision before it.
+Revision: 0004, after 0005 (the chain is 0003 -> 0005 -> 0004 -> 0006). It must suit the code of the revision before it.
 """
 
 import sqlalchemy as sa

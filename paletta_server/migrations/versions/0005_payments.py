@@ -1,6 +1,6 @@
 """payments: when to ask a gateway again, surplus money, the sandbox's and the invoices' own books
 
-Revision: 0005, after 0003. It must suit the code of the revision before it.
+Revision: 0005, after 0003 (the chain is 0003 -> 0005 -> 0004 -> 0006). It must suit the code of the revision before it.
 """
 
 import sqlalchemy as sa
