@@ -42,7 +42,6 @@ class Intake:
                 self._line.reading -= 1
                 last = self._line.reading == 0
             if last:
-                self._line.read.close()
                 self._line.unread.close()
             # Large files are worth a write each, small ones are written together.
             if len(prints) >= 64 or time.monotonic() - flushed > 0.5:
@@ -83,7 +82,7 @@ class Intake:
     def _registrar(self) -> None:
         def ripe(_count: int, waited: float) -> bool:
             hungry = not (self._line.ready or self._line.unsigned)
-            return waited >= (SHORT_SECONDS if hungry else GATHER_SECONDS)
+            return not self._line.reading or waited >= (SHORT_SECONDS if hungry else GATHER_SECONDS)
 
         while items := self._line.read.take(self._line.protocol.limits.items_per_call, ripe):
             if self._line.stop.is_set():
@@ -108,10 +107,7 @@ class Intake:
             return
         stage = str(answer.get("stage") or "")
         if item.outcome == "already_yours" or stage in PROCESSING or stage in ENDED:
-            with self._line.lock:
-                self._line.meter.skipped += item.size
-            item.sent = item.size
-            self._line.end(item, stage or "stored")
+            self._line.end_found(item, stage or "stored")
             return
         assert item.print is not None
         part_size = int(answer["part_size"])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from paletta_cli.errors import PalettaError
-from paletta_cli.transfer.items import Item, Meter, Part
+from paletta_cli.transfer.items import ENDED, Item, Meter, Part
 from paletta_cli.transfer.journal import Entry, Journal, Run
 from paletta_cli.transfer.pacing import Budget
 from paletta_cli.transfer.protocol import Protocol
@@ -49,6 +49,8 @@ class Pipeline:
         self.reading = len(items)
         """Items that are still to be read."""
         self._open = len(items)
+        self._given_up: set[str] = set()
+        """Uploads that this run began and cancelled."""
         self._threads: list[threading.Thread] = []
 
     @property
@@ -62,6 +64,19 @@ class Pipeline:
         """The transfer of an item is over, well or badly; the last one ends the run."""
         if self._stopped(item, stage):
             self._one_less()
+
+    def end_found(self, item: Item, stage: str) -> None:
+        """The service has the item's bytes, or another file sends them; if that one was set aside, this one does."""
+        with self.lock:
+            again = item.upload_id in self._given_up and stage not in ENDED
+            if not again:
+                self.meter.skipped += item.size
+                item.sent = item.size
+        if again:  # the answer was on its way when the upload was cancelled
+            item.stage = "registering"
+            self.read.put(item)
+        else:
+            self.end(item, stage)
 
     def _stopped(self, item: Item, stage: str) -> bool:
         """Have nothing more sent of an item; whether it was this call that did."""
@@ -95,7 +110,24 @@ class Pipeline:
         if item.upload_id and item.outcome == "created":
             with suppress(PalettaError):
                 self.protocol.cancel(item)
+                self._send_twins(item.upload_id)
         self._one_less()
+
+    def _send_twins(self, upload_id: str) -> None:
+        """Register anew the files that left it to this upload to send their bytes: one of them does it now."""
+        with self.lock:
+            self._given_up.add(upload_id)
+            twins = [
+                item
+                for item in self.items
+                if item.transferred and item.outcome == "already_yours" and item.upload_id == upload_id
+            ]
+            for twin in twins:
+                twin.transferred, twin.stage, twin.twin = False, "registering", ""
+                twin.sent = 0
+                self.meter.skipped -= twin.size
+            self._open += len(twins)
+        self.read.put(*twins)
 
     def end_all(self) -> None:
         """Let the stages run dry."""

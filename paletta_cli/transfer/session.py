@@ -191,10 +191,30 @@ class _Session:
         by_ref = {item.ref: item for item in self._plan.items}
         for item in self._plan.items:
             twin = by_ref.get(item.twin)
-            if twin is not None and twin.ended and not item.ended:
+            if twin is None or item.ended:
+                continue
+            if twin.ended:
                 item.stage, item.reason = twin.stage, f"the same bytes as `{twin.ref}`"
+            elif item.stage in ("waiting", "uploading"):  # as it was when the service was told of both
+                item.stage = twin.stage
+        self._tell_left_behind()
         self._protocol.seal(batch_id)
         self._journal.finish(run)
+
+    def _tell_left_behind(self) -> None:
+        """What relied on a file that was set aside and whose upload is not ours to cancel, for a new one to begin."""
+        aside = {
+            item.upload_id: item.ref
+            for item in self._plan.items
+            if item.stage == "changed" and item.upload_id
+        }
+        for item in self._plan.items:
+            if item.outcome == "already_yours" and item.upload_id in aside and not item.ended:
+                item.stage = "failed"
+                item.reason = (
+                    f"not sent: `{aside[item.upload_id]}`, which has the same bytes, changed meanwhile"
+                )
+                item.hint = "run the same command again"
 
     def _watch(self) -> None:
         if self._watcher is None:

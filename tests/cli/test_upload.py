@@ -341,6 +341,7 @@ async def test_the_same_bytes_under_two_names_are_one_clip(
     assert done.code == 0, done.err
     outcomes = {item["file"]: (item["outcome"], item["clip_id"]) for item in done.document["items"]}
     assert sorted(outcome for outcome, _ in outcomes.values()) == ["already_yours", "created"]
+    assert done.document["counts"] == {"stored": 2}
     assert len({clip for _, clip in outcomes.values()}) == 1
     assert "\n1 new, 1 with the same bytes as another\n" in done.err
     names = {item["file"]: item["same_bytes_as"] for item in done.document["items"]}
@@ -499,6 +500,46 @@ async def test_a_file_that_changes_meanwhile_is_set_aside(
     again = await paletta("upload", "--failed", "last", *FAST, "--json")
     assert again.code == 0, again.err
     assert [(item["file"], item["stage"]) for item in again.document["items"]] == [("large.mov", "stored")]
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+async def test_who_relied_on_a_file_that_changes_is_sent_in_its_stead_or_told(
+    paletta: Paletta, shoot: Callable[..., Path], runtime: Runtime, resumed: bool
+) -> None:
+    """An upload that is resumed may be in another process's hands: it is not cancelled, so no other can begin."""
+    data = os.urandom(LARGE)
+    folder = shoot(a=1000, large=data)
+    if resumed:
+        earlier = await Process.start("upload", folder, *FAST, "--limit-rate", "3M")
+        await earlier.says("2 new\n")
+        earlier.process.kill()
+        await earlier.ends()
+    folder = shoot(a=1000, large=data, twin=data, third=data)
+    process = await Process.start("upload", folder, *FAST, "--json", "--limit-rate", "3M")
+    await process.says("2 with the same bytes as another\n")
+    async with runtime.db.transaction() as session:
+        items = await session.execute(
+            text("SELECT ref FROM batch_items WHERE outcome <> 'already_yours' AND ref <> 'a.mov'")
+        )
+        sender = items.scalars().all()[-1]
+    with (folder / sender).open("r+b") as stream:
+        stream.write(b"edited")
+    done = await process.ends()
+    assert done.code == 6, done.err
+    found = {item["file"]: item for item in done.document["items"]}
+    assert found.pop(sender)["stage"] == "changed"
+    assert found.pop("a.mov")["stage"] == "stored"
+    if resumed:
+        reason = f"not sent: `{sender}`, which has the same bytes, changed meanwhile"
+        assert {(item["stage"], item["reason"]) for item in found.values()} == {("failed", reason)}
+    else:
+        assert [item["stage"] for item in found.values()] == ["stored", "stored"]
+        assert sorted(item["outcome"] for item in found.values()) == ["already_yours", "created"]
+        assert len({item["clip_id"] for item in found.values()}) == 1
+        assert done.document["bytes_skipped"] == LARGE
+    again = await paletta("upload", "--failed", "last", *FAST, "--json")
+    assert again.code == 0, again.err
+    assert {item["stage"] for item in again.document["items"]} == {"stored"}
 
 
 async def test_until_live(
