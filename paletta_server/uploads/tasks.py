@@ -34,9 +34,9 @@ async def abort(runtime: Runtime, *, key: str, multipart_id: str) -> None:
 @job("uploads.reap", queue="default", cron="*/5 * * * *")
 async def reap(runtime: Runtime) -> None:
     """Finish what completed unnoticed, expire what was abandoned, close batches that went quiet."""
-    seen: set[int] = set()
-    while page := await _interrupted(runtime, seen):
-        seen.update(upload.id for upload in page)
+    last = 0
+    while page := await _interrupted(runtime, after=last):
+        last = page[-1].id
         problems = await completion.finish(runtime, page)
         # What could not be found out about is looked at again next time: it may be complete.
         incomplete = [
@@ -49,14 +49,14 @@ async def reap(runtime: Runtime) -> None:
     await _seal_quiet(runtime)
 
 
-async def _interrupted(runtime: Runtime, seen: set[int]) -> list[Upload]:
-    """A page of completions whose API process died, and of uploads that nobody came back to."""
+async def _interrupted(runtime: Runtime, *, after: int) -> list[Upload]:
+    """A page of completions whose API process died, and of uploads that nobody came back to, by id."""
     claim_is_old = Upload.claimed_at < func.now() - timedelta(seconds=runtime.settings.upload_claim_seconds)
     async with runtime.db.transaction() as session:
         rows = await session.scalars(
             select(Upload)
             .where(
-                Upload.id.not_in(seen),
+                Upload.id > after,
                 or_(
                     (Upload.state == "completing") & claim_is_old,
                     progress.abandoned(_expiry(runtime)),

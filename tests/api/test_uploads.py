@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from paletta_server.core.runtime import Runtime
 from paletta_server.uploads.protocol import MIB, cut
@@ -271,6 +271,35 @@ async def test_an_upload_that_fails_unexpectedly_is_left_to_the_next_sweep_and_k
     assert (await up.call("GET", f"/upload-batches/{quiet}"))["status"] == "settled"
     (said,) = [record for record in caplog.records if record.exc_info]
     assert vars(said)["upload"] == broken
+
+
+async def test_a_sweep_of_many_uploads_asks_for_each_page_in_as_few_words(
+    up: Uploader, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement has room for 65,535 parameters: it may not name all that was seen before."""
+    from paletta_server.uploads import tasks
+
+    monkeypatch.setattr(tasks, "REAP_AT_ONCE", 2)
+    names = [f"{number}.mp4" for number in range(5)]
+    await up.register(await up.batch(), *(item(os.urandom(300), name) for name in names))
+    for name in names[1:]:  # these are to be looked at again next time
+        await spoil(runtime, name)
+    await long_ago(runtime)
+    asked: list[int] = []
+
+    def note(_c: Any, _k: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if "FROM uploads" in statement and "LIMIT" in statement and "claimed_at <" in statement:
+            asked.append(len(parameters))
+
+    engine = runtime.db.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        await tasks.reap(runtime)
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    assert await states(runtime) == ["expired", *["uploading"] * 4]
+    assert len(asked) == 4, "three pages, and that there is no more"
+    assert len(set(asked)) == 1, asked
 
 
 async def test_an_upload_that_cannot_be_expired_keeps_no_other_open(
