@@ -29,10 +29,10 @@ def init(folder: Folder_, json: Json = False) -> None:
     from paletta_cli.errors import UsageError
     from paletta_cli.manifests.scaffold import scaffold
     from paletta_cli.output import Output
-    from paletta_cli.text import plural
+    from paletta_cli.text import clean, plural
 
     if not folder.is_dir():
-        raise UsageError(f"`{folder}` is not a folder")
+        raise UsageError(f"`{clean(folder)}` is not a folder")
     out = Output(json=json)
     done = scaffold(folder)
     out.data(
@@ -46,16 +46,17 @@ def init(folder: Folder_, json: Json = False) -> None:
         }
     )
     for name, reason in done.unreadable.items():
-        out.warn(f"`{name}` {reason}")
+        out.warn(clean(f"`{name}` {reason}"))
     for name, trouble in done.unusable.items():
-        out.warn(f"the file name `{name}` {trouble}: left out")
+        # A warning may have several lines, a file's name may not: what follows its line end would read as ours.
+        out.warn(clean(f"the file name `{name}` {trouble}: left out"))
     if not done.added and not done.created:
-        out.note(f"nothing new for `{done.manifest}`")
+        out.note(clean(f"nothing new for `{done.manifest}`"))
         return
     read = f", {plural(done.fields_found, 'field')} read from their files" if done.fields_found else ""
     verb = "wrote" if done.created else "extended"
-    out.note(f"{verb} `{done.manifest}`: {plural(len(done.added), 'clip')} added{read}")
-    out.hint(f"fill it in, then run `paletta manifest check {folder}`")
+    out.note(clean(f"{verb} `{done.manifest}`: {plural(len(done.added), 'clip')} added{read}"))
+    out.hint(clean(f"fill it in, then run `paletta manifest check {folder}`"))
 
 
 @app.command()
@@ -202,7 +203,7 @@ def import_(
     from paletta_cli.manifests.scaffold import write_whole
     from paletta_cli.manifests.tables import read_table
     from paletta_cli.output import Output
-    from paletta_cli.text import plural
+    from paletta_cli.text import clean, plural
 
     out = Output()
     if folder is not None and output is not None:
@@ -216,7 +217,7 @@ def import_(
     result = import_tables(tables)
     text = manifest_text(result)
     for table, chosen in tables:
-        out.note(f"`{table.name}`: {chosen.name}, {plural(len(table.rows), 'row')}, {table.encoding}")
+        out.note(clean(f"`{table.name}`: {chosen.name}, {plural(len(table.rows), 'row')}, {table.encoding}"))
     if target is None:
         out.raw(text)
         return
@@ -249,7 +250,7 @@ def export(
     from paletta_cli.manifests.scaffold import write_whole
     from paletta_cli.manifests.tables import write_table
     from paletta_cli.output import Output
-    from paletta_cli.text import plural
+    from paletta_cli.text import clean, plural
 
     out = Output()
     chosen = plan(agency)
@@ -263,7 +264,7 @@ def export(
     table = export_table(source, chosen)
     text = write_table(table.header, table.rows)
     for name, count in table.lost.items():
-        out.warn(f"{chosen.name} has no place for `{name}` ({plural(count, 'clip')})")
+        out.warn(clean(f"{chosen.name} has no place for `{name}` ({plural(count, 'clip')})"))
     for problem in limit_problems(source, [chosen.agency]):
         out.note(problem)
     for complaint in chosen.size_complaints(len(table.rows), len(text.encode(chosen.encoding))):

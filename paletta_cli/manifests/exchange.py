@@ -23,6 +23,7 @@ from paletta_cli.manifests.emit import clip_entry, document
 from paletta_cli.manifests.loader import plain_metadata
 from paletta_cli.manifests.model import Folder
 from paletta_cli.manifests.tables import Table
+from paletta_cli.text import clean
 
 _SEPARATORS = (SEPARATOR, ",", "; ", ";")
 _KEPT = ("header", "separators", "words", "spelling")
@@ -61,9 +62,9 @@ def recognise(table: Table, agency: str | None = None) -> Plan:
         return plans()[best[0]]
     names = best or list(plans())
     what = "could be from several agencies" if best else "has the headings of no agency we know"
-    raise UsageError(
-        f"`{table.name}` {what}: {', '.join(table.header[:8])}", hint=f"say --agency {'|'.join(names)}"
-    )
+    # A heading in quotes may have line ends, which an error would print as lines of its own.
+    shown = clean(", ".join(table.header[:8]))
+    raise UsageError(f"`{table.name}` {what}: {shown}", hint=f"say --agency {'|'.join(names)}")
 
 
 def _is_file(chosen: Plan, heading: str) -> bool:

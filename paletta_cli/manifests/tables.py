@@ -8,6 +8,7 @@ from pathlib import Path
 
 from paletta_cli.errors import ManifestInvalid
 from paletta_cli.manifests.source import CONTROL, MAX_BYTES
+from paletta_cli.text import clean
 
 _DELIMITERS = ",;\t"
 # Excel writes and reads a first line that says by what the cells are separated.
@@ -86,7 +87,7 @@ def parse_table(text: str, name: str, encoding: str = "utf-8") -> Table:
             if any(cell.strip() for cell in extra):
                 hint = "put a cell that contains the delimiter in double quotes"
                 if len(header) == 1:
-                    hint = f"delete what stands above the heading: `{header[0][:40]}`"
+                    hint = f"delete what stands above the heading: `{clean(header[0][:40])}`"
                 raise ManifestInvalid(
                     f"{name}:{reader.line_num}: the row has {len(row)} cells, the heading has {len(header)}",
                     hint=hint,

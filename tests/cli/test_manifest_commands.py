@@ -301,3 +301,39 @@ def test_export_of_a_broken_manifest(shoot: Path, capsys: pytest.CaptureFixture[
     code, out, err = run(capsys, "export", "shoot", "--agency", "adobe")
     assert (code, out) == (3, "")
     assert "shoot/paletta.yaml:1:8: error: `[` or `{` is not closed" in err
+
+
+FORGED = "a\nerror: forged.mov"
+
+
+def test_init_keeps_a_name_with_a_line_end_on_its_line(
+    shoot: Path, clip: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (shoot / FORGED).write_bytes(clip)
+    code, _, err = run(capsys, "init", "shoot")
+    assert code == 0
+    assert err.splitlines()[0] == (
+        "warning: the file name `a error: forged.mov` has control characters in it: left out"
+    )
+    assert not any(line.startswith("error:") for line in err.splitlines())
+
+
+@pytest.mark.parametrize("table", ['"a\nerror: forged",b\n1,2\n', '"a\nerror: forged"\n1,2\n'])
+def test_import_keeps_a_heading_with_a_line_end_on_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], table: str
+) -> None:
+    (tmp_path / "adobe.csv").write_text(table)
+    code, _, err = run(capsys, "import", "adobe.csv")
+    assert code in (2, 3)
+    assert "a error: forged" in err
+    assert not any(line.startswith("error: forged") for line in err.splitlines())
+
+
+def test_export_keeps_a_field_with_a_line_end_on_its_line(
+    shoot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = MANIFEST.format(category="transport") + '  location: {"a\\nerror: forged": x}\n'
+    (shoot / "paletta.yaml").write_text(text)
+    _, _, err = run(capsys, "export", "shoot", "--agency", "adobe")
+    assert "`location.a error: forged`" in err
+    assert not any(line.startswith("error:") for line in err.splitlines())
