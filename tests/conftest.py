@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,9 @@ def _start_stack() -> Addresses:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start the servers before xdist's workers, which inherit the addresses; without xdist, on first use."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell starts what it puts into the background so, and the commands that tests interrupt would inherit it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput") and getattr(config.option, "numprocesses", None):
         _start_stack()
 

@@ -106,6 +106,7 @@ def worker(*, concurrency: int | None, name: str | None, ready_file: Path | None
     chosen = concurrency or settings.worker_concurrency
     called = name or f"{socket.gethostname()}-{os.getpid()}"
     log.info("worker starts", extra={"worker": called, "concurrency": chosen, "sandbox": sandbox.describe()})
+    asyncio.run(_find_database(settings))
     try:
         asyncio.run(_work(settings.model_copy(update={"worker_concurrency": chosen}), called, ready_file))
     except Exception:
@@ -113,6 +114,30 @@ def worker(*, concurrency: int | None, name: str | None, ready_file: Path | None
         log.exception("worker ends")
         return 1
     return 0
+
+
+async def _find_database(settings: Settings) -> None:
+    """Wait a moment for a database that is just being started. Raises OperationalError: most likely the address is
+    wrong, which is said in words before anything is begun."""
+    from sqlalchemy import text
+    from sqlalchemy.exc import OperationalError
+
+    from paletta_server.core.database import Database
+
+    database = Database(settings, pool_size=1)
+    try:
+        for pause in (0.5, 1.0, 2.0, 4.0, None):
+            try:
+                async with database.transaction() as session:
+                    await session.execute(text("SELECT 1"))
+                return
+            except OperationalError as error:
+                if pause is None:
+                    raise
+                log.warning("the database does not answer yet", extra={"error": str(error.orig).strip()})
+            await asyncio.sleep(pause)
+    finally:
+        await database.close()
 
 
 async def _work(settings: Settings, name: str, ready_file: Path | None) -> None:

@@ -198,6 +198,15 @@ def test_a_wrong_setting_is_named_without_its_value(tmp_path: Path) -> None:
     assert "hunter22" not in done.stderr
 
 
+def test_a_worker_without_a_database_names_the_setting(settings: Settings, tmp_path: Path) -> None:
+    nowhere = f"postgresql://ada:hunter22@127.0.0.1:{free_ports(1)[0]}/paletta"
+    done = server("worker", cwd=tmp_path, **{**environment(settings), "PALETTA_DATABASE_URL": nowhere})
+    assert done.returncode == 1
+    assert "hint: set PALETTA_DATABASE_URL" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert "hunter22" not in done.stderr
+
+
 @pytest.mark.skipif(os.name != "posix", reason="folders have no owners and modes there")
 @pytest.mark.parametrize(
     ("arguments", "setting"),
