@@ -20,16 +20,28 @@ def list_(json: Json = False) -> None:
 
     with connect() as service:
         rows = list(service.pages("/v1/me/tokens"))
+    out = Output(json=json)
+    if out.mode == "table":
+        # In 80 columns: the id is whole, for it is what `revoke` wants; the name and the scopes take more lines.
+        fitting = [
+            Column("id", "id"),
+            Column("name", "name", wrap=True),
+            Column("scopes", "scopes", show=_scopes, wrap=True),
+            Column("last_used_at", "last used", show=_day),
+            Column("expires_at", "expires", show=_day),
+            Column("current", "this", show=lambda current: "yes" if current else ""),
+        ]
+        return out.table(rows, fitting)
     columns = [
         Column("id"),
         Column("name"),
         Column("kind"),
-        Column("scopes", show=lambda scopes: ", ".join(scopes) or "everything"),
-        Column("last_used_at", "last used", show=_minute),
-        Column("expires_at", "expires", show=_minute),
-        Column("current", "this one", show=lambda current: "yes" if current else ""),
+        Column("scopes", show=_scopes),
+        Column("last_used_at", show=_minute),
+        Column("expires_at", show=_minute),
+        Column("current", show=lambda current: "yes" if current else ""),
     ]
-    Output(json=json).table(rows, columns)
+    return out.table(rows, columns)
 
 
 @app.command()
@@ -100,6 +112,14 @@ def _wrong_scope(scopes: list[str], problem: "ApiProblem") -> "UsageError | None
             hint = f"there are {', '.join(there)}" if there else str(one.get("message"))
             return UsageError(f"--scope: there is no scope `{scopes[int(found[1])]}`", hint=hint)
     return None
+
+
+def _scopes(scopes: list[str]) -> str:
+    return ", ".join(scopes) or "everything"
+
+
+def _day(moment: object) -> str:
+    return _minute(moment)[:10]
 
 
 def _minute(moment: object) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
-from tests.conftest import MakeUser
+from tests.conftest import MakeUser, Person
 from tests.support.accounts import OTHER, PASSWORD, RunJobs, contributors_by_hand, link_in
 from tests.support.serving import serving
 from tests.support.stack import MailSink
@@ -241,6 +241,28 @@ async def test_tokens_for_scripts(paletta: Run, make_user: MakeUser, tmp_path: P
     plain = await paletta("tokens", "list", **full)
     assert plain.out.count("\n") == 1
     assert "everything" in plain.out
+
+
+async def test_tokens_read_well_in_80_columns(
+    paletta: Run, on_a_terminal: Run, people: dict[str, Person]
+) -> None:
+    mine = {"PALETTA_TOKEN": people["contributor"].token}
+    scopes = ("--scope", "uploads", "--scope", "clips", "--scope", "profile")
+    await paletta("tokens", "create", "nightly upload of the studio's second machine", *scopes, **mine)
+    rows = json.loads((await paletta("tokens", "list", "--json", **mine)).out)
+    listed = await on_a_terminal("tokens", "list", TZ="UTC")
+    lines = [line.rstrip() for line in listed.out.splitlines()]
+    assert listed.code == 0
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split() == ["id", "name", "scopes", "last", "used", "expires", "this"]
+    for row in rows:
+        [line] = [line for line in lines if line.startswith(row["id"])]
+        days = [row[key][:10] for key in ("last_used_at", "expires_at")]
+        assert line.removesuffix("yes").split()[-2:] == days
+        assert line.endswith("yes") == row["current"]
+    assert "…" not in listed.out
+    words = {*listed.out.replace(",", " ").split()}
+    assert {"nightly", "second", "machine", "uploads", "clips", "profile", "everything"} <= words
 
 
 async def test_profiles_keep_accounts_apart(paletta: Run, make_user: MakeUser, url: str) -> None:
