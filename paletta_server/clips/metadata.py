@@ -175,9 +175,14 @@ class ClipMetadata(_Strict):
     @field_validator("agencies")
     @classmethod
     def _not_a_dump(cls, value: dict[str, dict[str, Any]] | None) -> dict[str, dict[str, Any]] | None:
+        if value is None:
+            return value
         # Neither JSON nor the database knows the infinity that `1e400` is read as.
-        if value is not None and len(json.dumps(value, allow_nan=False)) > AGENCIES_MAX:
+        document = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        if len(document) > AGENCIES_MAX:
             raise ValueError(f"more than {AGENCIES_MAX:,} characters in all")
+        if "\\u0000" in document or any("\ud800" <= letter <= "\udfff" for letter in document):
+            raise ValueError("contains a character that cannot be stored")
         return value
 
     @model_validator(mode="after")

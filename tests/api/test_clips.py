@@ -299,6 +299,14 @@ async def test_numbers_without_end_are_no_numbers(up: Uploader, runtime: Runtime
     assert [problem["pointer"] for problem in refused["problems"]] == ["/metadata/poster_at"]
 
 
+async def test_a_character_that_cannot_be_stored_costs_only_its_own_file(up: Uploader) -> None:
+    bad = item(os.urandom(300), "bad.mp4", agencies={"adobe": {"note": "a\0b"}})
+    good = item(os.urandom(300), "good.mp4", agencies={"adobe": {"note": "\\u0041, 東京"}})
+    answers = await up.register(await up.batch(), bad, good)
+    assert [one["outcome"] for one in answers] == ["invalid", "created"]
+    assert answers[0]["problems"][0]["pointer"] == "/metadata/agencies"
+
+
 async def test_what_a_reviewer_saw_is_reviewed_again_when_it_changes(
     up: Uploader, moderator: Uploader, app: FastAPI, runtime: Runtime
 ) -> None:
