@@ -35,6 +35,11 @@ def encodable(text: str) -> str:
     return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
+def composed(name: str) -> str:
+    """A file's name in NFC: macOS may hand out `é` as two characters, and the same name typed has one."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
 def name_trouble(name: str) -> str | None:
     """What keeps a file's name out of manifests and from the service (`is not valid UTF-8`), or None.
 

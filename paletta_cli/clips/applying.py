@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PAGE = 100
 """Clips per call; the service applies a page as a whole or not at all."""
-_ABOUT_FILES = frozenset({"missing_file", "unmentioned"})
+_ABOUT_FILES = frozenset({"missing_file", "ambiguous_file", "unmentioned"})
 """Problems of files: words can be changed where the films are not."""
 
 

@@ -316,7 +316,7 @@ def export_table(folder: Folder, chosen: Plan) -> Exported:
     rows: list[list[str]] = []
     lost: Counter[str] = Counter()
     for number, clip in enumerate(folder.clips):
-        metadata = {**plain_metadata(folder, clip), "file": clip.file}
+        metadata = {**plain_metadata(folder, clip), "file": clip.written or clip.file}
         own = _own(metadata, chosen.agency)
         if number == 0 and isinstance(own.get("header"), list):
             header = [str(heading) for heading in own["header"]]

@@ -10,7 +10,7 @@ from paletta_cli.manifests.nodes import MappingNode, Node, ScalarNode, SequenceN
 from paletta_cli.manifests.rules import Rules
 from paletta_cli.manifests.schema import Checker, Report, unknown_field
 from paletta_cli.manifests.source import without_collector
-from paletta_cli.text import closest, name_trouble, plural
+from paletta_cli.text import closest, composed, name_trouble, plural
 
 # Anything else is refused by the schema already, with a better hint.
 _SLUG = re.compile("[a-z0-9]+(-[a-z0-9]+)*").fullmatch
@@ -205,12 +205,19 @@ class _Run:
             first = seen.setdefault(clip.file.casefold(), clip)
             if first is not clip:
                 self._twice(clip, first)
+            elif len(folder.namesakes(clip.file)) > 1:
+                self._ambiguous(folder.locate(clip, "/file"), clip.file)
             elif clip.file not in folder.files:
                 self._missing(clip, videos - mentioned or videos)
         if not folder.clips and not folder.problems:
             self._nothing(videos)
         elif folder.only is None:
-            self._unmentioned(sorted(videos - mentioned))
+            told = {composed(name) for name in mentioned}  # at the entry
+            twins = {name for name in videos if len(folder.namesakes(name)) > 1}
+            for name in sorted(twins):
+                if composed(name) not in told:
+                    self._ambiguous(self._place(name), name)
+            self._unmentioned(sorted(videos - mentioned - twins))
 
     def _twice(self, clip: Clip, first: Clip) -> None:
         at = self.folder.locate(clip, "/file")
@@ -234,6 +241,17 @@ class _Run:
         hint = hint if "UTF-8" in trouble else "rename it"
         message = f"the file name `{clip.file}` {trouble}"
         self._add(self.folder.locate(clip, "/file"), "error", "bad_name", message, hint, clip.file)
+
+    def _ambiguous(self, at: Position, name: str) -> None:
+        message = (
+            f"the folder has two files of the name `{name}`, which differ only in how accents are encoded"
+        )
+        hint = "rename one: many systems and agencies take them for the same file"
+        self._add(at, "error", "ambiguous_file", message, hint, name)
+
+    def _place(self, name: str) -> Position:
+        """A file that no manifest mentions."""
+        return Position(str(self.folder.path / name) if self.folder.shown else name)
 
     def _missing(self, clip: Clip, candidates: set[str]) -> None:
         at = self.folder.locate(clip, "/file")
@@ -270,8 +288,9 @@ class _Run:
         shown = self.folder.shown or "."
         hint = f"`paletta manifest init {shown}` adds them"
         for name in names[:20]:
-            at = Position(str(self.folder.path / name) if self.folder.shown else name)
-            self._add(at, "warning", "unmentioned", "no manifest mentions this clip", hint, name)
+            self._add(
+                self._place(name), "warning", "unmentioned", "no manifest mentions this clip", hint, name
+            )
         if len(names) > 20:
             message = f"{plural(len(names) - 20, 'more clip')} that no manifest mentions"
             self._add(Position(shown), "warning", "unmentioned", message, hint, None)

@@ -10,7 +10,7 @@ from paletta_cli.manifests.nodes import MappingNode, Node, ScalarNode, SequenceN
 from paletta_cli.manifests.rules import Rules
 from paletta_cli.manifests.schema import ABSENT, Report, as_plain
 from paletta_cli.manifests.source import read, without_collector
-from paletta_cli.text import closest
+from paletta_cli.text import closest, composed
 
 MANIFEST = "paletta.yaml"
 # What people call video files, whether or not the service takes them: such a file in the folder is a clip.
@@ -56,6 +56,8 @@ def load_folder(path: str | Path) -> Folder:
         _read_manifest(folder)
         _read_sidecars(folder)
     if only is not None:
+        # A sidecar may spell its clip otherwise than the folder does.
+        folder.only = only = folder.spelling(only)
         folder.clips = [clip for clip in folder.clips if clip.file == only]
     return folder
 
@@ -218,7 +220,9 @@ def _read_clips(folder: Folder, root: MappingNode, problem: Report) -> None:
             problem(name or node, "required", "`file` is missing", "name the clip's file: `file: …`")
             continue
         at = Position(folder.manifest or "", node.line, node.column)
-        folder.clips.append(Clip(folder, name.value, folder.path / name.value, at.file, node, at))
+        file = folder.spelling(name.value)
+        clip = Clip(folder, file, folder.path / file, at.file, node, at, written=name.value)
+        folder.clips.append(clip)
 
 
 def check_version(root: MappingNode, problem: Report) -> None:
@@ -244,7 +248,7 @@ def _read_sidecars(folder: Folder) -> None:
         if not _is_sidecar(folder, name):
             continue
         folder.sidecars += 1
-        file = os.path.splitext(name)[0]  # noqa: PTH122
+        file = folder.spelling(os.path.splitext(name)[0])  # noqa: PTH122
         shown = _shown(folder, name)
         problem = _problems(folder, shown, file)
         document = read(folder.path / name, shown)
@@ -283,7 +287,7 @@ def _read_sidecars(folder: Folder) -> None:
 
 def _check_sidecar_file(own: MappingNode, file: str, problem: Report) -> None:
     given = own.get("file")
-    if isinstance(given, ScalarNode) and given.value != file:
+    if isinstance(given, ScalarNode) and composed(given.value) != composed(file):
         problem(
             given, "conflict", f"this sidecar describes `{file}`, not `{given.value}`", "delete this line"
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from paletta_cli.text import clean
+from paletta_cli.text import clean, composed
 
 if TYPE_CHECKING:
     from paletta_cli.manifests.nodes import MappingNode, Node
@@ -65,7 +65,8 @@ class Problem:
 class Clip:
     """One clip that a manifest describes.
 
-    `file` is its name in the folder, `path` where it should be (it may be missing: see `Folder.files`).
+    `file` is its name in the folder, as the folder spells it; `path` is where it should be (it may be missing: see
+    `Folder.files`). `written` is how the manifest spells it.
     `node` holds the clip's own fields as written, `at` where its entry starts.
     """
 
@@ -76,6 +77,7 @@ class Clip:
     node: "MappingNode"
     at: Position
     sidecar: bool = False
+    written: str = ""
     _metadata: dict[str, Any] | None = None
 
     @property
@@ -112,6 +114,7 @@ class Folder:
     sidecars: int = 0
     probes: dict[str, "Probe"] = field(default_factory=dict)
     only: str | None = None
+    _composed: dict[str, list[str]] | None = None
 
     def __iter__(self) -> Iterator[Clip]:
         return iter(self.clips)
@@ -126,6 +129,19 @@ class Folder:
     def by_file(self, name: str) -> Clip | None:
         """The clip of that file name, or None."""
         return next((clip for clip in self.clips if clip.file == name), None)
+
+    def namesakes(self, name: str) -> list[str]:
+        """The files whose names are the same as `name` but for how accents are encoded (NFC, NFD)."""
+        if self._composed is None:
+            self._composed = {}
+            for file in self.files:
+                self._composed.setdefault(composed(file), []).append(file)
+        return self._composed.get(composed(name), [])
+
+    def spelling(self, name: str) -> str:
+        """The file that is meant, as the folder spells it; `name` itself where there is none, or no telling which."""
+        found = [name] if name in self.files else self.namesakes(name)
+        return found[0] if len(found) == 1 else name
 
     def locate(self, clip: Clip | str, pointer: str = "") -> Position:
         """Where the value that a JSON pointer names was written.

@@ -63,7 +63,7 @@ def scaffold(path: Path) -> Scaffold:
     known = {clip.file for clip in folder.clips}
     entries = []
     for name in sorted((n for n in folder.files if _is_video(n) and n not in known), key=_natural):
-        if trouble := name_trouble(name):
+        if trouble := name_trouble(name) or _twin(folder, name):
             result.unusable[name] = trouble
             continue
         values, origin = _describe(folder, name, result)
@@ -76,6 +76,12 @@ def scaffold(path: Path) -> Scaffold:
     if result.created and _SCHEMA not in folder.files and not schema.is_symlink():
         write_whole(schema, data_file(_SCHEMA).read_text(encoding="utf-8"))
     return result
+
+
+def _twin(folder: Folder, name: str) -> str | None:
+    """What keeps a name out that an entry could not tell from another's."""
+    same = len(folder.namesakes(name)) > 1
+    return "differs from another only in how accents are encoded" if same else None
 
 
 def _is_video(name: str) -> bool:

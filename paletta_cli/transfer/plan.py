@@ -70,6 +70,8 @@ def make(
     for folder, chosen in folders:
         found = lint(folder, rules, media=(on_media or True) if check_media else False)
         if chosen is not None:
+            # A sidecar's name, which names its clip here, may be encoded otherwise than the clip's.
+            chosen = {folder.spelling(name) for name in chosen}
             found = [problem for problem in found if problem.clip is None or problem.clip in chosen]
         plan.problems += found
         for clip in folder:

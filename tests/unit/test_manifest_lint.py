@@ -354,3 +354,47 @@ def test_a_name_that_the_service_refuses_is_found(tmp_path: Path) -> None:
 def test_a_path_for_a_name_is_one_mistake(tmp_path: Path) -> None:
     found = problems_of(tmp_path, entry(file="clips/a.mov"))
     assert [p.code for p in found if p.severity == "error"] == ["pattern"]
+
+
+COMPOSED, DECOMPOSED = "caf\u00e9 lisboa.mov", "cafe\u0301 lisboa.mov"
+
+
+@pytest.mark.parametrize(("written", "on_disk"), [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)])
+def test_an_accent_is_the_same_however_it_is_encoded(tmp_path: Path, written: str, on_disk: str) -> None:
+    folder = shoot(tmp_path, entry(file=written), files=(on_disk,))
+    assert lint(folder, Rules.shipped()) == []
+    [clip] = folder
+    assert (clip.file, clip.written) == (on_disk, written)
+    assert clip.path.exists()
+
+
+def test_a_sidecar_finds_its_clip_however_accents_are_encoded(tmp_path: Path) -> None:
+    (tmp_path / DECOMPOSED).write_bytes(b"x")
+    sidecar(tmp_path, COMPOSED, BESIDE)
+    for path in (tmp_path, tmp_path / f"{COMPOSED}.yaml"):
+        folder = load_folder(path)
+        assert [clip.file for clip in folder] == [DECOMPOSED]
+        assert lint(folder, Rules.shipped()) == []
+
+
+def test_one_file_in_two_spellings_is_described_twice(tmp_path: Path) -> None:
+    clips = entry(file=COMPOSED) + entry(file=DECOMPOSED, title="The same file again")
+    problem = one(problems_of(tmp_path, clips, files=(DECOMPOSED,)), "duplicate_file")
+    assert problem.severity == "error"
+
+
+@pytest.mark.parametrize("named", [(COMPOSED,), (DECOMPOSED,), ("a.mov",)])
+def test_files_that_differ_only_in_encoding_are_ambiguous(tmp_path: Path, named: tuple[str, ...]) -> None:
+    clips = "".join(entry(file=name) for name in named)
+    found = problems_of(tmp_path, clips, files=("a.mov", COMPOSED, DECOMPOSED))
+    ambiguous = [problem for problem in found if problem.code == "ambiguous_file"]
+    assert ambiguous
+    assert {problem.severity for problem in ambiguous} == {"error"}
+    assert "differ only in how accents are encoded" in ambiguous[0].message
+    assert str(ambiguous[0].hint).startswith("rename one")
+
+
+def test_a_half_composed_name_is_no_guess(tmp_path: Path) -> None:
+    both, neither, half = "\u00e9\u00e9.mov", "e\u0301e\u0301.mov", "\u00e9e\u0301.mov"
+    found = problems_of(tmp_path, entry(file=half), files=(both, neither))
+    assert [problem.code for problem in found] == ["ambiguous_file"]

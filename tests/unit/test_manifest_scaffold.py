@@ -242,6 +242,22 @@ def test_names_that_no_manifest_can_hold_are_left_out(tmp_path: Path, clip: byte
     assert [one.file for one in load_folder(tmp_path)] == ["tram.mov"]
 
 
+def test_a_clip_is_known_however_its_accents_are_encoded(tmp_path: Path, clip: bytes) -> None:
+    (tmp_path / "caf\u00e9.mov").write_bytes(clip)
+    scaffold(tmp_path)
+    (tmp_path / "caf\u00e9.mov").rename(tmp_path / "cafe\u0301.mov")
+    assert scaffold(tmp_path).added == []
+
+
+def test_names_that_differ_only_in_encoding_are_left_out(tmp_path: Path, clip: bytes) -> None:
+    twins = ("cafe\u0301.mov", "caf\u00e9.mov")
+    for name in twins:
+        (tmp_path / name).write_bytes(clip)
+    done = scaffold(tmp_path)
+    assert done.added == []
+    assert done.unusable == dict.fromkeys(twins, "differs from another only in how accents are encoded")
+
+
 def test_a_sidecar_s_name_may_hold_no_controls(tmp_path: Path, clip: bytes) -> None:
     (tmp_path / "a\u202evom.mov").write_bytes(clip)
     (tmp_path / "a\u202evom.mov.yaml").write_text("paletta: 1\ntitle: The clip with an odd name\n")
