@@ -237,8 +237,7 @@ class _Run:
             self._add(at, "warning", "duplicate_file", message, hint, clip.file)
 
     def _bad_name(self, clip: Clip, trouble: str) -> None:
-        hint = "rename it: names from old disks are often in another encoding (`convmv` converts them)"
-        hint = hint if "UTF-8" in trouble else "rename it"
+        hint = _rename(trouble, "rename it")
         message = f"the file name `{clip.file}` {trouble}"
         self._add(self.folder.locate(clip, "/file"), "error", "bad_name", message, hint, clip.file)
 
@@ -286,19 +285,35 @@ class _Run:
     def _unmentioned(self, names: list[str]) -> None:
         """One line for each of a few; one for all when most of the folder is unmentioned."""
         shown = self.folder.shown or "."
+        troubles = {name: trouble for name in names if (trouble := name_trouble(name))}
+        for name, trouble in list(troubles.items())[:20]:  # `init` leaves these out
+            hint = _rename(trouble, f"rename it: its name {trouble}, which no manifest can hold")
+            self._unmentioned_one(name, hint)
+        names = [name for name in names if name not in troubles]
         hint = f"`paletta manifest init {shown}` adds them"
         for name in names[:20]:
-            self._add(
-                self._place(name), "warning", "unmentioned", "no manifest mentions this clip", hint, name
-            )
+            self._unmentioned_one(name, hint)
+        if len(troubles) > 20:
+            message = f"{plural(len(troubles) - 20, 'more clip')} whose names no manifest can hold"
+            self._add(Position(shown), "warning", "unmentioned", message, "rename them", None)
         if len(names) > 20:
             message = f"{plural(len(names) - 20, 'more clip')} that no manifest mentions"
             self._add(Position(shown), "warning", "unmentioned", message, hint, None)
+
+    def _unmentioned_one(self, name: str, hint: str) -> None:
+        message = "no manifest mentions this clip"
+        self._add(self._place(name), "warning", "unmentioned", message, hint, name)
 
     def _add(
         self, at: Position, severity: Severity, code: str, message: str, hint: str | None, clip: str | None
     ) -> None:
         self.problems.append(Problem(at.file, at.line, at.column, severity, code, message, hint, clip))
+
+
+def _rename(trouble: str, otherwise: str) -> str:
+    """What to do about a name with this trouble."""
+    old_disk = "rename it: names from old disks are often in another encoding (`convmv` converts them)"
+    return old_disk if "UTF-8" in trouble else otherwise
 
 
 def _refused_by_schema(clip: Clip) -> bool:

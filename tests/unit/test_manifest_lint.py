@@ -398,3 +398,24 @@ def test_a_half_composed_name_is_no_guess(tmp_path: Path) -> None:
     both, neither, half = "\u00e9\u00e9.mov", "e\u0301e\u0301.mov", "\u00e9e\u0301.mov"
     found = problems_of(tmp_path, entry(file=half), files=(both, neither))
     assert [problem.code for problem in found] == ["ambiguous_file"]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("a\nb.mov", "rename it: its name has control characters in it, which no manifest can hold"),
+        ("\u202evom.mov", "rename it: its name has control characters in it, which no manifest can hold"),
+        (os.fsdecode(b"caf\xe9.mov"), "`convmv` converts them"),
+    ],
+)
+def test_a_clip_that_init_leaves_out_is_to_be_renamed(tmp_path: Path, name: str, hint: str) -> None:
+    problem = one(problems_of(tmp_path, entry(), files=("a.mov", name)), "unmentioned")
+    assert hint in str(problem.hint)
+    assert "init" not in str(problem.hint)
+
+
+def test_clips_to_be_renamed_are_shown_before_the_many(tmp_path: Path) -> None:
+    names = ("a.mov", *(f"b{n}.mov" for n in range(30)), "z\n.mov")
+    found = [p for p in problems_of(tmp_path, entry(), files=names) if p.code == "unmentioned"]
+    assert any(str(problem.hint).startswith("rename it") for problem in found)
+    assert any(problem.message.startswith("10 more clips") for problem in found)
