@@ -69,9 +69,9 @@ def summary(items: Sequence[Item]) -> str:
     return ", ".join(words) or plural(0, "clip")
 
 
-def failed(items: Sequence[Item]) -> list[Item]:
-    """Those that somebody has to look at."""
-    return [item for item in items if item.stage in _BAD]
+def to_try_again(items: Sequence[Item]) -> list[Item]:
+    """Those that another try may help: not what was taken out of the shop again, by its owner or by an operator."""
+    return [item for item in items if item.stage in _BAD - {"taken_down", "deleted"}]
 
 
 def hint_differing(out: Output, plan: Plan, uncompared: int) -> None:

@@ -245,7 +245,7 @@ class _Session:
         report.show(self._out, items, facts, code)
         self._out.note(report.summary(items))
         report.hint_differing(self._out, self._plan, uncompared)
-        if report.failed(items):
+        if report.to_try_again(items):
             self._out.hint(f"`paletta upload --failed {batch_id}` tries those again alone")
         elif code and self._options.until == "live":
             self._out.hint(f"`paletta uploads show {batch_id}` says how they are getting on")

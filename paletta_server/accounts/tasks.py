@@ -3,7 +3,7 @@
 import logging
 
 from paletta_server.accounts import links, recovery, throttle
-from paletta_server.core.jobs import job
+from paletta_server.core.jobs import RETRIES, job
 from paletta_server.core.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ async def send_reset(runtime: Runtime, *, email: str) -> None:
         await recovery.send_reset(session, runtime, email)
 
 
-@job("accounts.sweep", queue="default", cron="17 4 * * *")
+@job("accounts.sweep", queue="default", cron="17 4 * * *", retries=RETRIES)
 async def sweep(runtime: Runtime) -> None:
     """Forget old failures and dead links, once a day."""
     async with runtime.db.transaction() as session:

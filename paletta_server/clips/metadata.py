@@ -5,6 +5,7 @@ One definition serves registration, editing and the published JSON Schema of `pa
 
 import json
 import unicodedata
+from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -43,6 +44,19 @@ KEYWORDS_MIN, KEYWORDS_MAX = 5, 50
 CATEGORIES_MIN, CATEGORIES_MAX = 1, 2
 FILE_MAX = 255
 AGENCIES_MAX = 16_384
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every string in a JSON document, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield name
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def _clean(value: str) -> str:
@@ -181,7 +195,7 @@ class ClipMetadata(_Strict):
         document = json.dumps(value, allow_nan=False, ensure_ascii=False)
         if len(document) > AGENCIES_MAX:
             raise ValueError(f"more than {AGENCIES_MAX:,} characters in all")
-        if "\\u0000" in document or any("\ud800" <= letter <= "\udfff" for letter in document):
+        if any(unicodedata.category(letter) == "Cs" or letter == "\0" for letter in "".join(_texts(value))):
             raise ValueError("contains a character that cannot be stored")
         return value
 

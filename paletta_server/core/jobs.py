@@ -61,21 +61,20 @@ class Retries(procrastinate.BaseRetryStrategy):
 RETRIES = Retries(8, longest_wait=6561)
 """For trouble around a job (database or store away): 2.7 hours in all. What a job knows how to fail at it handles
 itself."""
-CRON_RETRIES = Retries(3, longest_wait=27)
-"""39 seconds in all, less than the shortest schedule has between two turns: a job that waits for its next try keeps
-its next turn from being queued."""
 INSISTENT = Retries(174, longest_wait=3600)
 """A week. For what nobody looks for again when it is not done, such as deleting what no row points at any more."""
 
 
 def job(
-    name: str, *, queue: str = "default", cron: str | None = None, retries: Retries = RETRIES
+    name: str, *, queue: str = "default", cron: str | None = None, retries: Retries | None = None
 ) -> Callable[
     [Callable[Concatenate[Runtime, P], Awaitable[None]]], Callable[Concatenate[Runtime, P], Awaitable[None]]
 ]:
     """Register `async def f(runtime, **arguments)` as a job.
 
-    With `cron` it also runs on that schedule (UTC), and a turn that fails is soon left to the next one.
+    With `cron` it also runs on that schedule (UTC), and a turn that fails is left to the next one: while it waited
+    for another try, no turn could be queued, and once one is, it cannot be tried again. One that comes daily may ask
+    for `retries` all the same; they must be over before the next.
     """
 
     def register(
@@ -91,7 +90,7 @@ def job(
             name=name,
             queue=queue,
             pass_context=True,
-            retry=CRON_RETRIES if cron else retries,
+            retry=retries or (False if cron else RETRIES),
             queueing_lock=name if cron else None,
         )(run)
         if cron:

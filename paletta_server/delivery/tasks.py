@@ -1,6 +1,6 @@
 """Mails that orders cause."""
 
-from paletta_server.core.jobs import job
+from paletta_server.core.jobs import RETRIES, job
 from paletta_server.core.runtime import Runtime
 from paletta_server.delivery import announcing
 
@@ -26,7 +26,7 @@ async def announce_refund(runtime: Runtime, *, order_id: int) -> None:
         await announcing.tell_refund(session, runtime.settings, order_id)
 
 
-@job("delivery.announce_sales", queue="mail", cron="10 6 * * *")
+@job("delivery.announce_sales", queue="mail", cron="10 6 * * *", retries=RETRIES)
 async def announce_sales(runtime: Runtime) -> None:
     """Tell contributors what they sold yesterday."""
     async with runtime.db.transaction() as session:

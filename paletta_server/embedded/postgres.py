@@ -118,16 +118,16 @@ def copied_for_all(folders: Sequence[Path], kept: Path) -> Path:
         shelf.chmod(0o755)  # one who was killed in between may have left it closed
     if not kept.exists():
         fresh = Path(tempfile.mkdtemp(dir=shelf))
-        for folder in folders:
-            if folder.is_dir():
-                shutil.copytree(folder, fresh / folder.name, symlinks=True)
-        _open_to_readers(fresh)  # they were installed under any umask
         try:
+            for folder in folders:
+                if folder.is_dir():
+                    shutil.copytree(folder, fresh / folder.name, symlinks=True)
+            _open_to_readers(fresh)  # they were installed under any umask
             fresh.rename(kept)
         except OSError:
+            shutil.rmtree(fresh, ignore_errors=True)
             if not kept.is_dir():  # otherwise another stack was quicker
                 raise
-            shutil.rmtree(fresh)
     _refuse_unsafe(kept)
     return kept
 

@@ -33,31 +33,52 @@ def sweep_scratch(scratch_dir: Path) -> int:
     scratch_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     swept = 0
     for folder in scratch_dir.iterdir():
-        # Behind a hyphen: earlier versions put their process id before it, and held no lock.
-        if not folder.name.rpartition("-")[2].startswith("run_"):
+        pid, _, run = folder.name.rpartition("-")
+        # Earlier versions put their process id before a hyphen, and held no lock: one may be at work beside us.
+        if not run.startswith("run_") or (pid.isdigit() and _at_work(int(pid))):
             continue
         try:
             lock = _taken(folder)
         except OSError:
             continue  # held, gone meanwhile, or no folder
-        shutil.rmtree(folder, ignore_errors=True)
+        # Another sweeper may have been quicker, and the folder made again by who holds it now.
+        if _is_of(lock, folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            swept += 1
         os.close(lock)
-        swept += 1
     return swept
+
+
+def _at_work(pid: int) -> bool:
+    """Whether a process of this number lives that is not this one, which has made no folder yet."""
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def _is_of(lock: int, folder: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(lock), (folder / _LOCK).stat())
+    except FileNotFoundError:
+        return False
 
 
 def _made(folder: Path) -> int | None:
     """Make the folder; its lock, or None when it was swept away before we had it."""
-    folder.mkdir(parents=True, mode=0o700)
-    lock = None
+    folder.mkdir(parents=True, mode=0o700, exist_ok=True)  # a sweeper may just have put its lock there
     try:
         lock = _taken(folder, wait=True)
-        if os.path.samestat(os.fstat(lock), (folder / _LOCK).stat()):
-            return lock
     except FileNotFoundError:
-        pass
-    if lock is not None:
-        os.close(lock)
+        return None
+    if _is_of(lock, folder):
+        return lock
+    os.close(lock)
     return None
 
 

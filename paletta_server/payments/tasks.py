@@ -2,7 +2,7 @@
 
 import logging
 
-from paletta_server.core.jobs import job
+from paletta_server.core.jobs import RETRIES, job
 from paletta_server.core.runtime import Runtime
 from paletta_server.payments import inbox, service
 
@@ -33,7 +33,7 @@ async def reconcile(runtime: Runtime) -> None:
     await service.reconcile(runtime)
 
 
-@job("payments.prune_events", cron="17 4 * * *")
+@job("payments.prune_events", cron="17 4 * * *", retries=RETRIES)
 async def prune_events(runtime: Runtime) -> None:
     """Drop events that were handled long ago."""
     async with runtime.db.transaction() as session:

@@ -1,6 +1,6 @@
 """Background work for search."""
 
-from paletta_server.core.jobs import job
+from paletta_server.core.jobs import RETRIES, job
 from paletta_server.core.runtime import Runtime
 from paletta_server.search import changes, views
 
@@ -13,7 +13,7 @@ async def popularity(runtime: Runtime) -> None:
         await views.forget_viewers(session)
 
 
-@job("search.prune", cron="47 3 * * *")
+@job("search.prune", cron="47 3 * * *", retries=RETRIES)
 async def prune(runtime: Runtime) -> None:
     """Forget changes that every replica in use has followed."""
     async with runtime.db.transaction() as session:

@@ -135,6 +135,17 @@ async def _seal_quiet(runtime: Runtime) -> None:
         )
         for batch_id in sealed:
             await progress.settle_if_done(session, batch_id)
+    # One that was sealed and whose last file ended unnoticed, by an older version that does not know its stage.
+    forgotten = (
+        select(UploadBatch.id)
+        .where(UploadBatch.status == "sealed", ~under_way)
+        .order_by(UploadBatch.id)
+        .limit(REAP_AT_ONCE)
+        .with_for_update(skip_locked=True)
+    )
+    async with runtime.db.transaction() as session:
+        for batch_id in list(await session.scalars(forgotten)):
+            await progress.settle_if_done(session, batch_id)
 
 
 WORDS = {

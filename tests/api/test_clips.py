@@ -301,7 +301,7 @@ async def test_numbers_without_end_are_no_numbers(up: Uploader, runtime: Runtime
 
 async def test_a_character_that_cannot_be_stored_costs_only_its_own_file(up: Uploader) -> None:
     bad = item(os.urandom(300), "bad.mp4", agencies={"adobe": {"note": "a\0b"}})
-    good = item(os.urandom(300), "good.mp4", agencies={"adobe": {"note": "\\u0041, 東京"}})
+    good = item(os.urandom(300), "good.mp4", agencies={"adobe": {"note": "\\u0000 as typed, 東京"}})
     answers = await up.register(await up.batch(), bad, good)
     assert [one["outcome"] for one in answers] == ["invalid", "created"]
     assert answers[0]["problems"][0]["pointer"] == "/metadata/agencies"

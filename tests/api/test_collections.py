@@ -32,6 +32,8 @@ async def test_a_list_keeps_clips_in_the_order_in_which_they_came(shelf: Shelf, 
     again = await buyer.call("POST", f"/collections/{key}/clips", json={"clips": [TRAM, FERRY]})
     assert ([clip["id"] for clip in again["items"]], again["clips"], again["absent"]) == ([FERRY, TRAM], 2, 0)
     by_name = await buyer.call("GET", "/collections/lisbon")
+    for one in (*by_name["items"], *again["items"]):
+        del one["poster_url"]  # signed anew for every answer, with the second in it
     assert by_name == again
     left = await buyer.call("DELETE", f"/collections/{key}/clips/{FERRY}")
     assert [clip["id"] for clip in left["items"]] == [TRAM]
