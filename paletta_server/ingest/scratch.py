@@ -71,10 +71,14 @@ def _is_of(lock: int, folder: Path) -> bool:
 
 def _made(folder: Path) -> int | None:
     """Make the folder; its lock, or None when it was swept away before we had it."""
-    folder.mkdir(parents=True, mode=0o700, exist_ok=True)  # a sweeper may just have put its lock there
     try:
+        folder.mkdir(parents=True, mode=0o700, exist_ok=True)  # a sweeper may just have put its lock there
         lock = _taken(folder, wait=True)
     except FileNotFoundError:
+        return None
+    except FileExistsError:
+        if folder.exists():
+            raise  # it is no folder
         return None
     if _is_of(lock, folder):
         return lock

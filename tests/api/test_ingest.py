@@ -177,18 +177,21 @@ def test_scratch_of_dead_workers_is_swept_whatever_their_process_ids(tmp_path: P
         stdout = workers[uid].stdout
         assert stdout is not None
         assert stdout.readline() == b"in work\n"
-    # What an earlier version left in a container where we are number 1 now; and what is none of ours.
-    for name in (f"{os.getpid()}-run_earlier", "something-else"):
+    # What an earlier version left in a container where we are number 1 now; in what it is at work beside us; and what
+    # is none of ours.
+    beside = f"{workers['run_alive'].pid}-run_beside"
+    for name in (f"{os.getpid()}-run_earlier", beside, "something-else"):
         (tmp_path / name).mkdir()
     (tmp_path / "run_file").touch()
     with scratch(tmp_path, "run_own"):
         workers["run_killed"].kill()
         workers["run_killed"].communicate()
-        assert sweep_scratch(tmp_path) == 2
-        left = ["run_alive", "run_file", "run_own", "something-else"]
+        assert sweep_scratch(tmp_path) == 2, "the killed one's, and the earlier version's"
+        left = [beside, "run_alive", "run_file", "run_own", "something-else"]
         assert sorted(path.name for path in tmp_path.iterdir()) == left
     assert (tmp_path / "run_alive" / "source").read_bytes() == b"film"
     workers["run_alive"].communicate()
+    assert sweep_scratch(tmp_path) == 1, "its worker has ended"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run_file", "something-else"]
 
 
@@ -199,8 +202,9 @@ def test_a_scratch_folder_that_is_swept_while_it_is_made_is_made_again(tmp_path:
         while not stop.is_set():
             sweep_scratch(tmp_path)
 
-    sweeper = threading.Thread(target=sweep)
-    sweeper.start()
+    sweepers = [threading.Thread(target=sweep) for _ in range(3)]
+    for sweeper in sweepers:
+        sweeper.start()
     try:
         for turn in range(300):
             with scratch(tmp_path, f"run_{turn}") as folder:
@@ -208,7 +212,8 @@ def test_a_scratch_folder_that_is_swept_while_it_is_made_is_made_again(tmp_path:
                 assert (folder / "source").exists()
     finally:
         stop.set()
-        sweeper.join()
+        for sweeper in sweepers:
+            sweeper.join()
 
 
 async def test_a_worker_stopped_after_the_switch_leaves_the_clip_whole(
