@@ -44,7 +44,8 @@ class InvoiceGateway:
                     purchase_order=request.purchase_order,
                     expires_at=request.expires_at,
                 )
-                .on_conflict_do_nothing(index_elements=["key"])
+                # Whichever of its two unique columns a rival's is seen by: the reference is made of the key.
+                .on_conflict_do_nothing()
             )
             invoice = await session.scalar(select(Invoice).where(Invoice.key == request.key))
             assert invoice is not None
@@ -116,7 +117,8 @@ class InvoiceGateway:
                     note=note,
                     by=by,
                 )
-                .on_conflict_do_nothing(index_elements=["key"])
+                # Whichever of its two unique columns a rival's is seen by: the reference is made of the key.
+                .on_conflict_do_nothing()
                 .returning(InvoiceEntry.id)
             )
             return made is not None
