@@ -41,7 +41,7 @@ def look(address: str, *, width: int, height: int, picture: Path | None = None, 
         if dark:
             flags.append("--blink-settings=preferredColorScheme=0")
         program = chromium()
-        environment = {**os.environ, "HOME": profile}
+        environment = {**os.environ, "HOME": profile, "TMPDIR": profile}
         if picture is not None:
             subprocess.run(
                 [program, *flags, f"--screenshot={picture}", address],
@@ -83,7 +83,7 @@ class Browser:
                 *(f"--window-size={width},{height}", "about:blank"),
             ],
             pass_fds=(theirs, answers),
-            env={**os.environ, "HOME": self._profile.name},
+            env={**os.environ, "HOME": self._profile.name, "TMPDIR": self._profile.name},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
