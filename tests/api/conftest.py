@@ -11,11 +11,26 @@ from paletta_server.core.runtime import Runtime
 from tests.conftest import MakeUser, Person
 from tests.support.clips import Shelf
 from tests.support.shop import Customer, set_prices
+from tests.support.uploading import Uploader
 
 
 @pytest.fixture
 async def admin(make_user: MakeUser) -> Person:
     return await make_user("admin")
+
+
+@pytest.fixture
+async def up(client: httpx.AsyncClient, make_user: MakeUser, runtime: Runtime) -> AsyncIterator[Uploader]:
+    """A contributor's client, where there are two categories."""
+    async with runtime.db.transaction() as session:
+        await session.execute(
+            text(
+                "INSERT INTO categories (slug, name) VALUES ('transport', 'Transport'), ('travel', 'Travel')"
+            )
+        )
+    made = Uploader(client, (await make_user("contributor")).headers)
+    yield made
+    await made.store.aclose()
 
 
 @pytest.fixture

@@ -31,19 +31,6 @@ INSERT INTO renditions (clip_id, kind, number, key, content_type, size, sha256, 
 
 
 @pytest.fixture
-async def up(client: httpx.AsyncClient, make_user: MakeUser, runtime: Runtime) -> AsyncIterator[Uploader]:
-    async with runtime.db.transaction() as session:
-        await session.execute(
-            text(
-                "INSERT INTO categories (slug, name) VALUES ('transport', 'Transport'), ('travel', 'Travel')"
-            )
-        )
-    made = Uploader(client, (await make_user("contributor")).headers)
-    yield made
-    await made.store.aclose()
-
-
-@pytest.fixture
 async def moderator(client: httpx.AsyncClient, make_user: MakeUser) -> AsyncIterator[Uploader]:
     made = Uploader(client, (await make_user("admin")).headers)
     yield made

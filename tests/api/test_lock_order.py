@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,19 +32,6 @@ from tests.support.locks import blocked
 from tests.support.uploading import METADATA, Uploader, item
 
 RunJobs = Callable[[], Awaitable[None]]
-
-
-@pytest.fixture
-async def up(client: httpx.AsyncClient, make_user: MakeUser, runtime: Runtime) -> AsyncIterator[Uploader]:
-    async with runtime.db.transaction() as session:
-        await session.execute(
-            text(
-                "INSERT INTO categories (slug, name) VALUES ('transport', 'Transport'), ('travel', 'Travel')"
-            )
-        )
-    made = Uploader(client, (await make_user("contributor")).headers)
-    yield made
-    await made.store.aclose()
 
 
 async def hold(session: AsyncSession, table: str, *uids: str) -> None:

@@ -24,7 +24,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -39,9 +38,18 @@ from paletta_server.accounts.service import create_user, issue_token
 from paletta_server.core.database import Database
 from paletta_server.core.settings import Settings
 from tests.benchmarks.measure import cpu_of
-from tests.benchmarks.search import PAGE, Catalogue, clip_uid, fill, percentile, serving
+from tests.benchmarks.search import (
+    PAGE,
+    Catalogue,
+    clip_uid,
+    environment_of,
+    fill,
+    grounds,
+    percentile,
+    serving,
+)
 from tests.support.shop import BOOK
-from tests.support.stack import TestStack, make_database
+from tests.support.stack import make_database
 
 CLIENTS = 50
 CUSTOMERS, IN_CART, ORDERS = 10, 5, 20
@@ -255,26 +263,14 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=10.0, help="for each kind of question")
     options = parser.parse_args()
-    servers = TestStack()
-    stack = servers.start()
-    try:
-        with tempfile.TemporaryDirectory(prefix="paletta-bench-") as folder:
-            run(stack, options, Path(folder))
-    finally:
-        servers.stop()
+    with grounds() as (stack, folder):
+        run(stack, options, folder)
 
 
 def run(stack: Any, options: argparse.Namespace, folder: Path) -> None:
     url = make_database(stack, "paletta_bench")
     catalogue = fill(stack, url, options.clips)
-    environment = {
-        "PALETTA_DATABASE_URL": url,
-        "PALETTA_SEARCH_DIR": str(folder / "search"),
-        "PALETTA_S3_ENDPOINT": stack.endpoint,
-        "PALETTA_S3_ACCESS_KEY": stack.access_key,
-        "PALETTA_S3_SECRET_KEY": stack.secret_key,
-        "PALETTA_LOG_LEVEL": "WARNING",
-    }
+    environment = environment_of(stack, url, folder / "search")
     tokens, operator = asyncio.run(people(Settings(_env_file=None, database_url=url)))
     ours: dict[str, Answers] = {}
     with serving(Settings(_env_file=None), environment, folder / "api.log") as (address, pid):

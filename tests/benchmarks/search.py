@@ -332,13 +332,32 @@ def main() -> None:
     parser.add_argument("--peer-rounds", type=int, default=5)
     parser.add_argument("--skip-peer", action="store_true")
     options = parser.parse_args()
+    with grounds() as (stack, folder):
+        run(stack, options, folder)
+
+
+@contextlib.contextmanager
+def grounds() -> Iterator[tuple[Any, Path]]:
+    """PostgreSQL and an object store of this run's own, and a folder for what else it needs."""
     servers = TestStack()
     stack = servers.start()
     try:
         with tempfile.TemporaryDirectory(prefix="paletta-bench-") as folder:
-            run(stack, options, Path(folder))
+            yield stack, Path(folder)
     finally:
         servers.stop()
+
+
+def environment_of(stack: Any, url: str, search_dir: Path) -> dict[str, str]:
+    """What an API process on them is told."""
+    return {
+        "PALETTA_DATABASE_URL": url,
+        "PALETTA_SEARCH_DIR": str(search_dir),
+        "PALETTA_S3_ENDPOINT": stack.endpoint,
+        "PALETTA_S3_ACCESS_KEY": stack.access_key,
+        "PALETTA_S3_SECRET_KEY": stack.secret_key,
+        "PALETTA_LOG_LEVEL": "WARNING",
+    }
 
 
 def run(stack: Any, options: argparse.Namespace, folder: Path) -> None:
@@ -360,14 +379,7 @@ def run(stack: Any, options: argparse.Namespace, folder: Path) -> None:
         f"index: {options.clips:,} clips in {took:.0f} s ({options.clips / took:,.0f}/s, the database's part included),"
         f" {size / 1e9:.2f} GB"
     )
-    environment = {
-        "PALETTA_DATABASE_URL": url,
-        "PALETTA_SEARCH_DIR": str(settings.search_dir),
-        "PALETTA_S3_ENDPOINT": stack.endpoint,
-        "PALETTA_S3_ACCESS_KEY": stack.access_key,
-        "PALETTA_S3_SECRET_KEY": stack.secret_key,
-        "PALETTA_LOG_LEVEL": "WARNING",
-    }
+    environment = environment_of(stack, url, settings.search_dir)
     with serving(settings, environment, folder / "api.log") as (address, pid):
         before = cpu_of(pid)
         ours = ask_ours(address, questions(catalogue.words, options.rounds))
