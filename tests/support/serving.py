@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -38,3 +40,25 @@ async def serving(app: FastAPI) -> AsyncIterator[str]:
         server.should_exit = True
         await task
         listener.close()
+
+
+@contextmanager
+def serving_in_a_thread(app: FastAPI) -> Iterator[str]:
+    """The same from a thread with a loop of its own, for tests that have none."""
+    told: queue.Queue[tuple[str, Callable[[], object]]] = queue.Queue()
+
+    async def serve() -> None:
+        stopped = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        async with serving(app) as address:
+            told.put((address, lambda: loop.call_soon_threadsafe(stopped.set)))
+            await stopped.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="serving", daemon=True)
+    thread.start()
+    address, stop = told.get(timeout=10)
+    try:
+        yield address
+    finally:
+        stop()
+        thread.join(10)
