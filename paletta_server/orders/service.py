@@ -169,6 +169,16 @@ async def expired(session: AsyncSession, *, limit: int = 100) -> list[int]:
     return list(found)
 
 
+async def put_off(session: AsyncSession, order_id: int, pause: timedelta) -> None:
+    """An unpaid order past its time that cannot be closed yet is looked at again after `pause`: those behind it
+    in the queue must not wait for it."""
+    await session.execute(
+        update(Order)
+        .where(Order.id == order_id, Order.status == "pending")
+        .values(expires_at=func.now() + pause)
+    )
+
+
 async def set_refunds(session: AsyncSession, order_id: int, by_item: Mapping[int, int]) -> Order:
     """What was given back for each item so far, as the payments' events add up; the order follows from it.
 

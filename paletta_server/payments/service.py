@@ -31,7 +31,7 @@ from paletta_server.payments import gateways
 from paletta_server.payments.gateway import Checkout, CheckoutRequest, GatewayDown, Line, Refused
 from paletta_server.payments.models import Payment, Refund
 from paletta_server.payments.refunds import AGAIN_SECONDS, refund, send
-from paletta_server.payments.settling import CLAIM, OPEN, QUIET, settle
+from paletta_server.payments.settling import CLAIM, OPEN, QUIET, UNDECIDED, settle
 
 __all__ = [
     "begin",
@@ -356,5 +356,7 @@ async def _expire(runtime: Runtime, order_id: int) -> None:
         undecided = await session.scalar(
             select(Payment.id).where(Payment.order_id == order_id, Payment.status.in_(OPEN))
         )
-        if undecided is None and await orders.close_unpaid(session, order_id, "expired"):
+        if undecided is not None:
+            await orders.put_off(session, order_id, UNDECIDED)
+        elif await orders.close_unpaid(session, order_id, "expired"):
             await record(session, None, "order:expired", order.uid)

@@ -16,6 +16,8 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from paletta_server.core.runtime import Runtime
+from paletta_server.orders import service as orders
+from paletta_server.orders.models import Order
 from paletta_server.payments import gateways, service
 from paletta_server.payments.gateway import CheckoutRequest, Forged, Gateway, GatewayDown, Line, Refused
 from paletta_server.payments.gateways.invoice import InvoiceGateway
@@ -282,6 +284,37 @@ async def test_a_refund_that_fails_later_counts_no_more(shop: tuple[FakeStripe, 
     assert account.rights == ["granted", "granted"]
 
 
+@pytest.mark.parametrize("ends", ["cancelled", "expired"])
+async def test_an_order_given_up_while_a_bank_decides(shop: tuple[FakeStripe, Counter], ends: str) -> None:
+    """What cannot be closed is not tried for ever; an order past its time waits, and late money pays either."""
+    fake, counter = shop
+    sold = await counter.order(gateway="stripe")
+    payment = await counter.begin(sold.order.id)
+    fake.pay_by_bank(str(payment.reference))
+    if ends == "cancelled":
+        await service.cancel(counter.runtime, sold.order.id)
+        async with counter.runtime.db.transaction() as session:
+            assert await orders.close_unpaid(session, sold.order.id, "cancelled")
+    else:
+        await counter.age(Order, expires_at="1 minute")
+        await service.reconcile(counter.runtime)
+        async with counter.runtime.db.transaction() as session:
+            assert await orders.expired(session) == [], "it does not keep others waiting"
+    await service.settle(counter.runtime, payment.id)
+    before = len(fake.requests)
+    async with asyncio.timeout(20):
+        await counter.work()
+    assert [path for _, path, _ in fake.requests[before:] if path.endswith("expire")] == []
+    account = await counter.account(sold.order.id)
+    assert account.order.status == ("cancelled" if ends == "cancelled" else "pending")
+    assert account.payment.status == "open"
+    fake.bank_pays(str(payment.reference))
+    await service.settle(counter.runtime, payment.id)
+    account = await counter.account(sold.order.id)
+    account.check()
+    assert (account.order.status, account.rights) == ("paid", ["granted", "granted"])
+
+
 async def test_an_order_paid_twice_is_paid_once_and_the_rest_goes_back(
     shop: tuple[FakeStripe, Counter],
 ) -> None:
@@ -310,9 +343,9 @@ async def test_an_order_paid_twice_is_paid_once_and_the_rest_goes_back(
 async def test_stripes_events_shuffled_repeated_and_lost(shop: tuple[FakeStripe, Counter], seed: int) -> None:
     fake, counter = shop
     chance = random.Random(seed)
-    orders = [await counter.order(gateway="stripe") for _ in range(3)]
+    sales = [await counter.order(gateway="stripe") for _ in range(3)]
     async with httpx.AsyncClient(base_url=counter.runtime.settings.public_url) as client:
-        for sold in orders:
+        for sold in sales:
             payment = await counter.begin(sold.order.id)
             if chance.random() < 0.5:
                 fake.decline(str(payment.reference))
@@ -329,7 +362,7 @@ async def test_stripes_events_shuffled_repeated_and_lost(shop: tuple[FakeStripe,
         await counter.work()
     await counter.age(Payment, next_check_at="1 second")
     await service.reconcile(counter.runtime)
-    for sold in orders:
+    for sold in sales:
         account = await counter.account(sold.order.id)
         account.check()
         assert account.order.status == "paid"

@@ -318,6 +318,25 @@ class FakeStripe:
         self._tell("charge.succeeded", charge)
         self._tell("checkout.session.completed", self._public(session))
 
+    def pay_by_bank(self, session_id: str) -> None:
+        """The customer has done everything, and the bank will decide in some days."""
+        session = self.sessions[session_id]
+        intent_id = session["payment_intent"] = self._new("pi")
+        session["status"] = "complete"
+        self.intents[intent_id] = {
+            "id": intent_id, "object": "payment_intent", "currency": session["currency"],
+            "amount": session["amount_total"], "status": "processing", "latest_charge": None,
+            "last_payment_error": None, "metadata": session["_intent_metadata"],
+        }  # fmt: skip
+        self._tell("checkout.session.completed", self._public(session))
+
+    def bank_pays(self, session_id: str) -> None:
+        session = self.sessions[session_id]
+        charge = self._charge(session, paid=True)
+        session["payment_status"] = "paid"
+        self._tell("charge.succeeded", charge)
+        self._tell("checkout.session.async_payment_succeeded", self._public(session))
+
     def decline(self, session_id: str) -> None:
         session = self.sessions[session_id]
         charge = self._charge(session, paid=False)
