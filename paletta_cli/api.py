@@ -13,6 +13,7 @@ never followed, so that the token cannot reach another host; certificates are al
 """
 
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -50,6 +51,10 @@ def connect(settings: Settings | None = None, *, login: bool = True, tries: int 
         )
     service = Service(settings.url, stored, tries=tries)
     service.on_wait = Output().note
+    if sys.stdin.isatty():
+        service.ask_password = lambda: Output().prompt(
+            "your password once more", option="--password-stdin", secret=True
+        )
     if stored is not None and where(settings) == "PALETTA_TOKEN":
         service.login_hint = (
             "PALETTA_TOKEN is set: set a valid one, or unset it to use the login of this machine"
@@ -75,6 +80,8 @@ class Service:
         """Told once per outage, in words for a person, before a request is tried again."""
         self.on_wait: Callable[[str], None] | None = None
         """Told of each wait of some seconds that `on_trouble` was not told of."""
+        self.ask_password: Callable[[], str] | None = None
+        """Where somebody can give the password again when the service wants it, once."""
         self.login_hint: str | None = None
         """What helps when the token is refused, where it is not to log in."""
         self._trouble = False
@@ -150,6 +157,35 @@ class Service:
         raw: bool = False,
     ) -> Any:
         """The answer's JSON (None for 204); with `raw` its bytes."""
+        options: dict[str, Any] = {
+            "body": body,
+            "params": params,
+            "headers": headers,
+            "idempotent": idempotent,
+            "timeout": timeout,
+            "raw": raw,
+        }
+        try:
+            return self._request(method, path, **options)
+        except ApiProblem as problem:
+            if problem.code != "login_not_fresh" or self.ask_password is None:
+                raise
+            ask, self.ask_password = self.ask_password, None
+            self._request("POST", "/v1/auth/confirm", body={"password": ask()})
+            return self._request(method, path, **options)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        idempotent: bool | None = None,
+        timeout: float | None = None,
+        raw: bool = False,
+    ) -> Any:
         import httpx
 
         repeatable = method in ("GET", "PUT", "DELETE") if idempotent is None else idempotent

@@ -49,6 +49,7 @@ COMMANDS = {
     "orders": Command("orders", "app", "what you bought: list, show, download, sync, receipts", _BUY),
     "register": Command("account", "register", "make an account", _ACCOUNT),
     "login": Command("account", "login", "log in on this machine", _ACCOUNT),
+    "confirm": Command("account", "confirm", "give your password again, as money matters ask", _ACCOUNT),
     "logout": Command("account", "logout", "log out, and revoke this machine's token", _ACCOUNT),
     "verify": Command("account", "verify", "confirm your e-mail address", _ACCOUNT),
     "reset-password": Command("account", "reset_password", "choose a new password by mail", _ACCOUNT),

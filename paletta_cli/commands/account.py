@@ -125,6 +125,19 @@ def login(
     )
 
 
+def confirm(password_stdin: PasswordStdin = False) -> None:
+    """Give your password again, which money, roles and erasure ask for; it counts for some minutes."""
+    from paletta_cli import login_flow
+    from paletta_cli.api import connect
+    from paletta_cli.output import Output
+
+    out = Output()
+    with connect() as service:
+        password = login_flow.password(out, "password", from_stdin=password_stdin)
+        service.post("/v1/auth/confirm", {"password": password})
+    out.note("confirmed")
+
+
 def logout() -> None:
     """Log out: revoke this machine's token and forget it."""
     import os

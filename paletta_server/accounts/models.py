@@ -46,6 +46,8 @@ class ApiToken(Row, Base):
     scopes: Mapped[list[str]] = mapped_column(server_default="[]")
     """Empty means everything that the role may do."""
     last_used_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    authenticated_at: Mapped[datetime | None]
+    """When the password was last given with it; a token for scripts begins without."""
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
 

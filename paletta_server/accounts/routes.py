@@ -17,6 +17,7 @@ from paletta_server.accounts.schemas import (
     LoginOut,
     MailRequest,
     Message,
+    PasswordAgain,
     PasswordChange,
     ProfileChange,
     Registration,
@@ -83,6 +84,19 @@ async def login(body: Login, session: SessionDep, runtime: RuntimeDep, ip: Clien
 async def logout(user: CurrentUser, session: SessionDep) -> None:
     """Revoke the token that this request carries."""
     await service.log_out(session, user)
+
+
+@auth.post("/confirm", status_code=204, responses=problems(Unauthorized, Forbidden, Invalid, TooManyRequests))
+async def confirm(
+    _: HashSlot,
+    body: PasswordAgain,
+    user: CurrentUser,
+    session: SessionDep,
+    runtime: RuntimeDep,
+    ip: ClientIp,
+) -> None:
+    """Give the password once more, which money, roles and erasure ask for."""
+    await service.confirm(session, runtime, user, password=body.password, ip=ip)
 
 
 @auth.post("/password-reset", status_code=202, responses=problems(Invalid, TooManyRequests))

@@ -108,6 +108,10 @@ class PasswordChange(Body):
     new_password: Password
 
 
+class PasswordAgain(Body):
+    password: Password
+
+
 class MailRequest(Body):
     email: Email
 

@@ -1,6 +1,7 @@
 """Who is asking, and may they? The dependencies that every route of ours names.
 
     user: Annotated[Principal, Depends(require(Permission.UPLOAD))]   # one permission of the table
+    user: Annotated[Principal, Depends(require(Permission.MANAGE_ORDERS, fresh=True))]   # and the password just now
     user: CurrentUser                                                 # any valid token
     user: OptionalUser                                                # public route; None for strangers
 
@@ -44,13 +45,17 @@ class Principal:
     scopes: tuple[str, ...]
     """What the token is restricted to; empty means everything that the role may do."""
     token_id: int
+    fresh: bool = False
+    """Whether the password was given with this token a short while ago."""
 
     def may(self, permission: Permission) -> bool:
         """Whether role and token together allow it, for rules that depend on more than the route."""
         return allowed(self.role, self.scopes, permission)
 
 
-async def look_up(session: AsyncSession, secret: str, *, idle: timedelta) -> tuple[Principal, bool]:
+async def look_up(
+    session: AsyncSession, secret: str, *, idle: timedelta, fresh: timedelta
+) -> tuple[Principal, bool]:
     """The principal of a bearer token, and whether its last use should be noted.
 
     Raises `Unauthorized` (`invalid_token`, `token_expired`) and `Forbidden` (`account_disabled`). A
@@ -76,6 +81,7 @@ async def look_up(session: AsyncSession, secret: str, *, idle: timedelta) -> tup
                 ApiToken.scopes,
                 ApiToken.revoked_at,
                 ended.label("ended"),
+                func.coalesce(ApiToken.authenticated_at > func.now() - fresh, False).label("fresh"),
                 (ApiToken.last_used_at < func.now() - TOUCH_EVERY).label("stale"),
             )
             .join(User, User.id == ApiToken.user_id)
@@ -96,6 +102,7 @@ async def look_up(session: AsyncSession, secret: str, *, idle: timedelta) -> tup
         role=row.role,
         scopes=tuple(row.scopes),
         token_id=row.token_id,
+        fresh=row.fresh,
     )
     return principal, row.stale
 
@@ -118,9 +125,10 @@ async def _principal(
     if credentials is None:
         raise Unauthorized
     idle = timedelta(days=runtime.settings.token_idle_days)
+    fresh = timedelta(minutes=runtime.settings.fresh_login_minutes)
     # A short transaction of its own: a long poll must not hold a connection for as long as it waits.
     async with runtime.db.transaction() as session:
-        principal, stale = await look_up(session, credentials.credentials, idle=idle)
+        principal, stale = await look_up(session, credentials.credentials, idle=idle, fresh=fresh)
     if stale:
         background.add_task(_touch, runtime.db, principal.token_id)
     return principal
@@ -141,10 +149,14 @@ async def optional_user(
 
 
 class Gate:
-    """A dependency that lets through whom `permission` allows (None: whoever has a valid token)."""
+    """A dependency that lets through whom `permission` allows (None: whoever has a valid token).
 
-    def __init__(self, permission: Permission | None) -> None:
+    With `fresh`, only where the password was given a short while ago.
+    """
+
+    def __init__(self, permission: Permission | None, *, fresh: bool = False) -> None:
         self.permission = permission
+        self.fresh = fresh
 
     async def __call__(
         self, request: Request, principal: Annotated[Principal, Depends(_principal)]
@@ -152,6 +164,12 @@ class Gate:
         request.state.principal = principal
         if self.permission is not None:
             check(principal, self.permission)
+        if self.fresh and not principal.fresh:
+            raise Forbidden(
+                "this needs your password once more",
+                code="login_not_fresh",
+                hint="`paletta confirm` asks for it, and it counts for some minutes",
+            )
         return principal
 
     def __repr__(self) -> str:
@@ -179,9 +197,12 @@ def check(principal: Principal, permission: Permission) -> None:
 
 
 @cache
-def require(permission: Permission) -> Gate:
-    """The dependency of a route that needs `permission`: `Annotated[Principal, Depends(require(…))]`."""
-    return Gate(permission)
+def require(permission: Permission, *, fresh: bool = False) -> Gate:
+    """The dependency of a route that needs `permission`: `Annotated[Principal, Depends(require(…))]`.
+
+    `fresh` is for money, roles and erasure: a terminal left unlocked, or a token that leaked, is not enough.
+    """
+    return Gate(permission, fresh=fresh)
 
 
 _ANYONE_KNOWN = Gate(None)

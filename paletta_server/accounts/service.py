@@ -180,6 +180,23 @@ async def log_in(
     return plain, token, user
 
 
+async def confirm(
+    session: AsyncSession, runtime: Runtime, principal: Principal, *, password: str, ip: str | None
+) -> None:
+    """Give the password once more with the token in use. Raises `Forbidden` (`bad_credentials`) and
+    `TooManyRequests`."""
+    count = await throttle.attempt(runtime.db, principal.email, ip)
+    user = await session.get_one(User, principal.user_id, with_for_update=True)
+    right, _ = await passwords.verified(password, user.password_hash)
+    if not right:
+        raise Forbidden("the password is wrong", code="bad_credentials", pointer="/password")
+    await throttle.succeeded(session, principal.email, ip, count)
+    await session.execute(
+        update(ApiToken).where(ApiToken.id == principal.token_id).values(authenticated_at=func.now())
+    )
+    await record(session, principal, "account:confirmed", principal.uid)
+
+
 async def issue_token(
     session: AsyncSession,
     user: User,
@@ -204,6 +221,7 @@ async def issue_token(
             digest=tokens.digest(plain),
             scopes=sorted(set(scopes)),
             expires_at=func.now() + timedelta(days=days),
+            authenticated_at=func.now() if kind == "device" else None,
         )
         .returning(ApiToken)
     )

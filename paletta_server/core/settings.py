@@ -94,6 +94,8 @@ class Settings(BaseSettings):
     token_idle_days: int = 30
     token_absolute_days: int = 90
     mail_link_minutes: int = 60
+    fresh_login_minutes: int = Field(10, ge=1)
+    """How long a given password is enough for money, roles and erasure."""
 
     @field_validator("ingest_containers", "ingest_codecs", "gateways", "trusted_proxies", mode="before")
     @classmethod

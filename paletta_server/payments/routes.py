@@ -30,6 +30,7 @@ router = APIRouter(prefix="/v1", tags=["payments"])
 GUARDED = problems(Unauthorized, Forbidden, NotFound, Conflict, Invalid)
 Customer = Annotated[Principal, Depends(require(Permission.BUY))]
 Operator = Annotated[Principal, Depends(require(Permission.MANAGE_ORDERS))]
+FreshOperator = Annotated[Principal, Depends(require(Permission.MANAGE_ORDERS, fresh=True))]
 IdempotencyKey = Annotated[str | None, Header(max_length=100, pattern=r"^[\x21-\x7e]+$")]
 
 
@@ -47,14 +48,18 @@ async def show_account(user: Operator, session: SessionDep, order: str) -> Accou
 
 
 @router.post("/admin/orders/{order}/mark-paid", responses=GUARDED)
-async def mark_paid(user: Operator, runtime: RuntimeDep, order: str, paid: MarkPaid) -> AccountView:
+async def mark_paid(user: FreshOperator, runtime: RuntimeDep, order: str, paid: MarkPaid) -> AccountView:
     """The money for an order on invoice arrived."""
     return await operators.mark_paid(runtime, user, order, reference=paid.reference)
 
 
 @router.post("/admin/orders/{order}/refunds", status_code=201, responses=GUARDED)
 async def refund_order(
-    user: Operator, runtime: RuntimeDep, order: str, wanted: RefundIn, idempotency_key: IdempotencyKey = None
+    user: FreshOperator,
+    runtime: RuntimeDep,
+    order: str,
+    wanted: RefundIn,
+    idempotency_key: IdempotencyKey = None,
 ) -> RefundView:
     """Give money back: for some items, or all that is left of the order."""
     return await operators.give_back(runtime, user, order, wanted, key=idempotency_key)

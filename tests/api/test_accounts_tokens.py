@@ -130,7 +130,7 @@ async def test_noting_a_use_waits_for_nobody(
     from paletta_server.accounts.security import look_up
 
     async with runtime.db.transaction() as polling:
-        await look_up(polling, person.token, idle=timedelta(days=1))
+        await look_up(polling, person.token, idle=timedelta(days=1), fresh=timedelta(minutes=10))
         async with runtime.db.transaction() as other:
             await other.execute(select(ApiToken).with_for_update(nowait=True))
             await other.execute(select(User).with_for_update(nowait=True))

@@ -59,8 +59,9 @@ PUBLIC = {
     "GET /orders/{token}/certificates/{item}",
 }
 ANY_TOKEN = {
-    # What every token may do, whatever its scopes: see whose it is, and end itself.
+    # What every token may do, whatever its scopes: see whose it is, prove it once more, and end itself.
     "GET /v1/me",
+    "POST /v1/auth/confirm",
     "POST /v1/auth/logout",
 }
 

@@ -349,3 +349,15 @@ async def test_logout_ends_the_stored_token_and_leaves_the_environments(
     assert again.code == 0
     assert again.err.startswith(f"not logged in to {url}\nhint: PALETTA_TOKEN is set")
     assert (await paletta("whoami", PALETTA_TOKEN=outside)).code == 0
+
+
+async def test_the_password_is_given_once_more(paletta: Run, make_user: MakeUser) -> None:
+    admin = await make_user("admin")
+    as_admin = {"PALETTA_TOKEN": admin.token}
+    wrong = await paletta("confirm", "--password-stdin", stdin="a wrong password, though long", **as_admin)
+    assert (wrong.code, wrong.err) == (4, "error: the password is wrong\n")
+    right = await paletta("confirm", "--password-stdin", stdin=admin.password, **as_admin)
+    assert right == Ran(0, "", "confirmed\n")
+    nobody = await paletta("confirm", **as_admin)
+    assert nobody.code == 2
+    assert "--password-stdin" in nobody.err
