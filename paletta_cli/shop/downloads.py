@@ -106,10 +106,10 @@ def sync(options: Options, out: Output) -> int:
         chosen = purchases.choose(
             owned, options.layout, tier=options.tier, kept=_places(before, owned, options)
         )
-        ours = {(entry.item, entry.path) for entry in before}
+        ours = {(entry.item, entry.path): entry.sha256 for entry in before}
         for one in chosen:
-            one.wanted.replace = (one.wanted.item_id, str(one.wanted.path)) in ours
-            one.wanted.distrust = options.verify
+            one.wanted.replaces = ours.get((one.wanted.item_id, str(one.wanted.path)))
+            one.wanted.heal = one.wanted.distrust = options.verify
         wanted = {(one.wanted.item_id, str(one.wanted.path)) for one in chosen}
         gone = [
             entry for entry in before if entry.item not in resting and (entry.item, entry.path) not in wanted

@@ -159,6 +159,10 @@ class Downloader:
             except Refused as error:
                 self._give_up(file, error.message, hint=error.hint or "", code=error.code, discard=True)
                 return
+            except OSError as error:
+                words = cannot(folder.path / part.name, error).message
+                self._give_up(file, words, code="cannot_write")
+                return
         missing = part.missing
         if missing:
             self._ready.put(*(Range(file, number, 0) for number in missing))
@@ -171,24 +175,30 @@ class Downloader:
         if found is None:
             return False
         path = folder.path / name
-        if found.st_size == wanted.size:
+        known = None
+        if found.st_size == wanted.size or (wanted.replaces and not wanted.heal):
             known = None if wanted.distrust else self._stamps.known(path, found)
             if known is None:
                 known = self._hash_of(folder, name, wanted)
                 if known is None:
                     return True  # stopped
                 self._stamps.remember(path, found, known)
-            if known == wanted.sha256:
-                sweep(folder, name, found)
-                wanted.received = wanted.size
-                with self._lock:
-                    self.meter.skipped += wanted.size
-                self._end(wanted, "kept")
-                return True
-        if not wanted.replace:
+        if known == wanted.sha256:
+            sweep(folder, name, found)
+            wanted.received = wanted.size
+            with self._lock:
+                self.meter.skipped += wanted.size
+            self._end(wanted, "kept")
+            return True
+        if wanted.replaces is None:
             raise CannotLand(
                 f"another file is at `{path}`",
                 hint="move it away, or choose another folder with --to or other names with --layout",
+            )
+        if known != wanted.replaces and not wanted.heal:
+            raise CannotLand(
+                f"`{path}` was changed since it was downloaded",
+                hint="move it away to keep what it is now; --verify replaces it with what you bought",
             )
         return False
 
@@ -460,7 +470,7 @@ class Downloader:
             return
         try:
             reach("publish")
-            stamp = file.part.publish(replace=wanted.replace)
+            stamp = file.part.publish(replace=wanted.replaces is not None)
             reach("publish")
         except CannotLand as error:
             self._give_up(file, error.message, hint=error.hint or "", code="cannot_write")

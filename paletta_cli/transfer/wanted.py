@@ -24,8 +24,8 @@ class Wanted:
     """A file of a run. `path` is below the chosen folder; `sha256` and `size` are those that were sold.
 
     stage: waiting → checking → loading → done | kept | failed. `kept`: it was there already, verified.
-    `replace`: a file in its place is an older state of ours and may be replaced. `distrust`: read what is there
-    again instead of believing its stamp.
+    `replaces`: the SHA-256 of a file of ours that may stand in its place, as long as nobody has changed it; with
+    `heal` also if somebody has. `distrust`: read what is there again instead of believing its stamp.
     """
 
     item_id: str
@@ -33,7 +33,8 @@ class Wanted:
     size: int
     sha256: str
     path: PurePosixPath
-    replace: bool = False
+    replaces: str | None = None
+    heal: bool = False
     distrust: bool = False
     stage: str = "waiting"
     reason: str = ""

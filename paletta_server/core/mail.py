@@ -100,6 +100,12 @@ async def send_mail(
         await defer(session, "mail.deliver", email_id=made)
 
 
+async def asked_for(session: AsyncSession, dedup_key: str) -> bool:
+    """Whether this mail was written already, sent or not."""
+    found = await session.scalar(select(OutboxEmail.id).where(OutboxEmail.dedup_key == dedup_key))
+    return found is not None
+
+
 @job("mail.deliver", queue="mail")
 async def deliver(runtime: Runtime, *, email_id: int) -> None:
     """Hand one mail to the mail server. Trouble there is retried by the queue, and noted on the row; a mail that

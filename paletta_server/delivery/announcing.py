@@ -8,10 +8,10 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.accounts import service as accounts
-from paletta_server.core.mail import Attachment
+from paletta_server.core.mail import Attachment, asked_for
 from paletta_server.core.settings import Settings
 from paletta_server.delivery import links, mails, receipts
-from paletta_server.delivery.models import DeliveryLink, Entitlement
+from paletta_server.delivery.models import Entitlement
 from paletta_server.orders import service as orders
 from paletta_server.orders.models import Order, OrderItem
 
@@ -22,15 +22,15 @@ DAYS_BACK = 7
 async def confirm(session: AsyncSession, settings: Settings, order_id: int) -> None:
     """Mail the customer that the order is paid, with the receipt and a download link."""
     order = await orders.lock(session, order_id)
-    told = await session.scalar(select(DeliveryLink.id).where(DeliveryLink.order_id == order_id).limit(1))
-    if told is not None:  # a second run of the job would send nothing, and leave a link that nobody has
+    key = f"order-paid:{order.uid}"
+    if await asked_for(session, key):  # a second run would send nothing, and leave a link that nobody has
         return
     items = await orders.items(session, order_id)
     to = await accounts.email_of(session, order.user_id)
     _, secret = await links.make(session, settings, order_id)
     receipt = await receipt_of(session, settings, order, items)
     mail = mails.confirmation(settings, order, items, links.address(settings, secret), receipt)
-    await mails.send(session, to, mail, f"order-paid:{order.uid}")
+    await mails.send(session, to, mail, key)
 
 
 async def tell_dispute(session: AsyncSession, settings: Settings, order_id: int) -> None:
@@ -38,6 +38,24 @@ async def tell_dispute(session: AsyncSession, settings: Settings, order_id: int)
     order = (await orders.by_key(session, [order_id]))[order_id]
     to = await accounts.email_of(session, order.user_id)
     await mails.send(session, to, mails.dispute(settings, order), f"order-disputed:{order.uid}")
+
+
+async def tell_return(session: AsyncSession, settings: Settings, order_id: int, at: str) -> None:
+    """Mail the customer that what was held back or had ended is theirs again; once for each time `at`."""
+    order = (await orders.by_key(session, [order_id]))[order_id]
+    to = await accounts.email_of(session, order.user_id)
+    await mails.send(session, to, mails.returned(settings, order), f"order-returned:{order.uid}:{at}")
+
+
+async def tell_extension(
+    session: AsyncSession, settings: Settings, order_id: int, base_id: int, status: str
+) -> None:
+    """Mail the customer that an order rests or ended with the one that it extends; once for each status."""
+    found = await orders.by_key(session, [order_id, base_id])
+    order, base = found[order_id], found[base_id]
+    to = await accounts.email_of(session, order.user_id)
+    mail = mails.extension(settings, order, base, status)
+    await mails.send(session, to, mail, f"order-extension:{order.uid}:{base.uid}:{status}")
 
 
 async def tell_refund(session: AsyncSession, settings: Settings, order_id: int) -> None:

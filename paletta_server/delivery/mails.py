@@ -231,6 +231,35 @@ def dispute(settings: Settings, order: Order) -> Mail:
     )
 
 
+def returned(settings: Settings, order: Order) -> Mail:
+    return Mail(
+        f"Order {order.number}: your clips are yours again",
+        [
+            (
+                f"The payment of order {order.number} stands: a dispute was settled, or a refund did not go through. "
+                "Its licences are in force and its files can be fetched."
+            ),
+            Command(f"paletta orders download {order.number}"),
+        ],
+        settings.public_url,
+    )
+
+
+def extension(settings: Settings, order: Order, base: Order, status: str) -> Mail:
+    """`status` of what order `base` gave, which `order` extended: suspended or revoked."""
+    if status == "suspended":
+        subject = f"Order {order.number}: held back with order {base.number}"
+        why = (
+            f"The payment of order {base.number} is disputed, and order {order.number} extends what it gave."
+        )
+        then = "Its files cannot be fetched and its licences rest until that is settled."
+    else:
+        subject = f"Order {order.number}: ended with order {base.number}"
+        why = f"Order {base.number} was refunded or charged back, and order {order.number} extends what it gave."
+        then = "You had paid the difference only, so that its licences have ended too. Write to us about your money."
+    return Mail(subject, [why, then, Command(f"paletta orders show {order.number}")], settings.public_url)
+
+
 def sales(settings: Settings, day: date, items: Sequence[tuple[OrderItem, str]]) -> Mail:
     """`items` with their currencies."""
     count = "a clip" if len(items) == 1 else f"{len(items):,} clips"

@@ -9,11 +9,16 @@ from paletta_server.core.database import Base, Row, Uid
 
 
 class Entitlement(Row, Base):
-    """The right to an item's files. status: granted ⇄ suspended (a dispute) → revoked (refunded, or lost)."""
+    """The right to an item's files: granted, suspended (a dispute) or revoked (given back whole, or a lost dispute).
+
+    `own_status` is what the payment of its own order says; `status`, which counts, is the worst of that and of the
+    status of what it extends: an upgrade was paid as a difference, and is worth nothing without its base.
+    """
 
     __tablename__ = "entitlements"
     __table_args__ = (
         CheckConstraint("status IN ('granted', 'suspended', 'revoked')", name="status"),
+        CheckConstraint("own_status IN ('granted', 'suspended', 'revoked')", name="own_status"),
         Index("ix_entitlements_user_id", "user_id", "id"),
         Index("ix_entitlements_clip_id", "clip_id", "user_id"),
     )
@@ -27,6 +32,9 @@ class Entitlement(Row, Base):
     tier: Mapped[str]
     licence: Mapped[str]
     status: Mapped[str] = mapped_column(server_default="granted")
+    own_status: Mapped[str] = mapped_column(server_default="granted")
+    extends_id: Mapped[int | None] = mapped_column(ForeignKey("entitlements.id"), index=True)
+    """What was owned before and counted towards its price."""
     certificate: Mapped[str] = mapped_column(unique=True)
     """The code that anybody may look up to check a licence certificate."""
     ended_at: Mapped[datetime | None]

@@ -1,19 +1,20 @@
 """Entitlements: who may have which files, from the moment an order is paid.
 
-One row per order item, however often the payment is announced. granted ⇄ suspended (a dispute); both → revoked
-(refunded in full, or the dispute was lost), which is final. Every change is a conditional UPDATE in the transaction
-of whoever causes it.
+One row per order item, however often the payment is announced. What it is worth is said by the payment of its order
+(`set_rights`, in the transaction of whoever settles that), and by what it extends.
 """
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from paletta_server.audit.service import record
 from paletta_server.core import money
 from paletta_server.core.ids import ALPHABET, new_uid
 from paletta_server.core.jobs import defer
@@ -21,6 +22,8 @@ from paletta_server.delivery.models import DeliveryLink, Entitlement
 from paletta_server.orders import service as orders
 from paletta_server.orders.models import Order, OrderItem
 
+RIGHTS = ("granted", "suspended", "revoked")
+"""From the best to the worst."""
 LIVING = ("granted", "suspended")
 """What somebody owns: a dispute holds the files back, it does not take them away."""
 
@@ -38,12 +41,20 @@ class Owned:
     item_id: int
     paid_minor: int
     currency: str
+    extendable: bool
+    """Whether it counts towards a better one: not while it is held back, and only once."""
 
 
-async def grant(session: AsyncSession, order: Order, items: Sequence[OrderItem]) -> None:
-    """Entitle the customer to the items of a paid order, and tell them. Granting again changes nothing."""
+async def grant(session: AsyncSession, order: Order, items: Sequence[OrderItem]) -> list[int]:
+    """Entitle the customer to the items of a paid order, and tell them. Granting again changes nothing.
+
+    Returns the keys of items that come to nothing: what they extend has ended since they were ordered.
+    """
     if not items:
-        return
+        return []
+    extended = [item.upgrade_of for item in items if item.upgrade_of is not None]
+    found = await _locked(session, Entitlement.order_item_id.in_(extended)) if extended else []
+    bases = {row.order_item_id: row for row in found}
     made = await session.scalars(
         insert(Entitlement)
         .values(
@@ -56,6 +67,7 @@ async def grant(session: AsyncSession, order: Order, items: Sequence[OrderItem])
                     "clip_id": item.clip_id,
                     "tier": item.tier,
                     "licence": item.licence,
+                    "extends_id": bases[item.upgrade_of].id if item.upgrade_of in bases else None,
                     "certificate": new_certificate(),
                 }
                 for item in items
@@ -64,52 +76,89 @@ async def grant(session: AsyncSession, order: Order, items: Sequence[OrderItem])
         .on_conflict_do_nothing(index_elements=["order_item_id"])
         .returning(Entitlement.id)
     )
-    if made.all():
-        await defer(session, "delivery.announce", order_id=order.id)
+    if not made.all():
+        return []
+    await defer(session, "delivery.announce", order_id=order.id)
+    await set_rights(session, order.id, {})
+    return [
+        item.id for item in items if item.upgrade_of in bases and bases[item.upgrade_of].status == "revoked"
+    ]
 
 
-async def suspend(session: AsyncSession, order_id: int) -> None:
-    """Hold an order's files back while its payment is disputed, and tell the customer why."""
-    if await _move(session, order_id, "granted", "suspended"):
+async def set_rights(session: AsyncSession, order_id: int, wanted: Mapping[int, str]) -> None:
+    """Let the rights to an order's items be what its payment says now, by item; those left out stay.
+
+    What extends an item follows it, in whatever order. Whoever loses or regains something is told. Bases are locked
+    before what extends them: they are older.
+    """
+    extended = select(Entitlement.extends_id).where(
+        Entitlement.order_id == order_id, Entitlement.extends_id.is_not(None)
+    )
+    known = {row.id: row for row in await _locked(session, Entitlement.id.in_(extended))}
+    level = await _locked(session, Entitlement.order_id == order_id)
+    for row in level:
+        row.own_status = wanted.get(row.order_item_id, row.own_status)
+    changes: list[tuple[Entitlement, str]] = []
+    while level:
+        for row in level:
+            known[row.id] = row
+            base = known[row.extends_id].status if row.extends_id is not None else "granted"
+            status = max(row.own_status, base, key=RIGHTS.index)
+            if status != row.status:
+                changes.append((row, row.status))
+                row.status = status
+                row.ended_at = await session.scalar(select(func.now())) if status == "revoked" else None
+        await session.flush()
+        level = await _locked(session, Entitlement.extends_id.in_([row.id for row in level]))
+    for row, before in changes:
+        await record(session, None, f"entitlement:{row.status}", row.uid, details={"before": before})
+    await _tell(session, order_id, changes)
+    await _withdraw_links(session, {row.order_id for row, _ in changes if row.status == "revoked"})
+
+
+async def _locked(session: AsyncSession, which: ColumnElement[bool]) -> list[Entitlement]:
+    found = await session.scalars(
+        select(Entitlement)
+        .where(which)
+        .order_by(Entitlement.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    return list(found)
+
+
+async def _tell(session: AsyncSession, order_id: int, changes: Sequence[tuple[Entitlement, str]]) -> None:
+    """A refund has a mail of its own; all else that takes or gives a right is told here, once for each order."""
+    own = {(before, row.status) for row, before in changes if row.order_id == order_id}
+    if any(after == "suspended" for _, after in own):
         await defer(session, "delivery.announce_dispute", order_id=order_id)
-
-
-async def restore(session: AsyncSession, order_id: int) -> None:
-    """The dispute ended well: what was held back is granted again."""
-    await _move(session, order_id, "suspended", "granted")
-
-
-async def _move(session: AsyncSession, order_id: int, before: str, after: str) -> bool:
-    moved = await session.scalars(
-        update(Entitlement)
-        .where(Entitlement.order_id == order_id, Entitlement.status == before)
-        .values(status=after)
-        .returning(Entitlement.id)
-    )
-    return bool(moved.all())
-
-
-async def revoke(session: AsyncSession, item_ids: Collection[int]) -> None:
-    """End the right to these items for good. Where nothing of an order is left, its mailed links end too."""
-    ended = await session.scalars(
-        update(Entitlement)
-        .where(Entitlement.order_item_id.in_(item_ids), Entitlement.status.in_(LIVING))
-        .values(status="revoked", ended_at=func.now())
-        .returning(Entitlement.order_id)
-    )
-    if order_ids := set(ended):
-        left = select(Entitlement.order_id).where(
-            Entitlement.order_id.in_(order_ids), Entitlement.status.in_(LIVING)
-        )
-        await session.execute(
-            update(DeliveryLink)
-            .where(
-                DeliveryLink.order_id.in_(order_ids),
-                DeliveryLink.order_id.not_in(left),
-                DeliveryLink.withdrawn_at.is_(None),
+    if any(after == "granted" for _, after in own):
+        now: datetime = (await session.execute(select(func.now()))).scalar_one()
+        await defer(session, "delivery.announce_return", order_id=order_id, at=now.isoformat())
+    others = {(row.order_id, row.status) for row, _ in changes if row.order_id != order_id}
+    for other, status in sorted(others):
+        if status != "granted":
+            await defer(
+                session, "delivery.announce_extension", order_id=other, base_id=order_id, status=status
             )
-            .values(withdrawn_at=func.now())
+
+
+async def _withdraw_links(session: AsyncSession, order_ids: Collection[int]) -> None:
+    """Where nothing of an order is left, its mailed links end too."""
+    if not order_ids:
+        return
+    left = select(Entitlement.order_id).where(
+        Entitlement.order_id.in_(order_ids), Entitlement.status.in_(LIVING)
+    )
+    await session.execute(
+        update(DeliveryLink)
+        .where(
+            DeliveryLink.order_id.in_(order_ids),
+            DeliveryLink.order_id.not_in(left),
+            DeliveryLink.withdrawn_at.is_(None),
         )
+        .values(withdrawn_at=func.now())
+    )
 
 
 async def notice_refund(session: AsyncSession, order_id: int) -> None:
@@ -132,6 +181,13 @@ async def owned(session: AsyncSession, user_id: int, clip_ids: Collection[int]) 
     )
     if not rows:
         return {}
+    spent = set(
+        await session.scalars(
+            select(Entitlement.extends_id).where(
+                Entitlement.extends_id.in_([row.id for row in rows]), Entitlement.status.in_(LIVING)
+            )
+        )
+    )
     chain = await _with_predecessors(session, {row.order_item_id for row in rows})
     their = await orders.by_key(session, {row.order_id for row in rows})
     found: dict[int, list[Owned]] = {}
@@ -142,6 +198,7 @@ async def owned(session: AsyncSession, user_id: int, clip_ids: Collection[int]) 
             item_id=row.order_item_id,
             paid_minor=_paid(row.order_item_id, chain),
             currency=their[row.order_id].currency,
+            extendable=row.status == "granted" and row.id not in spent,
         )
         found.setdefault(row.clip_id, []).append(mine)
     return found

@@ -55,11 +55,15 @@ async def quoted(
 def entry(item: CartItem, now: Quote, book: PriceBook) -> CartEntry:
     """An item beside what it would cost now."""
     problem, words = now.problem, now.words
-    if now.price is not None and (now.price, book.currency) != (item.amount, item.currency):
+    if now.price is not None and (now.price, now.credit, book.currency) != (
+        item.amount,
+        item.credit,
+        item.currency,
+    ):
         problem = "price_changed"
         words = (
-            f"was {money.text(item.amount, item.currency)} {item.currency}, "
-            f"is {money.text(now.price, book.currency)} {book.currency} now"
+            f"was {money.text(item.amount - item.credit, item.currency)} {item.currency}, "
+            f"is {money.text(now.price - now.credit, book.currency)} {book.currency} now"
         )
     return CartEntry(
         clip_id=now.clip.uid,
@@ -112,6 +116,7 @@ async def add(session: AsyncSession, user: Principal, wishes: Sequence[CartWish]
             "tier": one.choice.tier,
             "licence": one.choice.licence,
             "amount": one.price,
+            "credit": one.credit,
             "currency": book.currency,
         }
         await session.execute(
@@ -194,7 +199,7 @@ async def accept(session: AsyncSession, user: Principal, *, version: int) -> Car
         if now.price is None:
             await session.delete(item)
         else:
-            item.amount, item.currency = now.price, book.currency
+            item.amount, item.credit, item.currency = now.price, now.credit, book.currency
     await session.flush()
     await _touch(session, user.user_id)
     return await view(session, user)
@@ -226,6 +231,7 @@ async def put_back(session: AsyncSession, user_id: int, choices: Sequence[Choice
                 tier=one.choice.tier,
                 licence=one.choice.licence,
                 amount=one.price,
+                credit=one.credit,
                 currency=found.book.currency,
             )
             .on_conflict_do_nothing()

@@ -1,6 +1,7 @@
 """From a cart to an order: prices and files are frozen before any gateway is asked."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -41,14 +42,15 @@ async def check_out(runtime: Runtime, user: Principal, wish: CheckoutIn, *, key:
 async def place(
     session: AsyncSession, settings: Settings, user: Principal, wish: CheckoutIn, *, key: str | None
 ) -> Order:
-    """Make an order of the cart and empty it. With a `key` that was used before: the order that it made.
+    """Make an order of the cart and empty it. With a `key` that was used before: the order that it made, if the wish
+    is the same.
 
     The cart's lock makes two checkouts of one cart come one after the other; the second finds it empty.
-    Raises `Conflict` (`cart_empty`, `cart_changed`, `total_changed`), `Invalid` (`no_such_gateway`).
+    Raises `Conflict` (`cart_empty`, `cart_changed`, `total_changed`, `key_reused`), `Invalid` (`no_such_gateway`).
     """
     gateway = _gateway(settings, wish)
     await cart.lock(session, user.user_id)
-    if key is not None and (made := await _made_before(session, user, key)) is not None:
+    if key is not None and (made := await _made_before(session, user, wish, key)) is not None:
         return made
     in_force = await prices.in_force(session)
     items = await cart.contents(session, user.user_id)
@@ -88,10 +90,17 @@ def _gateway(settings: Settings, wish: CheckoutIn) -> str:
     return gateway
 
 
-async def _made_before(session: AsyncSession, user: Principal, key: str) -> Order | None:
-    return await session.scalar(
+def _digest(wish: CheckoutIn) -> str:
+    return hashlib.sha256(wish.model_dump_json().encode()).hexdigest()
+
+
+async def _made_before(session: AsyncSession, user: Principal, wish: CheckoutIn, key: str) -> Order | None:
+    made = await session.scalar(
         select(Order).where(Order.user_id == user.user_id, Order.idempotency_key == key)
     )
+    if made is not None and made.request_digest not in (_digest(wish), None):
+        raise Conflict("this Idempotency-Key was used for another checkout", code="key_reused")
+    return made
 
 
 async def _empty(session: AsyncSession, user: Principal) -> Conflict:
@@ -149,6 +158,7 @@ async def _write(
         total=subtotal + tax,
         expires_at=func.now() + patience,
         idempotency_key=key,
+        request_digest=_digest(wish),
         price_book_id=in_force.id,
     )
     session.add(order)
@@ -223,13 +233,19 @@ def split(amount: int, weights: Sequence[int]) -> list[int]:
 async def cancel(runtime: Runtime, user: Principal, order: Order) -> OrderDetail:
     """Give up an order that waits for its payment; its clips go back into the cart.
 
-    Its page at the gateway closes first, so that nobody pays for it meanwhile. Raises `Conflict`
-    (`order_not_pending`), also where it was paid at this very moment, and `GatewayDown`.
+    Its page at the gateway closes first, so that nobody pays for it meanwhile. Raises `Conflict`: `order_not_pending`,
+    also where it was paid at this very moment, and `payment_undecided` while a bank may still pay. And `GatewayDown`.
     """
     await payments.cancel(runtime, order.id)
     async with runtime.db.transaction() as session:
         await cart.lock(session, user.user_id)
         order = await service.lock(session, order.id)
+        if order.status == "pending" and await payments.undecided(session, order.id):
+            raise Conflict(
+                f"the payment of order {order.number} is under way: its bank has yet to decide",
+                code="payment_undecided",
+                hint=f"look again later: `paletta orders show {order.number}`",
+            )
         if not await service.close_unpaid(session, order.id, "cancelled"):
             words = order.status.replace("_", " ")
             raise Conflict(f"order {order.number} is {words}", code="order_not_pending")

@@ -52,6 +52,8 @@ class CartItem(Row, Base):
     tier: Mapped[str]
     licence: Mapped[str]
     amount: Mapped[int] = mapped_column(BigInteger)
+    credit: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """What counted towards the price when it was accepted: what is owned already may be given back meanwhile."""
     currency: Mapped[str]
 
 
@@ -99,6 +101,8 @@ class Order(Row, Base):
     """When it was cancelled, expired or refunded in full."""
     idempotency_key: Mapped[str | None]
     """The client's name for its request: asking again with it gives this order, not another."""
+    request_digest: Mapped[str | None]
+    """SHA-256 of that request: a name that is used for another one is an error of the client's."""
     price_book_id: Mapped[int] = mapped_column(ForeignKey("price_book.id"))
 
 

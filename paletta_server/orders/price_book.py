@@ -66,9 +66,11 @@ class PriceBook:
             return listed
         least, most = self.contributor_bounds
         base = self.prices[tier].get("individual", listed)
+        if not base:  # what is given away has no price to be in proportion to
+            return listed
         # A contributor's price has two decimals whatever the currency has.
         wanted = int(Decimal(str(asked)).scaleb(money.decimals(self.currency)))
-        return money.share(min(max(wanted, least), most), Decimal(listed) / Decimal(base or 1))
+        return money.share(min(max(wanted, least), most), Decimal(listed) / Decimal(base))
 
     def tax(self, amount: int) -> int:
         """The tax on an order's subtotal."""

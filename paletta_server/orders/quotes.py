@@ -106,8 +106,8 @@ def _covers(have: Owned, choice: Choice) -> bool:
 
 def _extends(choice: Choice, have: Owned, book: PriceBook) -> bool:
     """Whether the choice includes what they have, so that they pay the difference only."""
-    comparable = have.currency == book.currency
-    return comparable and _rank(choice) >= _rank(have) and _level(choice) >= _level(have)
+    counts = have.extendable and have.currency == book.currency
+    return counts and _rank(choice) >= _rank(have) and _level(choice) >= _level(have)
 
 
 def _rank(what: Owned | Choice) -> int:

@@ -32,7 +32,7 @@ router = APIRouter(
 )
 Customer = Annotated[Principal, Depends(require(Permission.BUY))]
 Operator = Annotated[Principal, Depends(require(Permission.MANAGE_PRICES))]
-IdempotencyKey = Annotated[str | None, Header(max_length=100, pattern=r"^[\x21-\x7e]*$")]
+IdempotencyKey = Annotated[str | None, Header(max_length=100, pattern=r"^[\x21-\x7e]+$")]
 
 
 # ---- prices

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, case, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.accounts.security import Principal
@@ -23,6 +23,8 @@ UNPAID = ("pending", "expired", "cancelled")
 """A gateway may report money for any of these: whoever paid gets what they paid for, however late it is heard."""
 LATE_MONEY = timedelta(days=3)
 """Longer than any gateway's checkout lives: after that no money comes for an order that is over."""
+LATE_TRANSFER = timedelta(days=90)
+"""The same for an invoice, which somebody may pay by bank transfer long after its time."""
 SETTLED = ("paid", "partially_refunded", "refunded")
 
 
@@ -101,7 +103,8 @@ class Held:
 async def held(session: AsyncSession, keys: Collection[str]) -> Held:
     """Which of these stored objects an order has to deliver, or may still have to."""
     paid = Order.status.in_(("paid", "partially_refunded"))
-    late = or_(Order.status == "pending", Order.closed_at > func.now() - LATE_MONEY)
+    patience = case((Order.gateway == "invoice", LATE_TRANSFER), else_=LATE_MONEY)
+    late = or_(Order.status == "pending", Order.closed_at > func.now() - patience)
     rows = await session.execute(
         select(OrderItemFile.key, func.bool_or(paid))
         .join(OrderItem, OrderItem.id == OrderItemFile.order_item_id)
@@ -112,6 +115,29 @@ async def held(session: AsyncSession, keys: Collection[str]) -> Held:
     found: dict[str, bool] = dict(rows.all())
     sold = frozenset(key for key, is_paid in found.items() if is_paid)
     return Held(sold, frozenset(found) - sold)
+
+
+async def closed_for_good(session: AsyncSession, order: Order) -> bool:
+    """Whether an order on invoice was given up so long ago that nothing holds its files any more."""
+    query = select(Order.closed_at < func.now() - LATE_TRANSFER).where(
+        Order.id == order.id, Order.status.in_(("cancelled", "expired"))
+    )
+    return bool(await session.scalar(query))
+
+
+async def extensions(session: AsyncSession, item_ids: Collection[int]) -> dict[int, Order]:
+    """Orders, waiting for their payment or paid, that a price of these items counts towards, by item."""
+    rows = await session.execute(
+        select(OrderItem.upgrade_of, Order)
+        .join(Order, Order.id == OrderItem.order_id)
+        .where(
+            OrderItem.upgrade_of.in_(item_ids),
+            Order.status.in_(("pending", "paid", "partially_refunded")),
+            or_(OrderItem.refunded == 0, OrderItem.refunded < OrderItem.amount + OrderItem.tax),
+        )
+        .order_by(Order.id.desc())
+    )
+    return {base: order for base, order in rows if base is not None}
 
 
 async def waiting(session: AsyncSession, user_id: int, clip_ids: Collection[int]) -> dict[int, Order]:
@@ -158,15 +184,15 @@ async def close_unpaid(session: AsyncSession, order_id: int, status: str) -> boo
     return True
 
 
-async def expired(session: AsyncSession, *, limit: int = 100) -> list[int]:
-    """Unpaid orders past their time, by key: whoever asks closes the checkout at the gateway first."""
-    found = await session.scalars(
-        select(Order.id)
+async def expired(session: AsyncSession, *, limit: int = 100) -> list[tuple[int, str]]:
+    """Unpaid orders past their time, by key, with their gateways: whoever asks closes the checkout there first."""
+    found = await session.execute(
+        select(Order.id, Order.gateway)
         .where(Order.status == "pending", Order.expires_at < func.now())
         .order_by(Order.expires_at)
         .limit(limit)
     )
-    return list(found)
+    return [(key, gateway) for key, gateway in found]
 
 
 async def put_off(session: AsyncSession, order_id: int, pause: timedelta) -> None:

@@ -26,6 +26,11 @@ class GatewayDown(Unavailable):
     code = "gateway_unavailable"
 
 
+class Failed(GatewayDown):
+    """The gateway broke down over this very request, and gives the same answer to its key from now on. What was
+    asked may or may not have happened."""
+
+
 class Refused(PalettaError):
     """The gateway answered, and said no; asking the same again will not help."""
 
@@ -142,7 +147,8 @@ class Event:
 
 
 class Gateway(Protocol):
-    """A payment gateway. Every method may raise `GatewayDown`; none changes anything twice."""
+    """A payment gateway. Every method may raise `GatewayDown`, and those that take a key `Failed`; none changes
+    anything twice."""
 
     name: str
 

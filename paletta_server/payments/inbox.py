@@ -127,6 +127,16 @@ async def _mark(session: AsyncSession, event_id: int, outcome: str) -> None:
     )
 
 
+async def left_over(session: AsyncSession) -> int:
+    """Events of yesterday and before that were never handled: an operator has to look."""
+    found = await session.scalar(
+        select(func.count()).where(
+            ExternalEvent.handled_at.is_(None), ExternalEvent.created_at < func.now() - timedelta(days=1)
+        )
+    )
+    return found or 0
+
+
 async def prune(session: AsyncSession) -> int:
     """Drop events that were handled long ago; how many."""
     gone = await session.scalars(

@@ -116,6 +116,8 @@ class Refund(Row, Base):
     """None: the service itself, or somebody at the gateway."""
     key: Mapped[str | None]
     """The caller's Idempotency-Key."""
+    request_digest: Mapped[str | None]
+    """SHA-256 of what was asked with it."""
     failure: Mapped[str | None]
 
 

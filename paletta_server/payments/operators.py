@@ -24,11 +24,21 @@ View = TypeVar("View", PaymentView, DisputeView)
 
 async def mark_paid(runtime: Runtime, user: Principal, text: str, *, reference: str | None) -> AccountView:
     """The whole sum of an invoice arrived. Saying so again changes nothing; an order that was given up or has
-    expired is paid all the same. Raises `NotFound`, `Conflict` (`not_an_invoice`)."""
+    expired is paid all the same, unless that is so long ago that its files may be gone.
+
+    Raises `NotFound`, `Conflict` (`not_an_invoice`, `closed_too_long`).
+    """
     async with runtime.db.transaction() as session:
         order = await orders.find_any(session, text)
         if order.gateway != "invoice":
             raise Conflict(f"order {order.number} is not paid by invoice", code="not_an_invoice")
+        if await orders.closed_for_good(session, order):
+            raise Conflict(
+                f"order {order.number} was closed more than {orders.LATE_TRANSFER.days} days ago, and its files may be"
+                " gone",
+                code="closed_too_long",
+                hint="send the money back, and have the customer order again",
+            )
         payment = await session.scalar(
             select(Payment).where(Payment.order_id == order.id).order_by(Payment.id.desc()).limit(1)
         )

@@ -43,6 +43,12 @@ def _view(order: Order, payment: Payment) -> HTMLResponse:
             <p>Fetch your clips there, now or in two years:</p>
             <p><code>paletta orders download {number}</code></p>""",
         )
+    if payment.captured > payment.refunded:
+        return page(
+            "Somebody is looking into it",
+            f"""<p>Money arrived for order <b>{number}</b>, and it is not what the order costs. Nothing is lost: we look
+            into it and write to you.</p>""",
+        )
     if order.status != "pending":
         return page(
             "This order is closed",

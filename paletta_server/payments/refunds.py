@@ -1,5 +1,8 @@
 """Giving money back: reserved and written down first, then asked of the gateway, then settled like everything."""
 
+import hashlib
+import json
+import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
@@ -16,11 +19,13 @@ from paletta_server.core.notify import announce
 from paletta_server.core.runtime import Runtime
 from paletta_server.orders import service as orders
 from paletta_server.orders.models import Order
-from paletta_server.payments import disputes, gateways
+from paletta_server.payments import allocation, disputes, gateways
 from paletta_server.payments.books import Books
-from paletta_server.payments.gateway import GatewayDown, Refused
+from paletta_server.payments.gateway import Failed, GatewayDown, Refused
 from paletta_server.payments.models import Payment, Refund, RefundItem
 from paletta_server.payments.settling import locked, settle
+
+log = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 60
 """When a job sees to it that a refund was really sent, should this process die before."""
@@ -41,10 +46,11 @@ async def refund(
     before: that refund.
 
     The answer may still be `requested` where the gateway is away, or `failed` where it refused. Raises `Conflict`
-    (`not_paid`, `over_refund`, `disputed`, `nothing_left`, `key_reused`) and `Invalid` (`bad_amount`).
+    (`not_paid`, `over_refund`, `disputed`, `nothing_left`, `extended`, `key_reused`) and `Invalid` (`bad_amount`).
     """
+    digest = _digest(amounts, reason)
     async with runtime.db.transaction() as session:
-        made = await _request(session, order_id, amounts, reason, actor, key)
+        made = await _request(session, order_id, amounts, reason, actor, key, digest)
     with suppress(GatewayDown):  # it stays reserved, and the job asks again
         await send(runtime, made.id)
     async with runtime.db.transaction() as session:
@@ -58,12 +64,15 @@ async def _request(
     reason: str,
     actor: Actor | None,
     key: str | None,
+    digest: str,
 ) -> Refund:
     order = await orders.lock(session, order_id)
-    if key is not None and (known := await _asked_before(session, order, amounts, key)) is not None:
+    if key is not None and (known := await _asked_before(session, order, key, digest)) is not None:
         return known
     books = await _paying(session, order)
+    _not_disputed(books)
     parts = _parts(books, amounts)
+    await _nothing_extends(session, parts)
     total = sum(parts.values())
     await _reserve(session, books, total)
     made = Refund(
@@ -77,6 +86,7 @@ async def _request(
         reason=reason,
         requested_by=actor.user_id if actor else None,
         key=key,
+        request_digest=digest,
     )
     session.add(made)
     await session.flush()
@@ -89,15 +99,27 @@ async def _request(
     return made
 
 
-async def _asked_before(
-    session: AsyncSession, order: Order, amounts: Mapping[int, int] | None, key: str
-) -> Refund | None:
+def _digest(amounts: Mapping[int, int] | None, reason: str) -> str:
+    asked = [sorted(amounts.items()) if amounts is not None else None, reason]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
+async def _asked_before(session: AsyncSession, order: Order, key: str, digest: str) -> Refund | None:
     known = await session.scalar(select(Refund).where(Refund.order_id == order.id, Refund.key == key))
-    if known is not None and amounts is not None:
-        rows = await session.scalars(select(RefundItem).where(RefundItem.refund_id == known.id))
-        if {row.order_item_id: row.amount for row in rows} != dict(amounts):
-            raise Conflict("this Idempotency-Key was used for another refund", code="key_reused")
+    if known is not None and known.request_digest not in (digest, None):
+        raise Conflict("this Idempotency-Key was used for another refund", code="key_reused")
     return known
+
+
+async def _nothing_extends(session: AsyncSession, parts: Mapping[int, int]) -> None:
+    """An upgrade was paid as a difference: without its base it would have cost too little."""
+    for order in (await orders.extensions(session, parts)).values():
+        first = "cancel" if order.status == "pending" else "refund"
+        raise Conflict(
+            f"order {order.number} extends this licence for the difference",
+            code="extended",
+            hint=f"{first} order {order.number} first",
+        )
 
 
 async def _paying(session: AsyncSession, order: Order) -> Books:
@@ -113,7 +135,9 @@ async def _paying(session: AsyncSession, order: Order) -> Books:
 def _parts(books: Books, amounts: Mapping[int, int] | None) -> dict[int, int]:
     room = books.room()
     if amounts is None:
-        amounts = {item: left for item, left in room.items() if left}
+        payment = books.payment
+        left = payment.captured - payment.refunded - payment.pending_refunds - payment.disputed
+        amounts = allocation.spread(left, room)
     if not amounts:
         raise Conflict(f"nothing of order {books.order.number} is left to give back", code="nothing_left")
     for item, amount in amounts.items():
@@ -122,23 +146,26 @@ def _parts(books: Books, amounts: Mapping[int, int] | None) -> dict[int, int]:
         if amount <= 0:
             raise Invalid("a refund must be more than nothing", code="bad_amount")
         if amount > room[item]:
-            left = money.text(room[item], books.order.currency)
+            most = money.text(room[item], books.order.currency)
             raise Conflict(
-                f"{left} {books.order.currency} at most can be given back for this item",
+                f"{most} {books.order.currency} at most can be given back for this item",
                 code="over_refund",
                 left=room[item],
             )
     return dict(amounts)
 
 
-async def _reserve(session: AsyncSession, books: Books, amount: int) -> None:
-    """Take `amount` out of what can be given back, in one statement that cannot take too much."""
+def _not_disputed(books: Books) -> None:
     if any(disputes.blocks_refunds(one.status, one.outcome) for one in books.disputes.values()):
         raise Conflict(
             "the payment is disputed: the bank decides who gets the money",
             code="disputed",
             hint="accept the dispute at the gateway to give the money back",
         )
+
+
+async def _reserve(session: AsyncSession, books: Books, amount: int) -> None:
+    """Take `amount` out of what can be given back, in one statement that cannot take too much."""
     taken = await session.scalar(
         update(Payment)
         .where(
@@ -165,16 +192,16 @@ async def send(runtime: Runtime, refund_id: int) -> None:
     if refund.status != "requested":
         return
     assert payment.charge is not None, "what was captured has a charge"
-    refusal: Refused | None = None
+    refusal: Refused | Failed | None = None
     try:
         await gateways.of(runtime, payment.gateway).refund(
             payment.charge, key=refund.uid, payment=payment.uid, amount=refund.amount
         )
-    except Refused as error:
+    except (Refused, Failed) as error:
         refusal = error
     # Also after a refusal: an earlier call of which we never heard may have gone through.
     await settle(runtime, payment.id)
-    if refusal is not None:
+    if isinstance(refusal, Refused):
         await _give_up(runtime, refund_id, refusal.detail)
 
 
@@ -197,5 +224,6 @@ async def _give_up(runtime: Runtime, refund_id: int, why: str) -> None:
         refund.status, refund.failure = "failed", why
         books.add_up()
         details = {"refund": refund.uid, "amount": refund.amount, "reason": why}
+        log.error("a refund was refused", extra={"order": books.order.uid, **details})
         await record(session, None, "refund:failed", books.order.uid, details=details)
         await announce(session, orders.topic(books.order))

@@ -6,12 +6,13 @@ the same idempotency key.
 """
 
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -28,7 +29,7 @@ from paletta_server.orders import service as orders
 from paletta_server.orders.models import Order
 from paletta_server.orders.schemas import PayView
 from paletta_server.payments import gateways
-from paletta_server.payments.gateway import Checkout, CheckoutRequest, GatewayDown, Line, Refused
+from paletta_server.payments.gateway import Checkout, CheckoutRequest, Failed, GatewayDown, Line, Refused
 from paletta_server.payments.models import Payment, Refund
 from paletta_server.payments.refunds import AGAIN_SECONDS, refund, send
 from paletta_server.payments.settling import CLAIM, OPEN, QUIET, UNDECIDED, settle
@@ -44,6 +45,7 @@ __all__ = [
     "refund",
     "send",
     "settle",
+    "undecided",
 ]
 
 log = logging.getLogger(__name__)
@@ -91,7 +93,7 @@ async def begin(runtime: Runtime, order_id: int) -> Payment:
         return payment
     try:
         checkout = await gateways.of(runtime, payment.gateway).open_checkout(request_of(payment))
-    except Refused as error:
+    except (Refused, Failed) as error:
         await _refused(runtime, payment, error)
         raise
     return await _opened(runtime, payment, checkout)
@@ -182,8 +184,9 @@ async def _opened(runtime: Runtime, payment: Payment, checkout: Checkout) -> Pay
         return row
 
 
-async def _refused(runtime: Runtime, payment: Payment, error: Refused) -> None:
-    """The gateway will not open this checkout, however often it is asked: the next attempt starts afresh."""
+async def _refused(runtime: Runtime, payment: Payment, error: Refused | Failed) -> None:
+    """The gateway will not open this checkout, however often it is asked: the next attempt starts afresh. Should
+    there be one all the same, nobody has its address."""
     async with runtime.db.transaction() as session:
         order = await orders.lock(session, payment.order_id)
         moved = await session.scalar(
@@ -235,6 +238,18 @@ async def cancel(runtime: Runtime, order_id: int) -> None:
         await close(runtime, payment_id)
 
 
+async def undecided(session: AsyncSession, order_id: int) -> bool:
+    """Whether money for an unpaid order may still come, or has come and does not fit. Ask under the order's lock:
+    an order is not given up meanwhile."""
+    found = await session.scalar(
+        select(Payment.id).where(
+            Payment.order_id == order_id,
+            or_(Payment.status.in_(OPEN), Payment.captured > Payment.refunded + Payment.disputed),
+        )
+    )
+    return found is not None
+
+
 async def close(runtime: Runtime, payment_id: int) -> None:
     """Close one checkout, wherever its opening was broken off, and settle how it ended. Raises `GatewayDown`."""
     async with runtime.db.transaction() as session:
@@ -244,7 +259,7 @@ async def close(runtime: Runtime, payment_id: int) -> None:
         # The gateway may have opened it, and whoever asked died before the answer was written: ask by the key.
         try:
             checkout = await gateway.open_checkout(request_of(payment))
-        except Refused as error:
+        except (Refused, Failed) as error:
             await _refused(runtime, payment, error)
             return
         async with runtime.db.transaction() as session:
@@ -297,27 +312,50 @@ async def look_again(runtime: Runtime, order_id: int) -> None:
 async def reconcile(runtime: Runtime) -> None:
     """Ask about payments that have been silent for too long, send refunds that were not, expire unpaid orders.
 
-    What one of them runs into does not keep the others waiting: it is tried again at the next run.
+    What one of them runs into does not keep the others waiting: it is tried again at the next run. A gateway that
+    did not answer is left alone for the rest of this one, since each question may take it a minute.
     """
-    for payment_id in await _due(runtime):
-        await _quietly("settle", payment_id, settle(runtime, payment_id))
-    for refund_id in await _unsent(runtime):
-        await _quietly("send_refund", refund_id, send(runtime, refund_id))
+    round_ = _Round()
+    for payment_id, gateway in await _due(runtime):
+        await round_.do("settle", gateway, payment_id, settle, runtime)
+    for refund_id, gateway in await _unsent(runtime):
+        await round_.do("send_refund", gateway, refund_id, send, runtime)
     async with runtime.db.transaction() as session:
         overdue = await orders.expired(session, limit=AT_ONCE)
-    for order_id in overdue:
-        await _quietly("expire", order_id, _expire(runtime, order_id))
+    for order_id, gateway in overdue:
+        await round_.do("expire", gateway, order_id, _expire, runtime)
 
 
-async def _quietly(what: str, key: int, work: Coroutine[Any, Any, None]) -> None:
-    try:
-        await work
-    except (PalettaError, OperationalError) as error:
-        log.warning("to be tried again", extra={"what": what, "key": key, "error": str(error)})
+@dataclass
+class _Round:
+    """One run of the reconciler."""
+
+    away: set[str] = field(default_factory=set)
+
+    async def do(
+        self,
+        what: str,
+        gateway: str,
+        key: int,
+        work: Callable[[Runtime, int], Awaitable[None]],
+        runtime: Runtime,
+    ) -> None:
+        if gateway in self.away:
+            return
+        try:
+            await work(runtime, key)
+        except GatewayDown as error:
+            self.away.add(gateway)
+            log.warning("a gateway is away", extra={"gateway": gateway, "error": str(error)})
+        except (PalettaError, OperationalError) as error:
+            log.warning("to be tried again", extra={"what": what, "key": key, "error": str(error)})
+        except Exception:
+            log.exception("to be tried again", extra={"what": what, "key": key})
 
 
-async def _due(runtime: Runtime) -> list[int]:
-    """Payments to ask about now; put off a little, so that another reconciler, or the next one, takes others."""
+async def _due(runtime: Runtime) -> list[tuple[int, str]]:
+    """Payments to ask about now, with their gateways; put off a little, so that another reconciler, or the next one,
+    takes others."""
     async with runtime.db.transaction() as session:
         due = (
             select(Payment.id)
@@ -326,26 +364,26 @@ async def _due(runtime: Runtime) -> list[int]:
             .limit(AT_ONCE)
             .with_for_update(skip_locked=True)
         )
-        found = await session.scalars(
+        found = await session.execute(
             update(Payment)
             .where(Payment.id.in_(due))
             .values(next_check_at=func.now() + CLAIM)
-            .returning(Payment.id)
+            .returning(Payment.id, Payment.gateway)
             .execution_options(synchronize_session=False)
         )
-        return list(found)
+        return sorted((key, gateway) for key, gateway in found)
 
 
-async def _unsent(runtime: Runtime) -> list[int]:
+async def _unsent(runtime: Runtime) -> list[tuple[int, str]]:
     patience = timedelta(seconds=2 * AGAIN_SECONDS)
     async with runtime.db.transaction() as session:
-        found = await session.scalars(
-            select(Refund.id)
+        found = await session.execute(
+            select(Refund.id, Refund.gateway)
             .where(Refund.status == "requested", Refund.created_at < func.now() - patience)
             .order_by(Refund.id)
             .limit(AT_ONCE)
         )
-        return list(found)
+        return [(key, gateway) for key, gateway in found]
 
 
 async def _expire(runtime: Runtime, order_id: int) -> None:
@@ -353,10 +391,7 @@ async def _expire(runtime: Runtime, order_id: int) -> None:
     await cancel(runtime, order_id)
     async with runtime.db.transaction() as session:
         order = await orders.lock(session, order_id)
-        undecided = await session.scalar(
-            select(Payment.id).where(Payment.order_id == order_id, Payment.status.in_(OPEN))
-        )
-        if undecided is not None:
+        if await undecided(session, order_id):
             await orders.put_off(session, order_id, UNDECIDED)
         elif await orders.close_unpaid(session, order_id, "expired"):
             await record(session, None, "order:expired", order.uid)

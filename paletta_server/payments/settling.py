@@ -7,11 +7,13 @@ lacks what newer news has, since events are only ever added.
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from paletta_server.audit.service import record
 from paletta_server.core.ids import new_uid
 from paletta_server.core.jobs import defer
 from paletta_server.core.notify import announce
@@ -21,7 +23,7 @@ from paletta_server.orders import service as orders
 from paletta_server.payments import disputes, gateways
 from paletta_server.payments.books import RESERVED, Books
 from paletta_server.payments.gateway import PaymentState
-from paletta_server.payments.models import ExternalEvent, Payment, Refund
+from paletta_server.payments.models import ExternalEvent, Payment, Refund, RefundItem
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ LATE = timedelta(days=3)
 """How long a checkout that came to nothing is: longer than any gateway's lives."""
 OPEN, CAPTURED = ("created", "open"), ("succeeded", "surplus")
 PAID_TWICE = "the order was paid already"
+NOTHING_TO_EXTEND = "the licence that was to be extended has ended"
 
 
 async def settle(runtime: Runtime, payment_id: int, *, event_id: int | None = None) -> None:
@@ -52,10 +55,12 @@ async def settle(runtime: Runtime, payment_id: int, *, event_id: int | None = No
         state = await gateways.of(runtime, payment.gateway).fetch(payment.reference)
         digest = _digest(state)
         async with runtime.db.transaction() as session:
+            # In a transaction of its own: the locks below come in an order that begins with the order.
             if payment.status not in OPEN and await _nothing_new(session, payment, digest):
                 if event_id is not None:
                     await _handled(session, event_id)
                 return
+        async with runtime.db.transaction() as session:
             books = await locked(session, payment)
             if books.payment.checks != payment.checks and look < LOOKS - 1:
                 continue  # whoever was quicker may have asked later than we did
@@ -114,9 +119,9 @@ async def _write(books: Books, state: PaymentState) -> None:
     await _move(books, state)
     await session.flush()
     if payment.status == "succeeded":
-        await _fulfil(books)
+        await _fulfil(books, state.currency)
         await _give_back(books)
-        await _hold_back(books)
+        await delivery.set_rights(session, books.order.id, _rights(books))
     elif payment.status == "surplus":
         await _return_surplus(books)
     elif payment.status in OPEN and state.status == "open" and books.order.status != "pending":
@@ -168,53 +173,59 @@ async def _first(books: Books) -> bool:
     return True
 
 
-async def _fulfil(books: Books) -> None:
+async def _fulfil(books: Books, currency: str) -> None:
     """Enough money in the right currency: the order is paid, and its customer owns what was ordered."""
     session, order, payment = books.session, books.order, books.payment
-    if payment.captured < order.total or payment.currency != order.currency:
+    if payment.captured < order.total or currency != order.currency:
         payment.failure = "what was captured is not what the order costs"
         log.error("a payment does not fit its order", extra={"order": order.uid, "payment": payment.uid})
         return
     if await orders.mark_paid(session, order.id):
-        await delivery.grant(session, order, books.items)
+        baseless = await delivery.grant(session, order, books.items)
+        parts = {key: books.gross[key] for key in baseless if books.gross[key]}
+        if parts:
+            await _send_back(books, sum(parts.values()), parts, NOTHING_TO_EXTEND)
 
 
 async def _give_back(books: Books) -> None:
     """What refunds add up to: the order's figures, and the end of the right to what was given back whole."""
-    session = books.session
-    given, gross = books.given_back(), books.gross
+    session, given = books.session, books.given_back()
     if all(item.refunded == given.get(item.id, 0) for item in books.items):
         return
     more = sum(given.values()) > books.order.refunded
     order = await orders.set_refunds(session, books.order.id, given)
-    if order.status == "refunded":
-        await delivery.revoke(session, list(gross))
-    else:
-        await delivery.revoke(session, [key for key, part in given.items() if part >= gross[key]])
     if more:
         await delivery.notice_refund(session, order.id)
 
 
-async def _hold_back(books: Books) -> None:
-    """What disputes mean for the files."""
-    session, all_disputes = books.session, books.disputes.values()
-    if not all_disputes:
-        return
-    if any(disputes.takes_away(one.outcome, one.withdrawn) for one in all_disputes):
-        await delivery.revoke(session, [item.id for item in books.items])
-    elif any(disputes.holds_back(one.outcome, one.withdrawn) for one in all_disputes):
-        await delivery.suspend(session, books.order.id)
-    else:
-        await delivery.restore(session, books.order.id)
+def _rights(books: Books) -> dict[int, str]:
+    """What refunds and disputes leave of the right to each item, as they stand now: a refund that failed after all
+    and a dispute that an appeal won give back what they had taken."""
+    given, quarrels = books.given_back(), books.disputes.values()
+    lost = any(disputes.takes_away(one.outcome, one.withdrawn) for one in quarrels)
+    held = any(disputes.holds_back(one.outcome, one.withdrawn) for one in quarrels)
+
+    def right(key: int, gross: int) -> str:
+        if lost or books.order.status == "refunded" or 0 < gross <= given.get(key, 0):
+            return "revoked"
+        return "suspended" if held else "granted"
+
+    return {key: right(key, gross) for key, gross in books.gross.items()}
 
 
 async def _return_surplus(books: Books) -> None:
     """All of it goes back by itself, once; what becomes of that is for people to look at."""
-    session, payment = books.session, books.payment
+    payment = books.payment
     amount = payment.captured - payment.refunded - payment.disputed
     if books.refunds or amount <= 0:
         return
     log.error("an order was paid twice", extra={"order": books.order.uid, "payment": payment.uid})
+    await _send_back(books, amount, {}, PAID_TWICE)
+
+
+async def _send_back(books: Books, amount: int, parts: Mapping[int, int], reason: str) -> None:
+    """Money that should not have come. `parts`: how much of it belongs to which item."""
+    session, payment = books.session, books.payment
     refund = Refund(
         uid=new_uid("refund"),
         payment_id=payment.id,
@@ -223,13 +234,18 @@ async def _return_surplus(books: Books) -> None:
         status="requested",
         currency=payment.currency,
         amount=amount,
-        reason=PAID_TWICE,
+        reason=reason,
     )
     session.add(refund)
     await session.flush()
+    session.add_all(
+        RefundItem(refund_id=refund.id, order_item_id=key, amount=part) for key, part in parts.items()
+    )
     books.refunds.append(refund)
-    books.parts[refund.id] = {}
+    books.parts[refund.id] = dict(parts)
     books.add_up()
+    details = {"refund": refund.uid, "amount": amount, "currency": refund.currency, "reason": reason}
+    await record(session, None, "refund:requested", books.order.uid, details=details)
     await defer(session, "payments.send_refund", refund_id=refund.id)
 
 

@@ -35,6 +35,8 @@ async def reconcile(runtime: Runtime) -> None:
 
 @job("payments.prune_events", cron="17 4 * * *", retries=RETRIES)
 async def prune_events(runtime: Runtime) -> None:
-    """Drop events that were handled long ago."""
+    """Drop events that were handled long ago, and say so where some never were."""
     async with runtime.db.transaction() as session:
         log.info("pruned events", extra={"events": await inbox.prune(session)})
+        if left := await inbox.left_over(session):
+            log.error("events were never handled", extra={"events": left})

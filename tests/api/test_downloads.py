@@ -20,7 +20,7 @@ from paletta_server.delivery import announcing, service
 from paletta_server.delivery.models import DownloadGrant
 from paletta_server.orders import service as orders
 from tests.conftest import MakeUser, Person
-from tests.support.orders import Till, Wanted
+from tests.support.orders import Till, Wanted, restore, revoke, suspend
 from tests.support.stack import MailSink
 
 RunJobs = Callable[[], Awaitable[None]]
@@ -161,16 +161,16 @@ async def test_an_object_that_is_not_what_was_sold_is_said_so(shop: Shop) -> Non
 async def test_held_back_and_ended_purchases_say_so(shop: Shop) -> None:
     sold = await shop.till.sell(Wanted("A", files=FILES), Wanted("B", files=FILES))
     kept, gone = sold.items
-    await shop.change(service.revoke, [gone.id])
+    await shop.change(revoke, [gone.id])
     both = await shop.ask(kept, gone)
     assert [one["problem"] and one["problem"]["code"] for one in both["files"]] == [None, "revoked"]
     assert both["files"][1]["url"] is None
     assert (await shop.ask(gone, expect=403))["code"] == "revoked"
-    await shop.change(service.suspend, sold.order.id)
+    await shop.change(suspend, sold.order.id)
     refused = await shop.ask(kept, expect=403)
     assert refused["code"] == "suspended"
     assert sold.order.number in refused["detail"]
-    await shop.change(service.restore, sold.order.id)
+    await shop.change(restore, sold.order.id)
     assert (await shop.ask(kept))["files"][0]["url"]
     assert len(await shop.grants()) == 2
 
@@ -272,7 +272,7 @@ async def test_a_certificate_says_what_was_sold_and_can_be_checked_by_anybody(sh
         item.clip_uid,
     )
     assert checked["files"][-1]["sha256"] == hashlib.sha256(ORIGINAL).hexdigest()
-    await shop.change(service.revoke, [item.id])
+    await shop.change(revoke, [item.id])
     ended = (await shop.client.get(f"/v1/certificates/{bought['certificate'].replace('-', '')}")).json()
     assert ended["status"] == "revoked"
     assert ended["revoked_at"]
@@ -417,17 +417,17 @@ async def test_a_link_ends_with_the_right_to_the_files(
     sold = await shop.till.sell(Wanted("A", files=FILES), Wanted("B", files=FILES))
     path = await the_link(shop, run_jobs, mailbox)
     first, second = sold.items
-    await shop.change(service.suspend, sold.order.id)
+    await shop.change(suspend, sold.order.id)
     held = await shop.client.get(path)
     assert held.status_code == 200
     assert "/files/" not in held.text
     assert (await shop.client.get(f"{path}/files/{first.uid}/original")).status_code == 403
     assert (await shop.post(f"/v1/orders/{sold.uid}/email", expect=403))["code"] == "suspended"
-    await shop.change(service.restore, sold.order.id)
-    await shop.change(service.revoke, [first.id])
+    await shop.change(restore, sold.order.id)
+    await shop.change(revoke, [first.id])
     assert (await shop.client.get(f"{path}/files/{first.uid}/original")).status_code == 403
     assert (await shop.client.get(f"{path}/files/{second.uid}/original")).status_code == 303
-    await shop.change(service.revoke, [second.id])
+    await shop.change(revoke, [second.id])
     assert (await shop.client.get(path)).status_code == 410
     assert (await shop.client.get(f"{path}/files/{second.uid}/original")).status_code == 410
     assert (await shop.client.get(f"{path}/certificates/{second.uid}")).status_code == 410
@@ -442,6 +442,16 @@ async def test_a_new_link_is_mailed_on_request(shop: Shop, run_jobs: RunJobs, ma
     assert told == {"order_id": sold.uid, "email": shop.customer.email, "valid_hours": 48}
     path = await the_link(shop, run_jobs, mailbox)
     assert (await shop.client.get(path)).status_code == 200
+
+
+async def test_who_asks_for_a_link_first_gets_the_receipt_all_the_same(
+    shop: Shop, run_jobs: RunJobs, mailbox: MailSink
+) -> None:
+    sold = await shop.till.sell(Wanted(files=FILES))
+    await shop.post(f"/v1/orders/{sold.order.number}/email", expect=202)
+    await run_jobs()
+    told = sorted(str(mail["Subject"]).rpartition(": ")[2] for mail in mailbox.to(shop.customer.email))
+    assert told == ["a new download link", "your clips are ready"]
 
 
 async def test_refunds_and_disputes_are_told_once(shop: Shop, run_jobs: RunJobs, mailbox: MailSink) -> None:
@@ -461,7 +471,7 @@ async def test_refunds_and_disputes_are_told_once(shop: Shop, run_jobs: RunJobs,
     assert "50.00 USD of the 80.00 USD" in full
     assert "the licence has ended" in full
     mailbox.clear()
-    await shop.change(service.suspend, sold.order.id)
+    await shop.change(suspend, sold.order.id)
     await run_jobs()
     [told] = mailbox.to(shop.customer.email)
     assert "disputed" in told["Subject"]

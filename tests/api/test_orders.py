@@ -40,6 +40,14 @@ async def test_the_same_request_again_is_the_same_order(customer: Customer, shel
     assert (await customer.check_out(key="twice"))["order"]["id"] != first["order"]["id"]
 
 
+async def test_a_key_stands_for_one_request(customer: Customer, shelf: Shelf) -> None:
+    await customer.add(await shelf.put("tram"))
+    await customer.check_out(key="once")
+    other = await customer.check_out(key="once", licensee="Somebody Else Ltd", status=409)
+    assert other["code"] == "key_reused"
+    await customer.check_out(key="", status=422)
+
+
 async def test_two_checkouts_of_one_cart_make_one_order(customer: Customer, shelf: Shelf) -> None:
     await customer.add(await shelf.put("tram"))
     answers = await asyncio.gather(

@@ -15,12 +15,11 @@ from sqlalchemy import text
 from paletta_server.clips import review
 from paletta_server.clips.review import Terms
 from paletta_server.core.runtime import Runtime
-from paletta_server.delivery import service as delivery
 from tests.api.test_downloads import SAME_SITE, fetched, link_in, words_of
 from tests.conftest import MakeUser, Person
 from tests.support.clips import Shelf
 from tests.support.locks import blocked
-from tests.support.orders import Sold, Till, Wanted
+from tests.support.orders import Sold, Till, Wanted, revoke, suspend
 from tests.support.shop import Customer
 from tests.support.stack import MailSink
 from tests.support.uploading import METADATA, Uploader, item
@@ -367,8 +366,8 @@ async def test_buyers_keep_what_they_paid_for(
     await sell(runtime, till, tram, paid=False, store=False)
     given_back = await sell(runtime, till, tram, store=False)
     async with runtime.db.transaction() as session:
-        await delivery.revoke(session, [given_back.items[0].id])
-        await delivery.suspend(session, second.order.id)
+        await revoke(session, [given_back.items[0].id])
+        await suspend(session, second.order.id)
     refused = await moderator.take_down(tram, withhold_sold=True, expect=422)
     assert refused["code"] == "not_legal"
     (gone,) = (await moderator.take_down(tram))["taken_down"]
@@ -459,11 +458,11 @@ async def test_a_right_that_has_ended_stays_ended(
     tram = await shelf.put("tram")
     sold = await sell(runtime, till, tram)
     async with runtime.db.transaction() as session:
-        await delivery.suspend(session, sold.order.id)
+        await suspend(session, sold.order.id)
     await moderator.take_down(tram, legal=True)
     assert (await ask(customer, sold, status=451))["code"] == "withheld", "whatever the dispute comes to"
     async with runtime.db.transaction() as session:
-        await delivery.revoke(session, [sold.items[0].id])
+        await revoke(session, [sold.items[0].id])
     assert (await ask(customer, sold, status=403))["code"] == "revoked"
 
 

@@ -12,11 +12,10 @@ import pytest
 from sqlalchemy import text
 
 from paletta_server.core.runtime import Runtime
-from paletta_server.delivery import service as delivery
 from paletta_server.orders import service as orders
 from tests.cli.conftest import Run
 from tests.conftest import MakeUser, Person
-from tests.support.orders import Sold, Till, Wanted
+from tests.support.orders import Sold, Till, Wanted, revoke, suspend
 from tests.support.stack import MailSink
 
 HD, ORIGINAL = os.urandom(70_000), os.urandom(300_000)
@@ -68,7 +67,7 @@ async def test_orders_are_listed_and_shown(
         store=False,
     )
     await change(runtime, orders.set_refunds, sold.order.id, {sold.items[1].id: 4900})
-    await change(runtime, delivery.revoke, [sold.items[1].id])
+    await change(runtime, revoke, [sold.items[1].id])
     async with runtime.db.transaction() as session:
         await session.execute(
             text(
@@ -283,7 +282,7 @@ async def test_held_back_and_ended_purchases_are_said(
 ) -> None:
     sold = await till.sell(Wanted("Tram", files=FILES))
     gone = await till.sell(Wanted("Bus", files=FILES))
-    await change(runtime, delivery.suspend, gone.order.id)
+    await change(runtime, suspend, gone.order.id)
     ran = await buyer("orders", "download", "--all", "--to", "films")
     assert ran.code == SOME_FAILED, ran
     assert f"`{gone.items[0].clip_uid}` of order {gone.order.number} is held back" in ran.err
@@ -333,7 +332,7 @@ async def test_a_synchronised_folder_follows_what_is_owned(
     await buyer("orders", "sync", "films")
     assert lock != (tmp_path / "films" / "paletta.lock").read_bytes()
 
-    await change(runtime, delivery.revoke, [first.items[0].id])
+    await change(runtime, revoke, [first.items[0].id])
     ran = await buyer("orders", "sync", "films")
     assert (ran.code, "not licensed to you any more" in ran.err) == (0, True), ran
     assert (tmp_path / "films" / path_of(first, 0, "Tram")).exists(), "nothing is removed unless asked"
@@ -349,7 +348,7 @@ async def test_a_disputed_purchase_stays_where_it_is(
 ) -> None:
     sold = await till.sell(Wanted("Tram", files=FILES))
     await buyer("orders", "sync", "films")
-    await change(runtime, delivery.suspend, sold.order.id)
+    await change(runtime, suspend, sold.order.id)
     ran = await buyer("orders", "sync", "films", "--prune")
     assert (ran.code, "held back" in ran.err) == (0, True), ran
     assert (tmp_path / "films" / path_of(sold, 0, "Tram")).exists()
@@ -374,6 +373,31 @@ async def test_bit_rot_is_found_and_healed(buyer: Run, till: Till, tmp_path: Pat
     victim.unlink()
     await buyer("orders", "sync", "films")
     assert victim.read_bytes() == ORIGINAL
+
+
+async def test_what_was_worked_on_is_not_overwritten_unasked(buyer: Run, till: Till, tmp_path: Path) -> None:
+    sold = await till.sell(Wanted("Tram", files=FILES), Wanted("Bus", files=FILES))
+    await buyer("orders", "sync", "films")
+    graded = tmp_path / "films" / path_of(sold, 0, "Tram")
+    graded.write_bytes(ORIGINAL + b"notes of an editing program")
+    ran = await buyer("orders", "sync", "films", "--json")
+    [failed] = [one for one in json.loads(ran.out)["files"] if one["result"] == "failed"]
+    assert (ran.code, "was changed since it was downloaded" in failed["why"]) == (SOME_FAILED, True), ran
+    assert graded.read_bytes() != ORIGINAL
+    assert len(locked(tmp_path)) == 2
+    assert (await buyer("orders", "sync", "films", "--verify")).code == 0
+    assert graded.read_bytes() == ORIGINAL
+
+
+async def test_another_tier_in_the_same_place_replaces_what_nobody_changed(
+    buyer: Run, till: Till, tmp_path: Path
+) -> None:
+    await till.sell(Wanted("Tram", files=FILES))
+    layout = ("--layout", "{title}.{ext}")
+    await buyer("orders", "sync", "films", *layout)
+    ran = await buyer("orders", "sync", "films", *layout, "--tier", "hd")
+    assert ran.code == 0, ran
+    assert (tmp_path / "films" / "Tram.mov").read_bytes() == HD
 
 
 async def test_another_tier_takes_the_place_of_one_when_asked(
@@ -406,7 +430,7 @@ async def test_a_changed_file_is_not_pruned(buyer: Run, till: Till, runtime: Run
     await buyer("orders", "sync", "films")
     mine = tmp_path / "films" / path_of(sold, 0, "Tram")
     mine.write_bytes(b"cut and graded by me")
-    await change(runtime, delivery.revoke, [sold.items[0].id])
+    await change(runtime, revoke, [sold.items[0].id])
     ran = await buyer("orders", "sync", "films", "--prune")
     assert "was changed since it was downloaded, and stays" in ran.err
     assert mine.read_bytes() == b"cut and graded by me"

@@ -19,7 +19,15 @@ from paletta_server.core.runtime import Runtime
 from paletta_server.orders import service as orders
 from paletta_server.orders.models import Order
 from paletta_server.payments import gateways, service
-from paletta_server.payments.gateway import CheckoutRequest, Forged, Gateway, GatewayDown, Line, Refused
+from paletta_server.payments.gateway import (
+    CheckoutRequest,
+    Failed,
+    Forged,
+    Gateway,
+    GatewayDown,
+    Line,
+    Refused,
+)
 from paletta_server.payments.gateways.invoice import InvoiceGateway
 from paletta_server.payments.models import Payment
 from paletta_server.payments.sandbox import desk
@@ -197,14 +205,41 @@ async def test_unreachable_is_not_refused(stripe_at_home: tuple[FakeStripe, Runt
     with pytest.raises(GatewayDown):
         await gateway.open_checkout(asked)
     assert fake.sessions == {}
-    fake.lose = ["answer"]
-    with pytest.raises(GatewayDown):
-        await gateway.open_checkout(asked)
     reference = (await gateway.open_checkout(asked)).reference
-    assert list(fake.sessions) == [reference], "the key finds what was opened"
+    assert list(fake.sessions) == [reference]
     wrong = runtime.settings.model_copy(update={"stripe_secret_key": SecretStr("sk_test_wrong")})
     with pytest.raises(GatewayDown):
         await gateways.of(replace(runtime, settings=wrong), "stripe").fetch(reference)
+
+
+async def test_what_stripe_broke_down_over_is_begun_anew(shop: tuple[FakeStripe, Counter]) -> None:
+    """It answers a key with the same error for a day: neither customer nor order wait for that."""
+    fake, counter = shop
+    sold = await counter.order(gateway="stripe")
+    fake.lose = ["answer"]
+    with pytest.raises(Failed):
+        await counter.begin(sold.order.id)
+    payment = await counter.begin(sold.order.id)
+    assert len(fake.sessions) == 2, "nobody has the first one's address"
+    fake.pay(str(payment.reference))
+    await service.settle(counter.runtime, payment.id)
+    fake.lose = ["answer"]
+    given = await service.refund(counter.runtime, sold.order.id, None, "asked for", None)
+    assert given.status == "succeeded", "the refund had gone through, and looking found it"
+    account = await counter.account(sold.order.id)
+    account.check()
+    assert account.order.status == "refunded"
+
+
+async def test_an_order_can_be_given_up_though_stripe_broke_down(shop: tuple[FakeStripe, Counter]) -> None:
+    fake, counter = shop
+    sold = await counter.order(gateway="stripe")
+    fake.lose = ["answer"]
+    with pytest.raises(Failed):
+        await counter.begin(sold.order.id)
+    await counter.age(Order, expires_at="1 minute")
+    await service.reconcile(counter.runtime)
+    assert (await counter.account(sold.order.id)).order.status == "expired"
 
 
 async def test_what_we_send_to_stripe(stripe_at_home: tuple[FakeStripe, Runtime]) -> None:

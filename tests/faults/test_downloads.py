@@ -14,6 +14,7 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -345,6 +346,18 @@ def test_a_full_disk_costs_the_file_that_found_no_room(site: Site, small_disk: P
     assert (failed["size"], "the disk is full" in failed["why"]) == (2_000_000, True), done
     assert len(bought.check_names(small_disk)) == 2
     assert list(small_disk.rglob("*.part*")) == []
+
+
+def test_a_disk_without_any_room_is_told_for_each_file(site: Site, small_disk: Path, tmp_path: Path) -> None:
+    buy(site, [30_000, 20_000], seed="no room")
+    (small_disk / "films").mkdir()
+    with suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(4096))
+    argv = ("download", "--all", "--to", str(small_disk / "films"), "--no-certificates")
+    done = site.download(*argv, state=tmp_path / "state", range_bytes=RANGE).wait()
+    assert done.code == SOME_FAILED, done
+    assert ["the disk is full" in one["why"] for one in done.result["files"]] == [True, True], done
 
 
 def test_two_at_once_do_not_spoil_each_other(site: Site, tmp_path: Path) -> None:

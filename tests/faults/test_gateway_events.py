@@ -117,12 +117,15 @@ UNION ALL SELECT 'entitled without having paid' FROM mine
   WHERE paid_at IS NULL AND EXISTS (SELECT FROM entitlements WHERE order_id = :id)
 UNION ALL SELECT 'paid and not entitled' FROM mine
   WHERE paid_at IS NOT NULL AND 2 <> (SELECT count(*) FROM entitlements WHERE order_id = :id)
-UNION ALL SELECT 'given back and still entitled' FROM entitlements e JOIN order_items i ON i.id = e.order_item_id
-  WHERE e.order_id = :id AND i.refunded = i.amount + i.tax AND e.status <> 'revoked'
-UNION ALL SELECT 'disputed and not held back' FROM entitlements e JOIN paying ON true
-  JOIN disputes d ON d.payment_id = paying.id
-  WHERE e.order_id = :id AND e.status = 'granted'
-    AND (d.outcome = 'lost' OR (d.outcome IS NULL AND d.withdrawn > 0))
+UNION ALL SELECT 'entitled to ' || e.status FROM entitlements e JOIN order_items i ON i.id = e.order_item_id
+  CROSS JOIN (
+    SELECT coalesce(bool_or(d.outcome = 'lost' OR (d.outcome = 'withdrawn' AND d.withdrawn > 0)), false) AS lost,
+      coalesce(bool_or(d.outcome IS NULL AND d.withdrawn > 0), false) AS held
+    FROM disputes d JOIN paying ON d.payment_id = paying.id
+  ) quarrels
+  WHERE e.order_id = :id AND e.status <> CASE
+    WHEN quarrels.lost OR i.refunded = i.amount + i.tax THEN 'revoked'
+    WHEN quarrels.held THEN 'suspended' ELSE 'granted' END
 """
 SWEEP = (
     "UPDATE payments SET next_check_at = NULL",
@@ -168,7 +171,9 @@ class World:
         """What `paletta orders cancel` does, without the cart."""
         await service.cancel(self.runtime, order_id)
         async with self.runtime.db.transaction() as session:
-            await orders.close_unpaid(session, order_id, "cancelled")
+            await orders.lock(session, order_id)
+            if not await service.undecided(session, order_id):
+                await orders.close_unpaid(session, order_id, "cancelled")
 
     async def known(self, uid: str) -> int | None:
         async with self.runtime.db.transaction() as session:

@@ -152,12 +152,19 @@ class FakeStripe:
                 raise Refusal("Something went wrong", status=500, kind="api_error")
             status, body = self._once(request, path, params)
             if lost == "answer":
-                raise Refusal("Something went wrong", status=500, kind="api_error")
+                raise self._broken(request, path, params)
         except Refusal as error:
             status, body = error.status, error.body
         # The SDK would repeat a 500 by itself; the drills want to see what we do when it gives up.
         headers = {"Stripe-Should-Retry": "false"}
         return Response(json.dumps(body), status, headers=headers, media_type="application/json")
+
+    def _broken(self, request: Request, path: str, params: dict[str, Any]) -> Refusal:
+        """Stripe fell over after it had acted; it says so from now on to whoever comes with the same key."""
+        refusal = Refusal("Something went wrong", status=500, kind="api_error")
+        if key := request.headers.get("idempotency-key"):
+            self._answers[key] = ((path, params), 500, refusal.body)
+        return refusal
 
     def _once(self, request: Request, path: str, params: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         key = request.headers.get("idempotency-key")

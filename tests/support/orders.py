@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from sqlalchemy import func, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.accounts.models import User
 from paletta_server.clips.models import Clip
 from paletta_server.core.ids import new_uid
 from paletta_server.core.runtime import Runtime
 from paletta_server.delivery import service as delivery
+from paletta_server.delivery.models import Entitlement
 from paletta_server.orders import service as orders
 from paletta_server.orders.models import TIERS, Order, OrderItem, OrderItemFile, PriceBook
 
@@ -164,3 +167,29 @@ class Till:
                 await self.runtime.store.upload(
                     source, f"sale/{item_uid}/{tier}", content_type="video/quicktime", cache_seconds=60
                 )
+
+
+async def revoke(session: AsyncSession, item_ids: Sequence[int]) -> None:
+    """These items, of one order, were given back."""
+    order_id = await session.scalar(select(OrderItem.order_id).where(OrderItem.id.in_(item_ids)))
+    assert order_id is not None
+    await delivery.set_rights(session, order_id, dict.fromkeys(item_ids, "revoked"))
+
+
+async def suspend(session: AsyncSession, order_id: int) -> None:
+    """The payment of an order is disputed."""
+    await _change(session, order_id, "granted", "suspended")
+
+
+async def restore(session: AsyncSession, order_id: int) -> None:
+    """The dispute was won."""
+    await _change(session, order_id, "suspended", "granted")
+
+
+async def _change(session: AsyncSession, order_id: int, before: str, after: str) -> None:
+    items = await session.scalars(
+        select(Entitlement.order_item_id).where(
+            Entitlement.order_id == order_id, Entitlement.own_status == before
+        )
+    )
+    await delivery.set_rights(session, order_id, dict.fromkeys(items, after))

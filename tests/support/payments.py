@@ -80,18 +80,9 @@ class Account:
         )
         held = any(one.outcome is None and one.withdrawn for one in self._quarrels(paying))
         for item in self.items if paid else ():
-            right = self.entitlements[item.id]
             whole = self.order.status == "refunded" or (0 < item.amount + item.tax == item.refunded)
-            if lost or whole:
-                assert right == "revoked", right
-            elif held:
-                assert right in ("suspended", "revoked"), right
-            elif right == "revoked":
-                # Final, also where a refund turned out later not to have arrived, since its money is owed still,
-                # and where an appeal turned a lost dispute.
-                assert self.disputes or any(refund.status == "failed" for refund in self.refunds)
-            else:
-                assert right == "granted", right
+            expected = "revoked" if lost or whole else "suspended" if held else "granted"
+            assert self.entitlements[item.id] == expected
 
     def _quarrels(self, paying: list[Payment]) -> list[Dispute]:
         return [one for one in self.disputes if paying and one.payment_id == paying[0].id]

@@ -85,6 +85,13 @@ def test_a_contributors_price_is_honoured_within_bounds(book: PriceBook) -> None
     assert book.price("hd", "individual", own={"hd": "20.00", "auto": True}) == 4900
 
 
+def test_a_contributors_price_has_nothing_to_be_in_proportion_to_where_a_licence_is_free(text: str) -> None:
+    given_away = parse(text.replace('individual: "49.00"', 'individual: "0.00"')).book
+    assert given_away is not None
+    assert given_away.price("hd", "individual", own={"hd": "50.00"}) == 0
+    assert given_away.price("hd", "business", own={"hd": "50.00"}) == 9900
+
+
 def test_a_contributors_price_counts_only_where_the_operator_allows_it(text: str) -> None:
     closed = parse(text.replace("contributor_prices:", "# contributor_prices:")).book
     assert closed is not None

@@ -22,6 +22,7 @@ from paletta_server.payments.gateway import (
     CheckoutStatus,
     DisputeState,
     Event,
+    Failed,
     Failure,
     Forged,
     GatewayDown,
@@ -59,7 +60,7 @@ class StripeGateway:
 
     async def open_checkout(self, request: CheckoutRequest) -> Checkout:
         named = {"payment": request.key, "order": request.order}
-        async with _asking():
+        async with _asking(keyed=True):
             session = await self._client.v1.checkout.sessions.create_async(
                 params={
                     "mode": "payment",
@@ -118,7 +119,7 @@ class StripeGateway:
         )
 
     async def refund(self, charge: str, *, key: str, payment: str, amount: int) -> None:
-        async with _asking():
+        async with _asking(keyed=True):
             await self._client.v1.refunds.create_async(
                 params={
                     "charge": charge,
@@ -163,8 +164,11 @@ def _client(key: SecretStr, base: str | None) -> stripe.StripeClient:
 
 
 @asynccontextmanager
-async def _asking() -> AsyncIterator[None]:
-    """Stripe's errors in our words: a clear no is `Refused`, everything else may or may not have happened."""
+async def _asking(*, keyed: bool = False) -> AsyncIterator[None]:
+    """Stripe's errors in our words: a clear no is `Refused`, everything else may or may not have happened.
+
+    `keyed`: the request bears an idempotency key.
+    """
     try:
         yield
     except (stripe.InvalidRequestError, stripe.CardError, stripe.IdempotencyError) as error:
@@ -172,7 +176,9 @@ async def _asking() -> AsyncIterator[None]:
             raise GatewayDown("stripe is busy with the same request", retry_after=2) from error
         raise Refused(f"stripe: {error.user_message or error}", hint=error.code) from error
     except stripe.StripeError as error:
-        raise GatewayDown("stripe does not answer as it should", retry_after=5) from error
+        # What Stripe answered to a key once it answers for a day, errors of its own included.
+        kind = Failed if keyed and (error.http_status or 0) >= 500 else GatewayDown
+        raise kind("stripe does not answer as it should", retry_after=5) from error
 
 
 def _status(session: stripe.checkout.Session, intent: stripe.PaymentIntent | None) -> CheckoutStatus:

@@ -1,0 +1,199 @@
+"""A better tier or licence of what somebody owns is paid as the difference, and stands and falls with its base."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import select, text
+
+from paletta_server.core.runtime import Runtime
+from paletta_server.payments import service
+from paletta_server.payments.models import Payment
+from paletta_server.payments.sandbox import desk
+from tests.conftest import Person
+from tests.support.accounts import RunJobs
+from tests.support.clips import Shelf
+from tests.support.payments import Account, account
+from tests.support.shop import Customer
+from tests.support.stack import MailSink
+
+BASE = {"tier": "hd", "licence": "premium"}
+UPGRADE = {"tier": "original", "licence": "premium"}
+
+
+class Shop:
+    """A customer with a cart, and what banks do."""
+
+    def __init__(self, runtime: Runtime, customer: Customer, operator: dict[str, str]) -> None:
+        self.runtime, self.customer, self.operator = runtime, customer, operator
+
+    async def order(self, clip: str, *, gateway: str = "sandbox", **wish: Any) -> int:
+        """An order of one clip, by key, waiting for its payment."""
+        await self.customer.add(clip, **wish)
+        more = {"purchase_order": "PO 1"} if gateway == "invoice" else {}
+        made = await self.customer.check_out(gateway=gateway, **more)
+        async with self.runtime.db.transaction() as session:
+            query = text("SELECT id FROM orders WHERE uid = :uid")
+            return int(await session.scalar(query, {"uid": made["order"]["id"]}) or 0)
+
+    async def buy(self, clip: str, **wish: Any) -> int:
+        order_id = await self.order(clip, **wish)
+        await self.press(order_id, "success")
+        return order_id
+
+    async def press(self, order_id: int, action: desk.Action) -> None:
+        async with self.runtime.db.transaction() as session:
+            payment = await session.scalar(select(Payment).where(Payment.order_id == order_id))
+            assert payment is not None
+            await desk.act(session, str(payment.reference), action, desk.Telling(copies=0))
+        await service.settle(self.runtime, payment.id)
+
+    async def account(self, order_id: int) -> Account:
+        return await account(self.runtime, order_id)
+
+    async def rights(self, *order_ids: int) -> list[str | None]:
+        return [right for order_id in order_ids for right in (await self.account(order_id)).rights]
+
+    async def refund(self, order_id: int) -> httpx.Response:
+        number = (await self.account(order_id)).order.number
+        path = f"/v1/admin/orders/{number}/refunds"
+        return await self.customer.client.post(path, json={"reason": "asked for"}, headers=self.operator)
+
+
+@pytest.fixture
+async def shop(runtime: Runtime, customer: Customer, admin: Person) -> Shop:
+    return Shop(runtime, customer, admin.headers)
+
+
+@pytest.fixture
+async def clip(shelf: Shelf) -> str:
+    return await shelf.put("tram")
+
+
+async def due(shop: Shop, clip: str, **wish: Any) -> tuple[int, int]:
+    [entry] = (await shop.customer.add(clip, **wish))["items"]
+    await shop.customer.call("DELETE", "/v1/cart", 204)
+    return entry["price"], entry["credit"]
+
+
+async def test_the_difference_is_due(shop: Shop, clip: str) -> None:
+    base, _ = await due(shop, clip, **BASE)
+    await shop.buy(clip, **BASE)
+    price, credit = await due(shop, clip, **UPGRADE)
+    assert credit == base < price
+
+
+async def test_what_is_disputed_counts_towards_nothing(shop: Shop, clip: str) -> None:
+    order_id = await shop.buy(clip, **BASE)
+    await shop.press(order_id, "dispute")
+    assert (await due(shop, clip, **UPGRADE))[1] == 0
+    await shop.press(order_id, "dispute-won")
+    assert (await due(shop, clip, **UPGRADE))[1] > 0
+
+
+async def test_nothing_counts_twice(shop: Shop, clip: str) -> None:
+    await shop.buy(clip, tier="hd", licence="business")
+    await shop.buy(clip, tier="original", licence="business")
+    assert (await due(shop, clip, tier="hd", licence="premium"))[1] == 0
+
+
+async def test_an_upgrade_rests_and_falls_with_its_base(
+    shop: Shop, clip: str, run_jobs: RunJobs, mailbox: MailSink
+) -> None:
+    base, upgrade = await shop.buy(clip, **BASE), await shop.buy(clip, **UPGRADE)
+    await run_jobs()
+    mailbox.clear()
+    await shop.press(base, "dispute")
+    assert await shop.rights(base, upgrade) == ["suspended", "suspended"]
+    await shop.press(base, "dispute-won")
+    assert await shop.rights(base, upgrade) == ["granted", "granted"]
+    await shop.press(upgrade, "dispute")
+    assert await shop.rights(base, upgrade) == ["granted", "suspended"], "a base does not follow its upgrade"
+    await shop.press(upgrade, "dispute-lost")
+    assert await shop.rights(base, upgrade) == ["granted", "revoked"]
+    await run_jobs()
+    numbers = [(await shop.account(one)).order.number for one in (base, upgrade)]
+    told = [
+        str(mail["Subject"]).replace(numbers[0], "1").replace(numbers[1], "2")
+        for mail in mailbox.to(shop.customer.person.email)
+    ]
+    assert sorted(told) == [
+        "Order 1: the payment is disputed",
+        "Order 1: your clips are yours again",
+        "Order 2: held back with order 1",
+        "Order 2: the payment is disputed",
+    ]
+
+
+async def test_a_lost_dispute_of_the_base_ends_the_upgrade(shop: Shop, clip: str) -> None:
+    base, upgrade = await shop.buy(clip, **BASE), await shop.buy(clip, **UPGRADE)
+    await shop.press(base, "dispute")
+    await shop.press(base, "dispute-lost")
+    assert await shop.rights(base, upgrade) == ["revoked", "revoked"]
+    async with shop.runtime.db.transaction() as session:
+        links = await session.scalar(text("SELECT count(*) FROM delivery_links WHERE withdrawn_at IS NULL"))
+        ended = await session.scalar(
+            text("SELECT count(*) FROM audit_logs WHERE action = 'entitlement:revoked'")
+        )
+    assert (links, ended) == (0, 2)
+
+
+async def test_a_base_is_not_refunded_under_its_upgrade(shop: Shop, clip: str) -> None:
+    base = await shop.buy(clip, **BASE)
+    waiting = await shop.order(clip, gateway="invoice", **UPGRADE)
+    refused = await shop.refund(base)
+    assert (refused.status_code, refused.json()["code"]) == (409, "extended")
+    assert refused.json()["hint"].startswith("cancel order P-")
+    number = (await shop.account(waiting)).order.number
+    paid = await shop.customer.client.post(
+        f"/v1/admin/orders/{number}/mark-paid", json={}, headers=shop.operator
+    )
+    assert paid.status_code == 200, paid.text
+    refused = await shop.refund(base)
+    assert refused.json()["hint"] == f"refund order {number} first"
+    given = await shop.refund(waiting)
+    assert given.status_code == 201, given.text
+    assert (await shop.account(waiting)).order.status == "refunded", given.text
+    assert (await shop.refund(base)).status_code == 201
+    assert await shop.rights(base, waiting) == ["revoked", "revoked"]
+
+
+async def test_money_for_an_upgrade_of_what_has_ended_goes_back(shop: Shop, clip: str) -> None:
+    base = await shop.buy(clip, **BASE)
+    upgrade = await shop.order(clip, **UPGRADE)
+    await shop.press(base, "dispute")
+    await shop.press(base, "dispute-lost")
+    await shop.press(upgrade, "success")
+    found = await shop.account(upgrade)
+    [refund] = found.refunds
+    assert (refund.amount, refund.status) == (found.order.total, "requested")
+    await service.send(shop.runtime, refund.id)
+    found = await shop.account(upgrade)
+    assert (found.order.status, found.rights) == ("refunded", ["revoked"])
+
+
+async def test_a_base_that_ends_while_its_upgrade_is_granted(shop: Shop, clip: str) -> None:
+    """On connections of their own, many times: whichever comes first, nobody has the better one for the difference."""
+    for _ in range(5):
+        base = await shop.buy(clip, **BASE)
+        upgrade = await shop.order(clip, **UPGRADE)
+        async with shop.runtime.db.transaction() as session:
+            payment = await session.scalar(select(Payment).where(Payment.order_id == base))
+            assert payment is not None
+            for action in ("dispute", "dispute-lost"):
+                await desk.act(session, str(payment.reference), action, desk.Telling(copies=0))
+        await asyncio.gather(service.settle(shop.runtime, payment.id), shop.press(upgrade, "success"))
+        assert await shop.rights(base, upgrade) == ["revoked", "revoked"]
+
+
+async def test_a_price_that_counted_less_is_accepted_anew(shop: Shop, clip: str) -> None:
+    base = await shop.buy(clip, **BASE)
+    await shop.customer.add(clip, **UPGRADE)
+    assert (await shop.refund(base)).status_code == 201
+    [entry] = (await shop.customer.cart())["items"]
+    assert entry["problem"] == "price_changed"
+    refused = await shop.customer.check_out(status=409)
+    assert refused["code"] == "cart_changed"
