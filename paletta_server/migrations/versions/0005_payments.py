@@ -184,6 +184,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute("UPDATE payments SET status = 'failed' WHERE status = 'surplus'")
     _statuses(*STATUSES)
     op.drop_index("uq_refunds_key", table_name="refunds")
     op.drop_column("refunds", "key")

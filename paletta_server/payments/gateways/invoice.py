@@ -44,7 +44,7 @@ class InvoiceGateway:
                     purchase_order=request.purchase_order,
                     expires_at=request.expires_at,
                 )
-                # Whichever of its two unique columns a rival's is seen by: the reference is made of the key.
+                # Whichever of its two unique columns a rival's is seen by.
                 .on_conflict_do_nothing()
             )
             invoice = await session.scalar(select(Invoice).where(Invoice.key == request.key))

@@ -1,6 +1,6 @@
 """What happens at the sandbox: somebody presses a button of the hosted page, the shop asks for a refund.
 
-Everything that happens is told by an event, in the same transaction; `telling.py` delivers it.
+Everything that happens is told by an event, in the same transaction; `tasks.py` delivers it.
 """
 
 import json

@@ -108,10 +108,8 @@ class SandboxGateway:
 def _refund(told: SandboxRefund) -> RefundState:
     status = told.status
     assert status in ("pending", "succeeded", "failed")
-    # One that was made on the page has no key of the shop's.
-    uid = told.key if told.key.startswith("refund_") else None
     failure = "the card was closed" if status == "failed" else None
-    return RefundState(told.reference, uid, told.amount, status, failure)  # type: ignore[arg-type]
+    return RefundState(told.reference, told.key, told.amount, status, failure)  # type: ignore[arg-type]
 
 
 def _dispute(told: SandboxDispute) -> DisputeState:

@@ -18,15 +18,14 @@ def unknown() -> HTMLResponse:
     return _page("No such checkout", "<p>This address is not one of ours, or was mistyped.</p>", status=404)
 
 
-def checkout(found: SandboxCheckout, *, problem: str | None = None) -> HTMLResponse:
-    told = f'<p class="problem" role="alert">{escape(problem)}</p>' if problem else ""
+def checkout(found: SandboxCheckout) -> HTMLResponse:
     failed = (
         f'<p class="problem" role="alert">{escape(_sentence(found.failure))}</p>' if found.failure else ""
     )
     amount = _amount(found.amount, found.currency)
     return _page(
         "Pay",
-        f"""{_bill(found)}{told or failed}
+        f"""{_bill(found)}{failed}
         <form method="post" action="/sandbox/checkout/{escape(found.reference)}">
           <button name="action" value="success">Pay {amount}</button>
           <button class="plain" name="action" value="authenticate">Pay, and let the bank ask first</button>
