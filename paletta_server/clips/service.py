@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from paletta_server.clips.metadata import ClipMetadata
 from paletta_server.clips.models import STANDING, Clip, ClipCategory, ClipTag, Rendition
@@ -229,8 +230,10 @@ class Made:
     poster_number: int | None
 
 
-async def publish(session: AsyncSession, clip_id: int, made: Made, *, review: str) -> bool:
-    """Switch a clip over to its outputs. `review` is where it stands then: `approved` or `submitted`.
+async def publish(
+    session: AsyncSession, clip_id: int, made: Made, *, review: str, reason: str | None = None
+) -> bool:
+    """Switch a clip over to its outputs. `review` is where it stands then: `approved`, or `submitted` for a `reason`.
 
     False when the clip was deleted meanwhile. Objects of an earlier run are discarded by a job.
     """
@@ -240,7 +243,7 @@ async def publish(session: AsyncSession, clip_id: int, made: Made, *, review: st
         .values(
             processing="ready",
             review=review,
-            reason=None,
+            reason=reason,
             hint=None,
             technical=made.technical,
             duration=made.duration,
@@ -290,3 +293,45 @@ async def remove(session: AsyncSession, clip_ids: Sequence[int]) -> None:
 async def poster_wish(session: AsyncSession, clip_id: int) -> float | None:
     """At which second the contributor wants the poster, if they said."""
     return await session.scalar(select(Clip.poster_at).where(Clip.id == clip_id))
+
+
+@dataclass(frozen=True)
+class Told:
+    """What tells a clip from another."""
+
+    uid: str
+    owner_id: int
+    listed: bool
+
+
+async def told_apart(session: AsyncSession, clip_ids: Collection[int]) -> dict[int, Told]:
+    """Of these clips, those that were made or are being made, also where they were deleted or taken down since."""
+    rows = await session.execute(
+        select(Clip.id, Clip.uid, Clip.owner_id, listed()).where(
+            Clip.id.in_(clip_ids), Clip.processing.in_(("processing", "ready"))
+        )
+    )
+    return {key: Told(uid, owner_id, shown) for key, uid, owner_id, shown in rows}
+
+
+@dataclass(frozen=True)
+class Board:
+    """Where a clip's storyboard is stored, and its cues."""
+
+    clip_id: int
+    picture: str
+    cues: str
+
+
+async def boards(session: AsyncSession, *, after: int, most: int) -> list[Board]:
+    """The storyboards of the next clips that stand, by their keys above `after`."""
+    picture, cues = aliased(Rendition), aliased(Rendition)
+    rows = await session.execute(
+        select(Clip.id, picture.key, cues.key)
+        .join(picture, (picture.clip_id == Clip.id) & (picture.kind == "storyboard"))
+        .join(cues, (cues.clip_id == Clip.id) & (cues.kind == "storyboard_vtt"))
+        .where(Clip.id > after, Clip.processing == "ready", Clip.deleted_at.is_(None))
+        .order_by(Clip.id)
+        .limit(most)
+    )
+    return [Board(*row) for row in rows]
