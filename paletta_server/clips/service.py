@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, Select, and_, delete, func, insert, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -15,6 +15,13 @@ from paletta_server.core.ids import new_uid
 from paletta_server.core.jobs import defer
 from paletta_server.taxonomy import service as taxonomy
 
+STAGES = {
+    "approved": "live",
+    "submitted": "in_review",
+    "changes_requested": "changes_requested",
+    "taken_down": "taken_down",
+}
+"""What the states of review are called before people, once a clip is processed; the others are `rejected`."""
 FILE_FIELDS = ("file_name", "size", "sha256", "crc64nvme")
 
 
@@ -301,17 +308,54 @@ class Told:
 
     uid: str
     owner_id: int
-    listed: bool
+    title: str
+    stage: str
+    """`processing`, `deleted`, `live`, `in_review`, `changes_requested`, `taken_down` or `rejected`."""
+
+    @property
+    def listed(self) -> bool:
+        """Whether strangers may see it."""
+        return self.stage == STAGES["approved"]
 
 
 async def told_apart(session: AsyncSession, clip_ids: Collection[int]) -> dict[int, Told]:
     """Of these clips, those that were made or are being made, also where they were deleted or taken down since."""
     rows = await session.execute(
-        select(Clip.id, Clip.uid, Clip.owner_id, listed()).where(
-            Clip.id.in_(clip_ids), Clip.processing.in_(("processing", "ready"))
-        )
+        select(
+            Clip.id, Clip.uid, Clip.owner_id, Clip.title, Clip.processing, Clip.review, Clip.deleted_at
+        ).where(Clip.id.in_(clip_ids), Clip.processing.in_(("processing", "ready")))
     )
-    return {key: Told(uid, owner_id, shown) for key, uid, owner_id, shown in rows}
+    return {
+        key: Told(
+            uid,
+            owner_id,
+            title,
+            "deleted"
+            if deleted_at is not None
+            else STAGES.get(review, "rejected")
+            if processing == "ready"
+            else processing,
+        )
+        for key, uid, owner_id, title, processing, review, deleted_at in rows
+    }
+
+
+def keys_taken_down() -> Select[int]:
+    """The keys of the clips that are taken down now, as a subquery."""
+    return select(Clip.id).where(Clip.review == "taken_down")
+
+
+async def count_by_review(session: AsyncSession, owner_ids: Collection[int]) -> dict[int, dict[str, int]]:
+    """How many processed clips these people have in each state of review, without those they deleted."""
+    counts: dict[int, dict[str, int]] = {owner: {} for owner in owner_ids}
+    rows = await session.execute(
+        select(Clip.owner_id, Clip.review, func.count())
+        .where(Clip.owner_id.in_(owner_ids), Clip.processing == "ready", Clip.deleted_at.is_(None))
+        .group_by(Clip.owner_id, Clip.review)
+    )
+    for owner, review, count in rows:
+        counts[owner][review] = count
+    return counts
 
 
 @dataclass(frozen=True)

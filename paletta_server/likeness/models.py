@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, SmallInteger, func
+from sqlalchemy import BigInteger, ForeignKey, Index, SmallInteger, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from paletta_server.core.database import Base
@@ -16,14 +16,19 @@ class FrameHash(Base):
     """
 
     __tablename__ = "frame_hashes"
+    # The indexes have all that is asked for: the rows themselves lie all over the table.
+    __table_args__ = tuple(
+        Index(f"ix_frame_hashes_band_{band}", f"band_{band}", postgresql_include=["hash", "clip_id"])
+        for band in range(4)
+    )
 
     clip_id: Mapped[int] = mapped_column(ForeignKey("clips.id", ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
     hash: Mapped[int] = mapped_column(BigInteger)
-    band_0: Mapped[int] = mapped_column(SmallInteger, index=True)
-    band_1: Mapped[int] = mapped_column(SmallInteger, index=True)
-    band_2: Mapped[int] = mapped_column(SmallInteger, index=True)
-    band_3: Mapped[int] = mapped_column(SmallInteger, index=True)
+    band_0: Mapped[int] = mapped_column(SmallInteger)
+    band_1: Mapped[int] = mapped_column(SmallInteger)
+    band_2: Mapped[int] = mapped_column(SmallInteger)
+    band_3: Mapped[int] = mapped_column(SmallInteger)
 
 
 class HashedClip(Base):

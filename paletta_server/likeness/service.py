@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.clips import service as clips
+from paletta_server.clips.service import Told
 from paletta_server.likeness.frames import BITS, VERSION, Frame, spread
 from paletta_server.likeness.models import FrameHash, HashedClip, Likeness
 
@@ -33,10 +34,12 @@ _CANDIDATES = text(
     FROM unnest(CAST(:hashes AS bigint[]), CAST(:band_0 AS smallint[]), CAST(:band_1 AS smallint[]),
                 CAST(:band_2 AS smallint[]), CAST(:band_3 AS smallint[])) AS frame (hash, b0, b1, b2, b3)
     CROSS JOIN LATERAL (
-      SELECT clip_id FROM frame_hashes
-      WHERE (band_0 = b0 OR band_1 = b1 OR band_2 = b2 OR band_3 = b3)
-        AND bit_count((frame_hashes.hash # frame.hash)::bit(64)) <= :near AND clip_id <> :clip
+      SELECT clip_id, hash FROM frame_hashes WHERE band_0 = b0
+      UNION ALL SELECT clip_id, hash FROM frame_hashes WHERE band_1 = b1
+      UNION ALL SELECT clip_id, hash FROM frame_hashes WHERE band_2 = b2
+      UNION ALL SELECT clip_id, hash FROM frame_hashes WHERE band_3 = b3
     ) AS near
+    WHERE bit_count((near.hash # frame.hash)::bit(64)) <= :near AND near.clip_id <> :clip
     GROUP BY near.clip_id ORDER BY count(*) DESC, near.clip_id LIMIT :most
     """
 )
@@ -45,12 +48,10 @@ _CANDIDATES = text(
 @dataclass(frozen=True, slots=True)
 class Alike:
     """An earlier clip that one looks like: `frames` of the `kept` ones of it have a like, the nearest `distance` bits
-    away. `listed`: whether strangers may see it."""
+    away."""
 
     clip_id: int
-    uid: str
-    owner_id: int
-    listed: bool
+    clip: Told
     frames: int
     kept: int
     distance: int
@@ -87,8 +88,16 @@ async def look(session: AsyncSession, clip_id: int, frames: Sequence[Frame]) -> 
     hashes = sorted({frame.hash for frame in frames})
     if not hashes:
         return []
+    found = await _compared(session, await candidates(session, clip_id, hashes), hashes)
+    told = await clips.told_apart(session, found)
+    alike = [Alike(other, told[other], *figures) for other, figures in found.items() if other in told]
+    return sorted(alike, key=lambda one: (-one.frames / one.kept, one.distance, one.clip_id))[:MOST]
+
+
+async def candidates(session: AsyncSession, clip_id: int, hashes: Sequence[int]) -> list[int]:
+    """The other clips of which at least one frame is near one of these, those with most of them first."""
     bands = [_bands(value) for value in hashes]
-    candidates = await session.scalars(
+    found = await session.scalars(
         _CANDIDATES,
         {
             "hashes": [_signed(value) for value in hashes],
@@ -98,23 +107,16 @@ async def look(session: AsyncSession, clip_id: int, frames: Sequence[Frame]) -> 
             "most": _MOST_CANDIDATES,
         },
     )
-    found = await _compared(session, list(candidates), hashes)
-    told = await clips.told_apart(session, found)
-    alike = [
-        Alike(other, told[other].uid, told[other].owner_id, told[other].listed, *found[other])
-        for other in found
-        if other in told
-    ]
-    return sorted(alike, key=lambda one: (-one.frames / one.kept, one.distance, one.clip_id))[:MOST]
+    return list(found)
 
 
 async def _compared(
-    session: AsyncSession, candidates: Collection[int], hashes: Sequence[int]
+    session: AsyncSession, clip_ids: Collection[int], hashes: Sequence[int]
 ) -> dict[int, tuple[int, int, int]]:
     """Of the candidates, those that are like enough: (like frames, frames kept, least distance)."""
     kept: dict[int, list[int]] = defaultdict(list)
     rows = await session.execute(
-        select(FrameHash.clip_id, FrameHash.hash).where(FrameHash.clip_id.in_(candidates))
+        select(FrameHash.clip_id, FrameHash.hash).where(FrameHash.clip_id.in_(clip_ids))
     )
     for other, value in rows:
         distances = (((value % 2**BITS) ^ ours).bit_count() for ours in hashes)
@@ -153,11 +155,7 @@ async def noted(session: AsyncSession, clip_ids: Collection[int]) -> dict[int, l
     found: dict[int, list[Alike]] = {clip_id: [] for clip_id in clip_ids}
     for row in sorted(rows, key=lambda row: (-row.frames / row.kept, row.distance, row.other_id)):
         if (other := told.get(row.other_id)) is not None:
-            found[row.clip_id].append(
-                Alike(
-                    row.other_id, other.uid, other.owner_id, other.listed, row.frames, row.kept, row.distance
-                )
-            )
+            found[row.clip_id].append(Alike(row.other_id, other, row.frames, row.kept, row.distance))
     return found
 
 

@@ -183,7 +183,9 @@ def _looks() -> None:
         sa.PrimaryKeyConstraint("clip_id", "number", name=op.f("pk_frame_hashes")),
     )
     for band in bands:
-        op.create_index(op.f(f"ix_frame_hashes_{band}"), "frame_hashes", [band])
+        op.create_index(
+            f"ix_frame_hashes_{band}", "frame_hashes", [band], postgresql_include=["hash", "clip_id"]
+        )
     op.create_table(
         "hashed_clips",
         sa.Column("clip_id", sa.BigInteger(), nullable=False),
