@@ -55,6 +55,7 @@ async def decide_each(
             refuse(text, error)
         else:
             outcome.clips.append(clip)
+    outcome.failed.sort(key=lambda undecided: texts.index(undecided.clip))
     if hold:
         await session.flush()
     return outcome
