@@ -30,6 +30,8 @@ class Command(NamedTuple):
     attribute: str
     help: str
     panel: str
+    verbs: tuple[str, ...] = ()
+    """Of a noun that may be followed by what it is about: its verbs, of which the first is meant then."""
 
 
 _ACCOUNT, _CONTRIBUTE, _BUY, _OPERATE = "your account", "your clips", "the shop", "the service"
@@ -42,7 +44,9 @@ COMMANDS = {
     "categories": Command("categories", "app", "list, create and delete categories", _CONTRIBUTE),
     "tags": Command("tags", "app", "list, create and delete tags", _CONTRIBUTE),
     "search": Command("search", "search", "find clips; needs no account", _BUY),
-    "clip": Command("clip", "clip", "a clip: what it is, what it costs, clips like it", _BUY),
+    "clip": Command(
+        "clip", "app", "a clip: what it is and costs, clips like it; report it", _BUY, ("show", "report")
+    ),
     "collections": Command("collections", "app", "your lists of clips: create, list, add, to the cart", _BUY),
     "cart": Command("cart", "app", "what you are about to buy: add, list, remove, clear", _BUY),
     "checkout": Command("checkout", "checkout", "order what is in the cart, and pay for it", _BUY),
@@ -103,7 +107,7 @@ def _dispatch(argv: list[str], out: "Output") -> int:
 
     app = _build(argv)
     try:
-        result = app(args=_hoisted(argv), prog_name="paletta", standalone_mode=False)
+        result = app(args=_with_verb(_hoisted(argv)), prog_name="paletta", standalone_mode=False)
     except typer.Exit as exit_:
         return exit_.exit_code
     except typer.Abort:
@@ -189,6 +193,18 @@ def _hoisted(argv: Sequence[str]) -> list[str]:
         else:
             rest.append(word)
     return front + rest
+
+
+def _with_verb(argv: list[str]) -> list[str]:
+    """`argv`, its global options in front, with the verb that a noun stands for alone: `clip ID` is `clip show ID`."""
+    at = 0
+    while at < len(argv) and argv[at].startswith("-"):
+        at += 2 if argv[at] in _GLOBAL_WITH_VALUE else 1
+    command = COMMANDS.get(argv[at]) if at < len(argv) else None
+    after = argv[at + 1 : at + 2]
+    if command is None or not command.verbs or not after or after[0] in (*command.verbs, "--help", "-h"):
+        return argv
+    return [*argv[: at + 1], command.verbs[0], *argv[at + 1 :]]
 
 
 def _interrupt_once() -> None:

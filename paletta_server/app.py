@@ -30,6 +30,7 @@ from paletta_server.core.settings import Settings, get_settings
 from paletta_server.delivery.routes import pages as delivery_pages
 from paletta_server.delivery.routes import router as delivery
 from paletta_server.manifest_schema.routes import router as manifest_schema
+from paletta_server.moderation.desk_routes import router as moderation_desk
 from paletta_server.moderation.routes import router as moderation
 from paletta_server.orders.routes import router as orders
 from paletta_server.payments.pages import pages as payment_pages
@@ -74,6 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         collections,
         clips,
         moderation,
+        moderation_desk,
         orders,
         payments,
         payment_pages,

@@ -13,6 +13,7 @@ _LEAST_TITLE = 12
 _STYLES = {
     "live": "green",
     "in_review": "cyan",
+    "changes_requested": "magenta",
     "rejected": "red",
     "failed": "red",
     "taken_down": "red",

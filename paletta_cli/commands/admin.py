@@ -2,10 +2,21 @@
 
 import typer
 
-from paletta_cli.commands import admin_applications, admin_clips, admin_prices, admin_taxonomy
+from paletta_cli.commands import (
+    admin_applications,
+    admin_clips,
+    admin_contributors,
+    admin_prices,
+    admin_reports,
+    admin_review,
+    admin_taxonomy,
+)
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(admin_taxonomy.app, name="taxonomy")
 app.add_typer(admin_clips.app, name="clips")
 app.add_typer(admin_applications.app, name="applications")
 app.add_typer(admin_prices.app, name="prices")
+app.command("review")(admin_review.review)
+app.add_typer(admin_reports.app, name="reports")
+app.add_typer(admin_contributors.app, name="contributors")

@@ -1,4 +1,4 @@
-"""`paletta admin clips pending | approve | reject | take-down | taken-down | restore`: review and take-downs."""
+"""`paletta admin clips pending | approve | reject | ask-changes | reasons | take-down | taken-down | restore`."""
 
 from typing import Annotated
 
@@ -8,42 +8,117 @@ from paletta_cli.commands import Json, Yes
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="review and take-downs: pending, approve, reject, take-down, taken-down, restore",
+    help="review and take-downs: pending, approve, reject, ask-changes, take-down, …",
 )
 
 Clips = Annotated[list[str], typer.Argument(metavar="CLIP…", help="ids; their beginnings are enough")]
 
 
+Batch = Annotated[
+    str | None, typer.Option(metavar="ID", help="all that wait of an upload (`paletta uploads list`)")
+]
+Contributor = Annotated[
+    str | None, typer.Option(metavar="USER", help="all that wait of a contributor: their address or id")
+]
+Chosen = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[CLIP…]",
+        help="ids; their beginnings are enough. Or --batch, or --contributor",
+        show_default=False,
+    ),
+]
+Reason = Annotated[str | None, typer.Option(help="the contributor reads this")]
+ReasonCode = Annotated[
+    str | None,
+    typer.Option("--reason-code", metavar="CODE", help="with the words of `paletta admin clips reasons`"),
+]
+
+
 @app.command()
-def pending(json: Json = False) -> None:
-    """clips that wait for review, newest first"""
+def pending(batch: Batch = None, contributor: Contributor = None, json: Json = False) -> None:
+    """clips that wait for review, newest first
+
+    --json adds what speaks for and against each: the contributor's standing, clips that it looks like, reports.
+    """
     from paletta_cli.api import connect
     from paletta_cli.clips.showing import show_list
     from paletta_cli.output import Output
+    from paletta_cli.review.deciding import waiting
+    from paletta_cli.text import plural
 
     out = Output(json=json)
     with connect() as service:
-        found = list(service.pages("/v1/admin/clips", review="submitted", limit=200))
+        found = waiting(service, batch, contributor)
     show_list(out, found, stages=False, empty="no clips wait for review")
+    alike = sum(clip["alike_others"] > 0 for clip in found)
+    if alike:
+        out.note(f"{plural(alike, 'clip')} of them {'looks' if alike == 1 else 'look'} like somebody else's")
     if found:
         out.hint("`paletta clips show CLIP --open` plays one")
 
 
 @app.command()
-def approve(clips: Clips, json: Json = False) -> None:
+def reasons(json: Json = False) -> None:
+    """why clips are turned down: codes for --reason-code, and what contributors read"""
+    from paletta_cli.api import connect
+    from paletta_cli.output import Column, Output
+
+    with connect() as service:
+        found = service.get("/v1/moderation/reasons")["review"]
+    columns = [Column("code"), Column("label", "reason"), Column("text", "the contributor reads", wrap=True)]
+    Output(json=json).table(found, columns)
+
+
+@app.command()
+def approve(
+    clips: Chosen = None,
+    batch: Batch = None,
+    contributor: Contributor = None,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
     """let clips into the shop"""
-    _decide(clips, "approve", "approved", None, json=json)
+    from paletta_cli.output import Output
+    from paletta_cli.review.deciding import Choice, decide
+
+    decide(Output(json=json), Choice(clips or [], batch, contributor), "approved", yes=yes)
 
 
 @app.command()
 def reject(
-    clips: Clips,
-    reason: Annotated[str, typer.Option(help="the contributor reads this")],
+    clips: Chosen = None,
+    batch: Batch = None,
+    contributor: Contributor = None,
+    reason: Reason = None,
+    reason_code: ReasonCode = None,
+    yes: Yes = False,
     json: Json = False,
 ) -> None:
     """refuse clips; their contributors read the reason"""
-    said = _checked(reason, hint="say what the contributor can mend")
-    _decide(clips, "reject", "rejected", {"reason": said}, json=json)
+    from paletta_cli.output import Output
+    from paletta_cli.review.deciding import Choice, decide
+
+    choice = Choice(clips or [], batch, contributor)
+    decide(Output(json=json), choice, "rejected", reason=reason, reason_code=reason_code, yes=yes)
+
+
+@app.command("ask-changes")
+def ask_changes(
+    clips: Chosen = None,
+    batch: Batch = None,
+    contributor: Contributor = None,
+    reason: Reason = None,
+    reason_code: ReasonCode = None,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """give clips back to be changed: once edited, they wait for review again"""
+    from paletta_cli.output import Output
+    from paletta_cli.review.deciding import Choice, decide
+
+    choice = Choice(clips or [], batch, contributor)
+    decide(Output(json=json), choice, "changes_requested", reason=reason, reason_code=reason_code, yes=yes)
 
 
 @app.command("take-down")
@@ -73,8 +148,9 @@ def take_down(
     from paletta_cli.api import connect
     from paletta_cli.clips import takedowns
     from paletta_cli.output import Output
+    from paletta_cli.review.deciding import checked
 
-    said = _checked(reason, hint="say what is wrong with it")
+    said = checked(reason, hint="say what is wrong with it")
     wish = takedowns.wish(said, legal=legal, withhold_sold=withhold_sold)
     with connect() as service:
         if not takedowns.take_down(service, Output(json=json), clips, wish, yes=yes):
@@ -105,33 +181,3 @@ def restore(clips: Clips, json: Json = False) -> None:
 
     with connect() as service:
         takedowns.restore(service, Output(json=json), clips)
-
-
-def _checked(reason: str, *, hint: str) -> str:
-    """The reason, trimmed. Raises UsageError."""
-    from paletta_cli.errors import UsageError
-
-    # The service's own limits; said here, a reason that is too short costs no half-done list.
-    if not 3 <= len(reason.strip()) <= 1000:
-        raise UsageError("the reason must have 3 to 1,000 characters", hint=hint)
-    return reason.strip()
-
-
-def _decide(clips: list[str], verb: str, verdict: str, body: dict[str, str] | None, *, json: bool) -> None:
-    """Decide each; the others go on when one cannot be decided."""
-    from paletta_cli.api import connect, segment
-    from paletta_cli.clips.several import Several
-    from paletta_cli.output import Output
-
-    out = Output(json=json)
-    several = Several(out, clips)
-    with connect() as service:
-
-        def one(clip: str) -> dict[str, str]:
-            decided = service.post(f"/v1/admin/clips/{segment(clip)}/{verb}", body)
-            out.line(f"{decided['id']} {verdict}")
-            return {"id": decided["id"], "title": decided["title"], "stage": decided["stage"]}
-
-        several.each(one)
-    out.data({verdict: several.done, "failed": several.failed})
-    several.end(verdict)

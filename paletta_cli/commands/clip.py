@@ -1,4 +1,4 @@
-"""`paletta clip CLIP`: everything about one clip of the shop. Needs no account."""
+"""`paletta clip [show] CLIP | report CLIP`: one clip of the shop, and telling the operators what is wrong with it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,8 +7,11 @@ import typer
 
 from paletta_cli.commands import Json
 
+app = typer.Typer(no_args_is_help=True)
 
-def clip(
+
+@app.command()
+def show(
     clip: Annotated[str, typer.Argument(metavar="CLIP", help="its id; the beginning is enough")],
     addresses: Annotated[
         bool, typer.Option("--addresses", help="print the previews' addresses (valid for an hour)")
@@ -23,7 +26,10 @@ def clip(
     ] = False,
     json: Json = False,
 ) -> None:
-    """a clip in the shop: what it is, what it costs, and clips like it"""
+    """a clip in the shop: what it is, what it costs, and clips like it; needs no account
+
+    `paletta clip CLIP` is the same.
+    """
     from paletta_cli.clips.one import show_one
     from paletta_cli.output import Output
 
@@ -37,3 +43,28 @@ def clip(
         force=force,
         pictures=not no_pictures,
     )
+
+
+@app.command()
+def report(
+    clip: Annotated[str, typer.Argument(metavar="CLIP", help="its id; the beginning is enough")],
+    reason: Annotated[
+        str,
+        typer.Option(
+            metavar="CODE", help="copyright, trademark, privacy, misleading, offensive, technical or other"
+        ),
+    ],
+    text: Annotated[str, typer.Option(help="what the operators should know; `other` needs it")] = "",
+    json: Json = False,
+) -> None:
+    """tell the operators what is wrong with a clip; its contributor is not told who did"""
+    from paletta_cli.api import clip_segment, connect
+    from paletta_cli.output import Output
+
+    out = Output(json=json)
+    with connect() as service:
+        body = {"reason_code": reason, "text": text}
+        told = service.post(f"/v1/clips/{clip_segment(clip)}/reports", body)
+    out.data(told)
+    out.line(f"{told['clip']} reported")
+    out.note("thank you: an operator looks at it")

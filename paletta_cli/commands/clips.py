@@ -24,6 +24,7 @@ Force = Annotated[bool, typer.Option("--force", help="overwrite files")]
 class Stage(StrEnum):
     LIVE = "live"
     IN_REVIEW = "in_review"
+    CHANGES_REQUESTED = "changes_requested"
     REJECTED = "rejected"
     FAILED = "failed"
     PROCESSING = "processing"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 WRONG = frozenset({"rejected", "failed", "expired", "cancelled"})
 """The service's verdicts that another try may change. What its owner deleted is not among them."""
 
-_ARRIVED = frozenset({"live", "in_review", "taken_down", "deleted", *PROCESSING})
+_ARRIVED = frozenset({"live", "in_review", "changes_requested", "taken_down", "deleted", *PROCESSING})
 _MOST_NAMES = 5
 
 

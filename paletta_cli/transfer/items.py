@@ -12,6 +12,7 @@ ENDED = frozenset(
     {
         "in_review",
         "live",
+        "changes_requested",
         "taken_down",
         "rejected",
         "failed",

@@ -17,7 +17,8 @@ _BAD = frozenset(
 )
 _MOST_GOOD = 40  # rows of what went well, on a terminal: what went wrong is what one looks for
 _STYLES = {
-    "live": "green", "in_review": "yellow", "taken_down": "red",
+    "live": "green", "in_review": "yellow", "changes_requested": "yellow",
+    "taken_down": "red",
     "rejected": "red", "failed": "red", "changed": "yellow",
 }  # fmt: skip
 
@@ -28,7 +29,9 @@ def exit_code(items: Sequence[Item], until: str) -> int:
         return SomeFailed.exit_code
     if until == "live" and any(item.stage != "live" for item in items):
         return NotLiveYet.exit_code
-    if until == "ready" and any(item.stage not in ("live", "in_review") for item in items):
+    if until == "ready" and any(
+        item.stage not in ("live", "in_review", "changes_requested") for item in items
+    ):
         return NotLiveYet.exit_code
     return 0
 

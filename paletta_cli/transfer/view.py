@@ -38,6 +38,7 @@ STAGE_NAMES = {
     "publishing": "publishing",
     "in_review": "waiting for review",
     "live": "live",
+    "changes_requested": "to be changed",
     "taken_down": "taken down",
     "rejected": "rejected",
     "failed": "failed",

@@ -20,6 +20,7 @@ class Permission(StrEnum):
     SEARCH = "search"
     BUY = "orders"
     DOWNLOAD = "downloads"
+    REPORT_CLIPS = "reports"
     CREATE_TAXONOMY = "taxonomy:create"
     UPLOAD = "uploads"
     MANAGE_OWN_CLIPS = "clips"
@@ -37,6 +38,7 @@ PERMISSIONS: Final[dict[Permission, frozenset[str]]] = {
     Permission.SEARCH: EVERYONE,
     Permission.BUY: EVERYONE,
     Permission.DOWNLOAD: EVERYONE,
+    Permission.REPORT_CLIPS: EVERYONE,
     Permission.CREATE_TAXONOMY: CONTRIBUTORS,
     Permission.UPLOAD: CONTRIBUTORS,
     Permission.MANAGE_OWN_CLIPS: CONTRIBUTORS,

@@ -47,6 +47,8 @@ MAILS_PER_ACCOUNT = Window(5, 15 * 60)
 
 TOKENS_PER_ACCOUNT = Window(30, 60 * 60)
 """Personal tokens, each of which mails its owner."""
+REPORTS_PER_ACCOUNT = Window(20, 60 * 60)
+"""Reports about clips, each of which a moderator reads."""
 
 
 def account_key(email: str) -> str:
@@ -106,6 +108,13 @@ async def token(database: Database, user_id: int) -> None:
     """Count a personal token to be made. Raises `TooManyRequests`."""
     async with database.transaction() as session:
         wait = await _count_window(session, f"tokens:{user_id}", TOKENS_PER_ACCOUNT)
+    _refuse(wait)
+
+
+async def report(database: Database, user_id: int) -> None:
+    """Count a report about a clip. Raises `TooManyRequests`."""
+    async with database.transaction() as session:
+        wait = await _count_window(session, f"reports:{user_id}", REPORTS_PER_ACCOUNT)
     _refuse(wait)
 
 

@@ -41,7 +41,7 @@ async def edit(
     """Change some fields of one clip; the others stay. Raises `PreconditionFailed` when `expected` is stale."""
     await taxonomy.hold(session)
     clip = await views.find_own(session, user, text)
-    await _lock(session, settings, [clip])
+    await review.hold(session, [clip.id])  # an edit may send it back to review: its upload hears of it
     if clip.deleted_at is not None:
         raise NotFound("clip", clip.uid)
     if expected is not None and clip.version != expected:
@@ -88,7 +88,8 @@ async def _write(
         await _move_poster(session, clip)
     if changes:
         await record(session, user, "clip:edited", clip.uid, details={"fields": sorted(changes)})
-    if settings.review == "manual" and REVIEWED & changes.keys():
+    asked = "changes_requested" in (clip.review, clip.review_before)
+    if (asked and changes) or (settings.review == "manual" and REVIEWED & changes.keys()):
         await review.submit_again(session, clip)
     return changes
 
@@ -119,7 +120,7 @@ async def apply(
     await taxonomy.hold(session)
     matches = [await _match(session, user, item) for item in items]
     if not dry_run:
-        await _lock(session, settings, [clip for clip in matches if isinstance(clip, Clip)])
+        await review.hold(session, [clip.id for clip in matches if isinstance(clip, Clip)])
     for item, clip in zip(items, matches, strict=True):
         if isinstance(clip, str):
             answer.unmatched.append(Unmatched(ref=item.ref, reason=clip))
@@ -167,15 +168,6 @@ async def _stored(session: AsyncSession, metadata: ClipMetadata) -> dict[str, An
         "keywords": await taxonomy.stored_names(session, metadata.keywords),
         "categories": metadata.categories,
     }
-
-
-async def _lock(session: AsyncSession, settings: Settings, clips: Sequence[Clip]) -> None:
-    """Lock the rows of clips against changes, by id as everybody does, and read them again."""
-    ids = [clip.id for clip in clips]
-    if settings.review == "manual":  # an edit may send them back to review: their uploads hear of it
-        await review.hold(session, ids)
-    else:
-        await service.lock(session, ids)
 
 
 async def _match(session: AsyncSession, user: Principal, item: ApplyItem) -> Clip | str:

@@ -14,7 +14,7 @@ from paletta_server.core.database import Base, Row, Uid
 
 STANDING = (
     "deleted_at IS NULL AND processing IN ('pending', 'processing', 'ready')"
-    " AND review IN ('draft', 'submitted', 'approved')"
+    " AND review IN ('draft', 'submitted', 'approved', 'changes_requested')"
 )
 """A clip that stands: the same bytes again from the same owner are this clip, not another.
 
@@ -31,9 +31,13 @@ class Clip(Row, Base):
     __table_args__ = (
         CheckConstraint("processing IN ('pending', 'processing', 'ready', 'failed')", name="processing"),
         CheckConstraint(
-            "review IN ('draft', 'submitted', 'approved', 'rejected', 'taken_down')", name="review"
+            "review IN ('draft', 'submitted', 'approved', 'rejected', 'taken_down', 'changes_requested')",
+            name="review",
         ),
-        CheckConstraint("review_before IN ('submitted', 'approved', 'rejected')", name="review_before"),
+        CheckConstraint(
+            "review_before IN ('submitted', 'approved', 'rejected', 'changes_requested')",
+            name="review_before",
+        ),
         CheckConstraint("NOT sold_withheld OR review = 'taken_down'", name="sold_withheld"),
         Index("uq_clips_standing_sha256", "owner_id", "sha256", unique=True, postgresql_where=text(STANDING)),
         Index("ix_clips_review", "review", "id", postgresql_where=text("review = 'submitted'")),
@@ -73,7 +77,7 @@ class Clip(Row, Base):
     processing: Mapped[str] = mapped_column(server_default="pending")
     review: Mapped[str] = mapped_column(server_default="draft")
     reason: Mapped[str | None]
-    """Why processing failed or a reviewer said no."""
+    """Why processing failed, a reviewer said no or asked for changes, or it is reviewed at all where others are not."""
     review_before: Mapped[str | None]
     """Where a clip that was taken down goes back to when it is restored."""
     taken_down_for: Mapped[str | None]

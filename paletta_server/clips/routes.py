@@ -34,7 +34,7 @@ router = APIRouter(
     responses=problems(Unauthorized, Forbidden, NotFound, Conflict, PreconditionFailed, Invalid),
 )
 Owner = Annotated[Principal, Depends(require(Permission.MANAGE_OWN_CLIPS))]
-Stage = Literal["live", "in_review", "rejected", "failed", "taken_down", "processing"]
+Stage = Literal["live", "in_review", "changes_requested", "rejected", "failed", "taken_down", "processing"]
 
 
 @router.get("/me/clips")
@@ -73,7 +73,8 @@ async def edit(
 ) -> ClipDetail:
     """Change some fields; `If-Match` with the ETag that was read guards against a rival's change.
 
-    Where clips are reviewed by hand, an approved one whose words, categories or releases change is `in_review` again.
+    Where clips are reviewed by hand, an approved one whose words, categories or releases change is `in_review` again;
+    so is, everywhere and whatever changes, one for which changes were asked.
     """
     expected = _version(if_match)
     edited = await editing.edit(session, runtime.settings, user, clip, changes, expected=expected)

@@ -4,9 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, Select, and_, delete, func, insert, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from paletta_server.clips.metadata import ClipMetadata
 from paletta_server.clips.models import STANDING, Clip, ClipCategory, ClipTag, Rendition
@@ -14,6 +15,13 @@ from paletta_server.core.ids import new_uid
 from paletta_server.core.jobs import defer
 from paletta_server.taxonomy import service as taxonomy
 
+STAGES = {
+    "approved": "live",
+    "submitted": "in_review",
+    "changes_requested": "changes_requested",
+    "taken_down": "taken_down",
+}
+"""What the states of review are called before people, once a clip is processed; the others are `rejected`."""
 FILE_FIELDS = ("file_name", "size", "sha256", "crc64nvme")
 
 
@@ -229,8 +237,10 @@ class Made:
     poster_number: int | None
 
 
-async def publish(session: AsyncSession, clip_id: int, made: Made, *, review: str) -> bool:
-    """Switch a clip over to its outputs. `review` is where it stands then: `approved` or `submitted`.
+async def publish(
+    session: AsyncSession, clip_id: int, made: Made, *, review: str, reason: str | None = None
+) -> bool:
+    """Switch a clip over to its outputs. `review` is where it stands then: `approved`, or `submitted` for a `reason`.
 
     False when the clip was deleted meanwhile. Objects of an earlier run are discarded by a job.
     """
@@ -240,7 +250,7 @@ async def publish(session: AsyncSession, clip_id: int, made: Made, *, review: st
         .values(
             processing="ready",
             review=review,
-            reason=None,
+            reason=reason,
             hint=None,
             technical=made.technical,
             duration=made.duration,
@@ -290,3 +300,82 @@ async def remove(session: AsyncSession, clip_ids: Sequence[int]) -> None:
 async def poster_wish(session: AsyncSession, clip_id: int) -> float | None:
     """At which second the contributor wants the poster, if they said."""
     return await session.scalar(select(Clip.poster_at).where(Clip.id == clip_id))
+
+
+@dataclass(frozen=True)
+class Told:
+    """What tells a clip from another."""
+
+    uid: str
+    owner_id: int
+    title: str
+    stage: str
+    """`processing`, `deleted`, `live`, `in_review`, `changes_requested`, `taken_down` or `rejected`."""
+
+    @property
+    def listed(self) -> bool:
+        """Whether strangers may see it."""
+        return self.stage == STAGES["approved"]
+
+
+async def told_apart(session: AsyncSession, clip_ids: Collection[int]) -> dict[int, Told]:
+    """Of these clips, those that were made or are being made, also where they were deleted or taken down since."""
+    rows = await session.execute(
+        select(
+            Clip.id, Clip.uid, Clip.owner_id, Clip.title, Clip.processing, Clip.review, Clip.deleted_at
+        ).where(Clip.id.in_(clip_ids), Clip.processing.in_(("processing", "ready")))
+    )
+    return {
+        key: Told(
+            uid,
+            owner_id,
+            title,
+            "deleted"
+            if deleted_at is not None
+            else STAGES.get(review, "rejected")
+            if processing == "ready"
+            else processing,
+        )
+        for key, uid, owner_id, title, processing, review, deleted_at in rows
+    }
+
+
+def keys_taken_down() -> Select[int]:
+    """The keys of the clips that are taken down now, as a subquery."""
+    return select(Clip.id).where(Clip.review == "taken_down")
+
+
+async def count_by_review(session: AsyncSession, owner_ids: Collection[int]) -> dict[int, dict[str, int]]:
+    """How many processed clips these people have in each state of review, without those they deleted."""
+    counts: dict[int, dict[str, int]] = {owner: {} for owner in owner_ids}
+    rows = await session.execute(
+        select(Clip.owner_id, Clip.review, func.count())
+        .where(Clip.owner_id.in_(owner_ids), Clip.processing == "ready", Clip.deleted_at.is_(None))
+        .group_by(Clip.owner_id, Clip.review)
+    )
+    for owner, review, count in rows:
+        counts[owner][review] = count
+    return counts
+
+
+@dataclass(frozen=True)
+class Board:
+    """Where a clip's storyboard is stored, and its cues."""
+
+    clip_id: int
+    picture: str
+    cues: str
+
+
+async def boards(session: AsyncSession, *, after: int, most: int) -> list[Board]:
+    """The storyboards of the next clips that stand, by their keys above `after`."""
+    picture, cues = aliased(Rendition), aliased(Rendition)
+    rows = await session.execute(
+        select(Clip.id, picture.key, cues.key)
+        .join(picture, (picture.clip_id == Clip.id) & (picture.kind == "storyboard"))
+        .join(cues, (cues.clip_id == Clip.id) & (cues.kind == "storyboard_vtt"))
+        .where(Clip.id > after, Clip.processing == "ready", Clip.deleted_at.is_(None))
+        .order_by(Clip.id)
+        .limit(most)
+    )
+    return [Board(*row) for row in rows]

@@ -11,7 +11,7 @@ from paletta_server.accounts.security import Principal
 from paletta_server.clips.metadata import FIELDS
 from paletta_server.clips.models import Clip, Rendition
 from paletta_server.clips.schemas import ClipDetail, ClipSummary, Media, PosterCandidate, RenditionView
-from paletta_server.clips.service import listed
+from paletta_server.clips.service import STAGES, listed
 from paletta_server.core.ids import resolve
 from paletta_server.core.pagination import PageParams, newest_first
 from paletta_server.core.storage import ObjectStore
@@ -32,9 +32,7 @@ def stage_of(clip: Clip, upload_stage: str) -> str:
         return "deleted"
     if clip.processing != "ready":
         return upload_stage
-    return {"approved": "live", "submitted": "in_review", "taken_down": "taken_down"}.get(
-        clip.review, "rejected"
-    )
+    return STAGES.get(clip.review, "rejected")
 
 
 def reason_of(clip: Clip) -> str | None:
@@ -50,6 +48,7 @@ def _stage_filter(stage: str) -> ColumnElement[bool]:
         "in_review": ready & (Clip.review == "submitted"),
         "rejected": (Clip.review == "rejected") | Clip.id.in_(progress.clips_at("rejected")),
         "failed": Clip.id.in_(progress.clips_at("failed")),
+        "changes_requested": ready & (Clip.review == "changes_requested"),
         "taken_down": Clip.review == "taken_down",
         "processing": Clip.processing.in_(("pending", "processing")),
     }
@@ -96,20 +95,6 @@ async def list_own(
         )
     if batch:
         query = query.where(Clip.batch == batch)
-    rows, cursor = await newest_first(session, query, Clip.id, page)
-    return await summaries(session, store, [clip for (clip,) in rows]), cursor
-
-
-async def list_submitted(
-    session: AsyncSession, store: ObjectStore, page: PageParams, review: str
-) -> tuple[list[ClipSummary], str | None]:
-    """Everybody's clips by where they stand in review, for moderators.
-
-    Those that were taken down also after their owner deleted them: what was sold of them may be withheld still.
-    """
-    query = select(Clip).where(Clip.review == review, Clip.processing == "ready")
-    if review != "taken_down":
-        query = query.where(Clip.deleted_at.is_(None))
     rows, cursor = await newest_first(session, query, Clip.id, page)
     return await summaries(session, store, [clip for (clip,) in rows]), cursor
 

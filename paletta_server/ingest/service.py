@@ -11,9 +11,11 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from anyio.to_thread import run_sync
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -33,6 +35,9 @@ from paletta_server.ingest.runs import Attempt, Superseded
 from paletta_server.ingest.sandbox import Sandbox
 from paletta_server.ingest.scratch import scratch
 from paletta_server.ingest.transcode import FfmpegTranscoder, TranscodeResult
+from paletta_server.likeness import service as likeness
+from paletta_server.likeness import words
+from paletta_server.likeness.frames import Frame, frames_of
 from paletta_server.uploads import ingestion as uploads
 
 log = logging.getLogger(__name__)
@@ -158,7 +163,10 @@ async def _make(runtime: Runtime, source: uploads.Source, attempt: Attempt, fold
     clock.lap("store")
     warnings = [finding.reason for finding in (*verdict.warnings, *result.warnings)]
     made = publish.made(found, result, renditions, warnings)
-    await _switch(runtime, source, attempt, made, figures)
+    frames = await run_sync(_frames, result)
+    await _remember(runtime, source, attempt, frames)
+    clock.lap("look")
+    await _switch(runtime, source, attempt, made, frames, figures)
 
 
 async def _transcode(
@@ -235,21 +243,49 @@ async def _insist(
         await asyncio.sleep(pause)
 
 
-async def _switch(
-    runtime: Runtime, source: uploads.Source, attempt: Attempt, made: clips.Made, figures: dict[str, float]
+def _frames(result: TranscodeResult) -> list[Frame]:
+    return frames_of(result.storyboard, result.storyboard_vtt.read_text())
+
+
+async def _remember(
+    runtime: Runtime, source: uploads.Source, attempt: Attempt, frames: Sequence[Frame]
 ) -> None:
-    """The one transaction in which the clip becomes what this attempt made."""
-    approved = runtime.settings.review == "auto"
+    """What the clip looks like is known to others before we look for its like: of two copies that are made at the
+    same moment one at least is noticed."""
 
     async def write(session: AsyncSession) -> None:
+        await likeness.remember(session, source.clip_id, frames)
+
+    await _insist(runtime, attempt, write)
+
+
+async def _switch(
+    runtime: Runtime,
+    source: uploads.Source,
+    attempt: Attempt,
+    made: clips.Made,
+    frames: Sequence[Frame],
+    figures: dict[str, float],
+) -> None:
+    """The one transaction in which the clip becomes what this attempt made.
+
+    One that looks like somebody else's waits for a moderator, also where clips are not reviewed.
+    """
+
+    async def write(session: AsyncSession) -> None:
+        alike = await likeness.look(session, source.clip_id, frames)
         await uploads.lock(session, source.upload_id)
         await runs.advance(session, attempt, "done", finished_at=_now(), figures=figures)
-        if not await clips.publish(
-            session, source.clip_id, made, review="approved" if approved else "submitted"
-        ):
+        reason = words.of_others(alike, source.owner_id)
+        own = words.of_own(alike, source.owner_id)
+        told = replace(made, warnings=[*made.warnings, *([own] if own else [])])
+        approved = runtime.settings.review == "auto" and reason is None
+        review = "approved" if approved else "submitted"
+        if not await clips.publish(session, source.clip_id, told, review=review, reason=reason):
             raise Superseded(attempt.uid)
+        await likeness.note(session, source.clip_id, alike)
         stage = "live" if approved else "in_review"
-        await uploads.report(session, source.upload_id, stage, warnings=list(made.warnings))
+        await uploads.report(session, source.upload_id, stage, reason=reason, warnings=list(told.warnings))
 
     await _insist(runtime, attempt, write)
 

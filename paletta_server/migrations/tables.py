@@ -8,6 +8,8 @@ from paletta_server.core import mail as _mail  # noqa: F401
 from paletta_server.core.database import Base
 from paletta_server.delivery import models as _delivery  # noqa: F401
 from paletta_server.ingest import models as _ingest  # noqa: F401
+from paletta_server.likeness import models as _likeness  # noqa: F401
+from paletta_server.moderation import models as _moderation  # noqa: F401
 from paletta_server.orders import models as _orders  # noqa: F401
 from paletta_server.payments import models as _payments  # noqa: F401
 from paletta_server.payments.sandbox import models as _sandbox  # noqa: F401

@@ -6,7 +6,12 @@ from paletta_server.clips.models import Clip
 from paletta_server.clips.review import Terms
 from paletta_server.clips.views import stage_of
 
-STAGES = {"live": "in the shop again", "in_review": "waiting for review", "rejected": "rejected as before"}
+STAGES = {
+    "live": "in the shop again",
+    "in_review": "waiting for review",
+    "rejected": "rejected as before",
+    "changes_requested": "to be changed as before",
+}
 
 
 def taken_down(public_url: str, clips: Sequence[Clip], terms: Terms) -> tuple[str, str]:

@@ -1,8 +1,7 @@
 """Take-downs: clips leave the shop, and come back; each in a call succeeds or fails by itself."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -12,23 +11,15 @@ from paletta_server.audit.service import record
 from paletta_server.clips import review, views
 from paletta_server.clips.models import Clip
 from paletta_server.clips.review import Terms
-from paletta_server.core.errors import Conflict, Invalid, NotFound, PalettaError
+from paletta_server.clips.service import STAGES
+from paletta_server.core.errors import Invalid
 from paletta_server.core.mail import send_mail
 from paletta_server.core.settings import Settings
 from paletta_server.delivery import service as delivery
-from paletta_server.moderation import mails
-from paletta_server.moderation.schemas import DecidedClip, Restored, TakeDownIn, TakenDown, Undecided
+from paletta_server.moderation import mails, service
+from paletta_server.moderation.schemas import DecidedClip, Restored, TakeDownIn, TakenDown
+from paletta_server.moderation.several import Outcome, decide_each
 from paletta_server.uploads import progress
-
-_UPLOAD_STAGES = {"approved": "live", "submitted": "in_review", "rejected": "rejected"}
-
-
-@dataclass
-class _Outcome:
-    """Clips that were decided on, in the order in which they were named, and the others."""
-
-    clips: list[Clip] = field(default_factory=list)
-    failed: list[Undecided] = field(default_factory=list)
 
 
 def terms_of(wanted: TakeDownIn) -> Terms:
@@ -49,11 +40,16 @@ async def take_down(
     """Take clips out of the shop. Raises `Invalid`, and what is wrong with the clip where only one is named."""
     terms = terms_of(wanted)
     if wanted.dry_run:
-        outcome = await _decide(session, wanted.clips, lambda clip: review.check_take_down(clip, terms))
+        outcome = await decide_each(
+            session, wanted.clips, review.find_any, lambda clip: review.check_take_down(clip, terms)
+        )
         return await _taken_down(session, outcome, dry_run=True)
-    outcome = await _decide(session, wanted.clips, lambda clip: review.take_down(clip, terms), hold=True)
+    outcome = await decide_each(
+        session, wanted.clips, review.find_any, lambda clip: review.take_down(clip, terms), hold=True
+    )
     ids = [clip.id for clip in outcome.clips if clip.deleted_at is None]
     await progress.report_clips(session, ids, "taken_down", reason=terms.reason, told=True)
+    service.note(session, user, outcome.clips, "taken_down", reason=terms.reason)
     details = {"reason": terms.reason, "legal": terms.legal, "sold_withheld": terms.withhold_sold}
     for clip in outcome.clips:
         await record(session, user, "clip:taken_down", clip.uid, details=details)
@@ -66,51 +62,19 @@ async def restore(
     session: AsyncSession, settings: Settings, user: Principal, texts: Sequence[str]
 ) -> Restored:
     """Lift take-downs: each clip goes back to where it was. Raises what is wrong where only one is named."""
-    outcome = await _decide(session, texts, review.restore, hold=True)
+    outcome = await decide_each(session, texts, review.find_any, review.restore, hold=True)
+    service.note(session, user, outcome.clips, "restored")
     alike: dict[tuple[str, str | None], list[int]] = defaultdict(list)
     for clip in outcome.clips:
-        stage = _UPLOAD_STAGES[clip.review]
+        stage = STAGES.get(clip.review, "rejected")
         if clip.deleted_at is None:
-            alike[stage, clip.reason if stage == "rejected" else None].append(clip.id)
+            alike[stage, clip.reason if stage in ("rejected", "changes_requested") else None].append(clip.id)
         await record(session, user, "clip:restored", clip.uid, details={"to": clip.review})
     for (stage, reason), ids in alike.items():
         await progress.report_clips(session, ids, stage, reason=reason, told=True)
     for theirs in _by_owner(outcome.clips):
         await _mail(session, theirs, "restored", mails.restored(settings.public_url, theirs))
     return Restored(restored=await _views(session, outcome.clips), failed=outcome.failed)
-
-
-async def _decide(
-    session: AsyncSession, texts: Sequence[str], action: Callable[[Clip], None], *, hold: bool = False
-) -> _Outcome:
-    """Find the clips, lock them all in the one order (`hold`), and let `action` decide on each or raise `Conflict`."""
-    outcome = _Outcome()
-    found: dict[int, tuple[str, Clip]] = {}
-
-    def refuse(text: str, error: PalettaError) -> None:
-        if len(texts) == 1:
-            raise error
-        outcome.failed.append(Undecided(clip=text, problem=error.problem()))
-
-    for text in texts:
-        try:
-            clip = await review.find_any(session, text)
-        except (NotFound, Conflict) as error:
-            refuse(text, error)
-        else:
-            found.setdefault(clip.id, (text, clip))  # named twice, decided once
-    if hold:
-        await review.hold(session, found)
-    for text, clip in found.values():
-        try:
-            action(clip)
-        except Conflict as error:
-            refuse(text, error)
-        else:
-            outcome.clips.append(clip)
-    if hold:
-        await session.flush()
-    return outcome
 
 
 def _by_owner(clips: Collection[Clip]) -> list[list[Clip]]:
@@ -132,7 +96,7 @@ async def _mail(session: AsyncSession, clips: Sequence[Clip], event: str, mail: 
     )
 
 
-async def _taken_down(session: AsyncSession, outcome: _Outcome, *, dry_run: bool) -> TakenDown:
+async def _taken_down(session: AsyncSession, outcome: Outcome, *, dry_run: bool) -> TakenDown:
     views_ = await _views(session, outcome.clips)
     return TakenDown(taken_down=views_, failed=outcome.failed, dry_run=dry_run)
 

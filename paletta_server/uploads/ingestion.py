@@ -20,6 +20,7 @@ class Source:
     upload_id: int
     clip_id: int
     clip_uid: str
+    owner_id: int
     key: str
     size: int
     sha256: str
@@ -48,6 +49,7 @@ async def lock_source(session: AsyncSession, upload_id: int) -> Source | None:
         upload_id=upload.id,
         clip_id=upload.clip_id,
         clip_uid=upload.clip_uid,
+        owner_id=upload.owner_id,
         key=upload.key,
         size=upload.size,
         sha256=upload.sha256,

@@ -30,6 +30,8 @@ class UploadBatch(Row, Base):
     heard_at: Mapped[datetime] = mapped_column(server_default=func.now())
     """When its client last registered, asked for addresses or completed, to within a few minutes."""
     settled_at: Mapped[datetime | None]
+    untold_since: Mapped[datetime | None]
+    """When moderators last decided on some of it, while its owner was not told yet."""
 
 
 class Upload(Row, Base):
@@ -48,7 +50,7 @@ class Upload(Row, Base):
         CheckConstraint(
             "stage IN ('waiting', 'uploading', 'stored', 'verifying', 'probing', 'transcoding', 'publishing',"
             " 'in_review', 'live', 'taken_down', 'rejected', 'failed', 'cancelled', 'expired',"
-            " 'deleted')",
+            " 'deleted', 'changes_requested')",
             name="stage",
         ),
         Index(

@@ -13,13 +13,20 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, exists, func, insert, select, text, true, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from paletta_server.core.ids import resolve
 from paletta_server.core.jobs import defer
 from paletta_server.core.notify import announce
 from paletta_server.uploads.models import BatchItem, Upload, UploadBatch, UploadEvent
 
 HEARD_EVERY = timedelta(minutes=5)
-TERMINAL = ("in_review", "live", "taken_down", "rejected", "failed", "cancelled", "expired", "deleted")
-MADE = ("in_review", "live", "taken_down")
+TERMINAL = (
+    "in_review", "live", "changes_requested", "taken_down", "rejected", "failed", "cancelled", "expired", "deleted",
+)  # fmt: skip
+MADE = ("in_review", "live", "changes_requested", "taken_down")
+UNDECIDED = ("in_review", "changes_requested")
+"""A decision on clips that stand here is news to their batch."""
+SITTING = timedelta(minutes=15)
+"""What moderators decide on a batch with no longer pause between is told in one mail, where some of it still waits."""
 
 
 def topic(batch_id: int) -> str:
@@ -177,13 +184,14 @@ async def report_clips(
 ) -> None:
     """A decision on clips (approved, rejected, taken down, deleted): their uploads' watchers hear of it at once.
 
-    Who does not watch gets one mail per settled batch, when nothing of it waits for review any more. A decision on
-    clips that did not wait ends no wait, and sends none; nor does one of which the owner is `told` by a mail of its
-    own, where it is all that a batch has.
+    Who does not watch gets one mail per settled batch: when nothing of it waits for review any more, or else when
+    moderators have left the rest of it alone for a while (`SITTING`). A decision on clips that did not wait ends no
+    wait, and sends none; nor does one of which the owner is `told` by a mail of its own, where it is all that a batch
+    has.
     """
     latest = await latest_of(session, clip_ids, locked=True)
     upload_ids = sorted(upload.id for upload in latest.values())
-    waited = [upload.id for upload in latest.values() if upload.stage == "in_review"]
+    waited = [upload.id for upload in latest.values() if upload.stage in UNDECIDED]
     await report(session, upload_ids, stage, reason=reason)
     settled = await session.execute(
         select(UploadBatch.id, UploadBatch.version)
@@ -205,6 +213,22 @@ async def report_clips(
         if await session.scalar(select(_has_news(batch_id) & ~waits & (others if told else true()))):
             # The version tells rounds apart: a clip that was changed is reviewed again.
             await defer(session, "uploads.mail_reviewed", batch_id=batch_id, version=version)
+        elif stage != "in_review" and await session.scalar(select(_has_news(batch_id) & waits & (not told))):
+            await _note_untold(session, batch_id)
+
+
+async def _note_untold(session: AsyncSession, batch_id: int) -> None:
+    """Moderators decided on a part of a batch, whose lock the caller holds: its owner is told when they pause."""
+    before = await session.scalar(select(UploadBatch.untold_since).where(UploadBatch.id == batch_id))
+    await session.execute(
+        update(UploadBatch)
+        .where(UploadBatch.id == batch_id)
+        .values(untold_since=func.now())
+        .execution_options(synchronize_session=False)
+    )
+    if before is None:  # else the job for it is there
+        delay = round(SITTING.total_seconds())
+        await defer(session, "uploads.mail_sitting", delay_seconds=delay, batch_id=batch_id)
 
 
 async def is_made(session: AsyncSession, clip_id: int) -> bool:
@@ -216,6 +240,16 @@ async def is_made(session: AsyncSession, clip_id: int) -> bool:
 def clips_at(stage: str) -> Select[int]:
     """The keys of the clips with an upload that ended at `stage`, as a subquery."""
     return select(Upload.clip_id).where(Upload.stage == stage)
+
+
+async def find_batch(session: AsyncSession, text: str) -> int:
+    """The key of anybody's batch, by its id or the beginning of that. Raises `NotFound`."""
+    return (await resolve(session, UploadBatch, text, kind="batch")).id
+
+
+def clips_of_batch(batch_id: int) -> Select[int]:
+    """The keys of the clips that a batch is about, as a subquery."""
+    return select(Upload.clip_id).join(BatchItem).where(BatchItem.batch_id == batch_id)
 
 
 async def latest_of(

@@ -9,7 +9,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.accounts import service as accounts
-from paletta_server.core.jobs import INSISTENT, job
+from paletta_server.core.jobs import INSISTENT, defer, job
 from paletta_server.core.mail import send_mail
 from paletta_server.core.runtime import Runtime
 from paletta_server.uploads import completion, progress, service
@@ -151,6 +151,7 @@ async def _seal_quiet(runtime: Runtime) -> None:
 WORDS = {
     "live": "live",
     "in_review": "waiting for review",
+    "changes_requested": "to be changed",
     "taken_down": "taken down",
     "rejected": "rejected",
     "failed": "failed",
@@ -175,8 +176,28 @@ async def mail_settled(runtime: Runtime, *, batch_id: int) -> None:
 async def mail_reviewed(runtime: Runtime, *, batch_id: int, version: int) -> None:
     """One mail when the last clip of a settled batch was decided on."""
     async with runtime.db.transaction() as session:
-        batch = await session.get_one(UploadBatch, batch_id)
+        batch = await session.get_one(UploadBatch, batch_id, with_for_update=True)
+        batch.untold_since = None
         await _mail(session, runtime, batch, "is reviewed", f"batch-reviewed:{batch.uid}:{version}")
+
+
+@job("uploads.mail_sitting", queue="mail")
+async def mail_sitting(runtime: Runtime, *, batch_id: int) -> None:
+    """One mail for what moderators decided of a batch before they paused, while the rest of it waits."""
+    async with runtime.db.transaction() as session:
+        batch = await session.get_one(UploadBatch, batch_id, with_for_update=True)
+        if batch.untold_since is None:
+            return  # the mail about all of it was sent meanwhile
+        now = await session.scalar(select(func.clock_timestamp()))
+        assert now is not None
+        left = batch.untold_since + progress.SITTING - now
+        if left > timedelta(seconds=1):
+            delay = round(left.total_seconds())
+            await defer(session, "uploads.mail_sitting", delay_seconds=delay, batch_id=batch_id)
+            return
+        key = f"batch-sitting:{batch.uid}:{batch.untold_since.isoformat()}"
+        batch.untold_since = None
+        await _mail(session, runtime, batch, "is partly reviewed", key)
 
 
 async def _mail(session: AsyncSession, runtime: Runtime, batch: UploadBatch, what: str, key: str) -> None:
@@ -220,6 +241,9 @@ def _body(public_url: str, batch: UploadBatch, what: str, uploads: Sequence[Uplo
         if len(group) > MAIL_LINES:
             lines.append(f"  and {len(group) - MAIL_LINES} more")
         lines.append("")
+    if any(upload.stage == "changes_requested" for upload in uploads):
+        change = "Change them with paletta clips edit or paletta clips apply: they are then reviewed again."
+        lines += [change, ""]
     if any(upload.stage in ("rejected", "failed") for upload in uploads):
         lines += [f"Mend them and run: paletta upload --failed {batch.uid}", ""]
     lines += [f"Details: paletta uploads show {batch.uid}", f"Service: {public_url}"]

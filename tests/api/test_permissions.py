@@ -71,6 +71,7 @@ TABLE = """
     search            x        x           x
     orders            x        x           x
     downloads         x        x           x
+    reports           x        x           x
     taxonomy:create            x           x
     uploads                    x           x
     clips                      x           x

@@ -1,0 +1,1 @@
+"""Review by moderators: plain commands, and the full-screen queue."""

@@ -1,0 +1,110 @@
+"""Decisions from the command line: on clips that are named, or on all that wait of a batch or a contributor."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from paletta_cli.clips.several import Several
+from paletta_cli.errors import UsageError
+from paletta_cli.output import Output
+from paletta_cli.text import plural
+
+if TYPE_CHECKING:
+    from paletta_cli.api import Service
+
+WORDS = {"approved": "approved", "rejected": "rejected", "changes_requested": "sent back for changes"}
+_VERBS = {"approved": "approve", "rejected": "reject", "changes_requested": "ask for changes of"}
+_MOST_NOTED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which clips: those named, or those that wait of a batch or of a contributor, or of both together."""
+
+    clips: Sequence[str]
+    batch: str | None
+    contributor: str | None
+
+    @property
+    def by_name(self) -> bool:
+        return bool(self.clips)
+
+    def check(self) -> None:
+        """Raises UsageError for nothing, or for names beside a whole batch."""
+        if self.by_name and (self.batch or self.contributor):
+            raise UsageError("name clips, or pass --batch or --contributor, not both")
+        if not (self.by_name or self.batch or self.contributor):
+            raise UsageError(
+                "no clips named",
+                hint="pass ids, --batch ID or --contributor USER; `paletta admin clips pending`",
+            )
+
+
+def waiting(service: "Service", batch: str | None, contributor: str | None) -> list[dict[str, Any]]:
+    """The clips that wait for review, newest first."""
+    filters = {"review": "submitted", "batch": batch, "contributor": contributor}
+    return list(service.pages("/v1/admin/clips", limit=200, **filters))
+
+
+def checked(reason: str, *, hint: str) -> str:
+    """The reason, trimmed. Raises UsageError."""
+    # The service's own limits; said here, a reason that is too short costs no half-done list.
+    if not 3 <= len(reason.strip()) <= 1000:
+        raise UsageError("the reason must have 3 to 1,000 characters", hint=hint)
+    return reason.strip()
+
+
+def decide(
+    out: Output,
+    choice: Choice,
+    verdict: str,
+    *,
+    reason: str | None = None,
+    reason_code: str | None = None,
+    yes: bool,
+) -> None:
+    """Decide on the clips, and say what became of each; a whole batch or contributor is asked about first.
+
+    Raises UsageError, and what went wrong at the end, as `Several` does.
+    """
+    from paletta_cli.api import connect
+
+    choice.check()
+    wish: dict[str, Any] = {"verdict": verdict}
+    if verdict != "approved":
+        if reason is None and reason_code is None:
+            raise UsageError(
+                "the contributor needs a reason",
+                hint="pass --reason, --reason-code or both; `paletta admin clips reasons` lists codes",
+            )
+        said = None if reason is None else checked(reason, hint="say what the contributor can mend")
+        wish |= {"reason": said, "reason_code": reason_code}
+    with connect() as service:
+        named = choice.clips or _asked(service, out, choice, verdict, yes=yes)
+        several = Several(out, named)
+        several.together(
+            lambda some: service.post("/v1/admin/clips/decide", {**wish, "clips": some}), "decided"
+        )
+    done = [{key: clip[key] for key in ("id", "title", "stage")} for clip in several.done]
+    for clip in done:
+        out.line(f"{clip['id']} {WORDS[verdict]}")
+    out.data({verdict: done, "failed": several.failed})
+    several.end(WORDS[verdict])
+
+
+def _asked(service: "Service", out: Output, choice: Choice, verdict: str, *, yes: bool) -> list[str]:
+    """The ids of all that wait, once the operator has seen them and agreed; none where there are none."""
+    import typer
+
+    found = waiting(service, choice.batch, choice.contributor)
+    if not found:
+        out.note("none of these clips waits for review")
+        return []
+    for clip in found[:_MOST_NOTED]:
+        out.note(f"{clip['id']}  {clip['title']}")
+    if len(found) > _MOST_NOTED:
+        out.note(f"and {len(found) - _MOST_NOTED:,} more")
+    if not out.confirm(f"{_VERBS[verdict]} {plural(len(found), 'clip')}?", yes=yes):
+        out.note("nothing was decided")
+        raise typer.Exit(1)
+    return [clip["id"] for clip in found]
