@@ -1,6 +1,6 @@
 """moderation: changes asked for, decisions, claims, reports, and what clips look like
 
-Revision: 0011, after 0009. It must suit the code of the revision before it.
+Revision: 0011, after 0010. It must suit the code of the revision before it.
 """
 
 import sqlalchemy as sa
@@ -8,7 +8,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0011"
-down_revision = "0009"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 
