@@ -30,7 +30,7 @@ async def figures(session: AsyncSession, user: User) -> dict[str, Any]:
     return {
         "pending_email": await links.pending_change(session, user.id),
         "last_seen_at": await session.scalar(select(administration.last_seen()).where(User.id == user.id)),
-        "sessions": {"device": 0, "personal": 0} | dict(kinds.tuples().all()),
+        "sessions": {"device": 0, "personal": 0} | dict(kinds.all()),
         "application": await session.scalar(
             select(ContributorApplication.status)
             .where(ContributorApplication.user_id == user.id)

@@ -25,7 +25,8 @@ _PAGE = text(
         coalesce(lag(c.seq) OVER by_seq, CAST(:seq AS bigint)) AS seq_before,
         coalesce(lag(c.hash) OVER by_seq, CAST(:hash AS bytea)) AS hash_before,
         convert_to({CANONICAL}, 'UTF8') AS canonical,
-        o.ip IS NOT NULL AND sha256(o.salt || convert_to(o.ip, 'UTF8')) IS DISTINCT FROM l.origin AS moved
+        l.id IS NOT NULL AND o.ip IS NOT NULL
+          AND sha256(o.salt || convert_to(o.ip, 'UTF8')) IS DISTINCT FROM l.origin AS moved
       FROM entries c LEFT JOIN audit_logs l ON l.id = c.log_id LEFT JOIN audit_origins o ON o.log_id = c.log_id
       WINDOW by_seq AS (ORDER BY c.seq)
     ), judged AS (

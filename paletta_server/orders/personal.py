@@ -45,7 +45,7 @@ async def summary(session: AsyncSession, user_id: int) -> dict[str, Any]:
         .group_by(Order.currency)
     )
     return {
-        "orders": dict(by_status.tuples().all()),
+        "orders": dict(by_status.all()),
         "bought": [
             {"currency": currency, "total": int(total), "refunded": int(refunded)}
             for currency, total, refunded in bought

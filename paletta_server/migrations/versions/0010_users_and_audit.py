@@ -14,12 +14,20 @@ branch_labels = None
 depends_on = None
 
 FUNCTIONS = """
--- A superuser can switch triggers off; what was done then is what the chain tells.
-CREATE OR REPLACE FUNCTION audit_logs_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+-- What was handed over is never changed or removed; from where it was fetched can be forgotten, with the person.
+CREATE FUNCTION download_grants_forget() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  RAISE EXCEPTION '% is append-only', TG_TABLE_NAME;
+  IF NEW.ip IS NULL AND NEW.client IS NULL
+      AND to_jsonb(NEW) - 'ip' - 'client' = to_jsonb(OLD) - 'ip' - 'client' THEN
+    RETURN NEW;
+  END IF;
+  RAISE EXCEPTION 'download_grants is append-only';
 END $$;
-DROP TRIGGER audit_logs_append_only ON audit_logs;
+DROP TRIGGER append_only ON download_grants;
+CREATE TRIGGER append_only BEFORE DELETE OR TRUNCATE ON download_grants
+  FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER forget_only BEFORE UPDATE ON download_grants
+  FOR EACH ROW EXECUTE FUNCTION download_grants_forget();
 
 CREATE FUNCTION audit_head_moves_on() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -46,6 +54,7 @@ BEGIN
 END $$;
 """
 BACKFILL = """
+DROP TRIGGER audit_logs_append_only ON audit_logs;
 INSERT INTO audit_origins (log_id, salt, ip)
   SELECT id, uuid_send(gen_random_uuid()), ip FROM audit_logs WHERE ip IS NOT NULL;
 UPDATE audit_logs SET origin = sha256(o.salt || convert_to(o.ip, 'UTF8')), ip = NULL
@@ -57,14 +66,19 @@ CREATE TRIGGER audit_logs_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON aud
   FOR EACH STATEMENT EXECUTE FUNCTION audit_logs_append_only();
 CREATE TRIGGER audit_logs_enter BEFORE INSERT ON audit_logs
   FOR EACH ROW EXECUTE FUNCTION audit_logs_enter();
-CREATE TRIGGER audit_chain_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_chain
-  FOR EACH STATEMENT EXECUTE FUNCTION audit_logs_append_only();
-CREATE TRIGGER audit_head_append_only BEFORE DELETE OR TRUNCATE ON audit_head
-  FOR EACH STATEMENT EXECUTE FUNCTION audit_logs_append_only();
-CREATE TRIGGER audit_head_moves_on BEFORE UPDATE ON audit_head
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_chain
+  FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE DELETE OR TRUNCATE ON audit_head
+  FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER moves_on BEFORE UPDATE ON audit_head
   FOR EACH ROW EXECUTE FUNCTION audit_head_moves_on();
 """
 BACK = """
+DROP TRIGGER forget_only ON download_grants;
+DROP TRIGGER append_only ON download_grants;
+DROP FUNCTION download_grants_forget();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON download_grants
+  FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 DROP TRIGGER audit_logs_enter ON audit_logs;
 DROP TRIGGER audit_logs_append_only ON audit_logs;
 UPDATE audit_logs SET ip = o.ip FROM audit_origins o WHERE o.log_id = audit_logs.id;
