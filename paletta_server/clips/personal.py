@@ -39,12 +39,14 @@ def sections(user_id: int) -> Sections:
     tags, categories = Base.metadata.tables["tags"], Base.metadata.tables["categories"]
     keywords = (
         select(func.array_agg(aggregate_order_by(tags.c.name, ClipTag.position)))
-        .join(ClipTag, ClipTag.tag_id == tags.c.id)
+        .select_from(ClipTag)
+        .join(tags, tags.c.id == ClipTag.tag_id)
         .where(ClipTag.clip_id == Clip.id)
     )
     slugs = (
         select(func.array_agg(aggregate_order_by(categories.c.slug, ClipCategory.position)))
-        .join(ClipCategory, ClipCategory.category_id == categories.c.id)
+        .select_from(ClipCategory)
+        .join(categories, categories.c.id == ClipCategory.category_id)
         .where(ClipCategory.clip_id == Clip.id)
     )
     clips = select(
