@@ -140,15 +140,15 @@ def really(out: Output, user: Mapping[str, Any]) -> None:
 
 
 def save_export(out: Output, data: bytes, to: Path | None, *, force: bool) -> None:
-    """Print the document, or write it: to a `.zip` or a folder (a name that ends in a slash, or one that is there) with
-    a file per section, else to one file that only its owner can read."""
+    """Print the document, or write it where only its owner can read it: to a `.zip` or a folder (a name without an
+    ending, or one that is there) with a file per section, else to one file."""
     document = _parsed(data)
     if to is None:
         out.raw(data.decode())
         return
     files = {f"{name}.json": _pretty(value) for name, value in document.items()}
     try:
-        if to.is_dir() or str(to).endswith("/"):
+        if to.is_dir() or not to.suffix:
             to.mkdir(parents=True, exist_ok=True, mode=0o700)
             for name, text in files.items():
                 _write(to / name, text, force=force)

@@ -210,7 +210,7 @@ def export(
     user: User,
     to: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="a file to write, or with .zip or a folder one file per kind"),
+        typer.Option(metavar="PATH", help="a .json file; or a .zip or a folder, with a file per kind"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="overwrite what is there")] = False,
 ) -> None:

@@ -201,7 +201,7 @@ async def test_a_sellers_clips_leave_the_shop_and_stay_with_their_buyers(
     await run_jobs()
     assert await live() == 0
     body = {"files": [{"item_id": sold.items[0].uid, "tier": "original"}]}
-    [link] = (await client.post("/v1/downloads", json=body, headers=ben.headers)).json()["items"]
+    [link] = (await client.post("/v1/downloads", json=body, headers=ben.headers)).json()["files"]
     async with httpx.AsyncClient(trust_env=False) as store:
         assert (await store.get(link["url"])).content == b"the film"
 
