@@ -20,6 +20,7 @@ import paletta_server.tasks  # noqa: F401 (routes defer jobs)
 from paletta_server import __version__
 from paletta_server.accounts.routes import pages as account_pages
 from paletta_server.accounts.routes import router as accounts
+from paletta_server.audit.routes import router as audit
 from paletta_server.clips.routes import router as clips
 from paletta_server.collections.routes import router as collections
 from paletta_server.core.errors import Invalid, NotFound, PalettaError, TooLarge, Unavailable
@@ -82,6 +83,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         sandbox_pages,
         delivery,
         delivery_pages,
+        audit,
     ):
         app.include_router(router)
     app.add_exception_handler(PalettaError, _known)

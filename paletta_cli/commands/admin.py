@@ -6,10 +6,12 @@ from paletta_cli.commands import (
     admin_applications,
     admin_clips,
     admin_contributors,
+    admin_logs,
     admin_prices,
     admin_reports,
     admin_review,
     admin_taxonomy,
+    admin_users,
 )
 
 app = typer.Typer(no_args_is_help=True)
@@ -20,3 +22,5 @@ app.add_typer(admin_prices.app, name="prices")
 app.command("review")(admin_review.review)
 app.add_typer(admin_reports.app, name="reports")
 app.add_typer(admin_contributors.app, name="contributors")
+app.add_typer(admin_users.app, name="users")
+app.add_typer(admin_logs.app, name="logs")

@@ -28,7 +28,12 @@ class User(Row, Base):
     password_hash: Mapped[str]
     role: Mapped[str] = mapped_column(server_default="customer")
     status: Mapped[str] = mapped_column(server_default="active")
+    status_reason: Mapped[str | None]
+    """Why it is disabled, as the person was told."""
     deleted_at: Mapped[datetime | None]
+    """Closed: nobody can log in, and the address stays taken."""
+    erased_at: Mapped[datetime | None]
+    """When everything that tells who it was went, for good; `deleted_at` is set as well."""
 
 
 class ApiToken(Row, Base):
@@ -56,7 +61,7 @@ class MailLink(Row, Base):
     """A single-use link sent by mail, known here only by its SHA-256."""
 
     __tablename__ = "mail_links"
-    __table_args__ = (CheckConstraint("purpose IN ('verify', 'reset')", name="purpose"),)
+    __table_args__ = (CheckConstraint("purpose IN ('verify', 'reset', 'change')", name="purpose"),)
 
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True)
     purpose: Mapped[str]

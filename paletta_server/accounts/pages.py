@@ -33,9 +33,11 @@ async def show_verify(session: SessionDep, token: Token = "") -> HTMLResponse:
 
 
 @pages.post("/verify", dependencies=[OurOwnPage])
-async def do_verify(session: SessionDep, token: SentToken) -> HTMLResponse:
+async def do_verify(runtime: RuntimeDep, token: SentToken) -> HTMLResponse:
+    """In a transaction of its own: a link that turns out to be dead must not be spent."""
     try:
-        user = await recovery.verify(session, token)
+        async with runtime.db.transaction() as session:
+            user = await recovery.verify(session, runtime.settings, token)
     except Invalid as error:
         return markup.dead_link(error)
     return markup.verified(user.email)

@@ -28,6 +28,7 @@ from paletta_server.accounts.schemas import (
     UserOut,
 )
 from paletta_server.accounts.security import CurrentUser, Principal, require
+from paletta_server.accounts.user_routes import router as users
 from paletta_server.core.database import SessionDep
 from paletta_server.core.errors import (
     Conflict,
@@ -124,9 +125,9 @@ async def ask_verification(
 
 
 @auth.post("/verify-email/confirm", status_code=204, responses=problems(Invalid))
-async def confirm_email(body: LinkConfirmation, session: SessionDep) -> None:
+async def confirm_email(body: LinkConfirmation, session: SessionDep, runtime: RuntimeDep) -> None:
     """Confirm an address by the secret of a mailed link."""
-    await recovery.verify(session, body.token)
+    await recovery.verify(session, runtime.settings, body.token)
 
 
 @me.get("", responses=problems(Unauthorized))
@@ -155,7 +156,7 @@ async def change_password(
 @me.get("/tokens", responses=problems(Unauthorized, Forbidden))
 async def list_tokens(user: Owner, session: SessionDep, page: PageDep) -> Page[TokenOut]:
     """The account's living tokens, newest first."""
-    found, cursor = await service.list_tokens(session, user, page)
+    found, cursor = await service.list_tokens(session, user.user_id, page)
     return Page(items=[TokenOut.of(token, current=user.token_id) for token in found], next_cursor=cursor)
 
 
@@ -181,7 +182,7 @@ async def make_token(body: TokenRequest, user: Owner, session: SessionDep, runti
 @me.delete("/tokens/{token_id}", status_code=204, responses=problems(Unauthorized, Forbidden, NotFound))
 async def revoke_token(token_id: str, user: Owner, session: SessionDep) -> None:
     """End one token, at once."""
-    await service.revoke_token(session, user, token_id)
+    await service.revoke_token(session, user, user.user_id, token_id)
 
 
 @me.delete("/tokens", status_code=204, responses=problems(Unauthorized, Forbidden))
@@ -201,5 +202,5 @@ async def ask_to_contribute(
 
 
 router = APIRouter()
-for part in (auth, me, admin):
+for part in (auth, me, admin, users):
     router.include_router(part)

@@ -30,6 +30,7 @@ _Line = BeforeValidator(_line)
 DisplayName = Annotated[Annotated[str, Field(max_length=80)] | None, _Line]
 Institution = Annotated[Annotated[str, Field(max_length=100)] | None, _Line]
 Device = Annotated[Annotated[str, Field(max_length=100)] | None, _Line]
+Reason = Annotated[str, Field(min_length=3, max_length=500), BeforeValidator(_line)]
 Username = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{2,19}$", examples=["ana_films"])]
 
 
@@ -175,7 +176,7 @@ class ApplicationStatus(BaseModel):
 
 
 class Rejection(Body):
-    reason: Annotated[str, Field(min_length=3, max_length=500), BeforeValidator(_line)]
+    reason: Reason
 
 
 class ApplicationOut(BaseModel):

@@ -164,12 +164,8 @@ class Gate:
         request.state.principal = principal
         if self.permission is not None:
             check(principal, self.permission)
-        if self.fresh and not principal.fresh:
-            raise Forbidden(
-                "this needs your password once more",
-                code="login_not_fresh",
-                hint="`paletta confirm` asks for it, and it counts for some minutes",
-            )
+        if self.fresh:
+            check_fresh(principal)
         return principal
 
     def __repr__(self) -> str:
@@ -193,6 +189,17 @@ def check(principal: Principal, permission: Permission) -> None:
             f"the token's scopes do not include `{permission.value}`",
             code="missing_scope",
             hint="use a token with that scope, or log in",
+        )
+
+
+def check_fresh(principal: Principal) -> None:
+    """Raise `Forbidden` (`login_not_fresh`) unless the password was given a short while ago; for routes of which
+    only some calls need it."""
+    if not principal.fresh:
+        raise Forbidden(
+            "this needs your password once more",
+            code="login_not_fresh",
+            hint="`paletta confirm` asks for it, and it counts for some minutes",
         )
 
 

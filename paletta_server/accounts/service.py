@@ -64,7 +64,7 @@ async def create_user(
     except ValueError as error:
         raise Invalid(f"`{email}`: {error}", code="bad_email") from error
     passwords.check_strength(password, email=email, shortest=shortest)
-    made = await _insert_user(
+    made = await insert_user(
         session,
         email=email,
         password_hash=await passwords.hashed(password),
@@ -93,7 +93,7 @@ async def register(
     await throttle.mail(runtime.db, email, ip)
     passwords.check_strength(password, email=email, shortest=settings.password_min_length)
     password_hash = await passwords.hashed(password)
-    user = await _insert_user(
+    user = await insert_user(
         session, email=email, password_hash=password_hash, display_name=display_name, institution=institution
     )
     if user is None:
@@ -110,14 +110,19 @@ async def _tell_owner(session: AsyncSession, settings: Settings, email: str) -> 
     is a new password and not that account's own.
     """
     known = await session.scalar(select(User).where(User.email == email))
-    if known is not None and known.email_verified_at is None and known.status == "active":
+    if (
+        known is not None
+        and known.email_verified_at is None
+        and known.status == "active"
+        and known.deleted_at is None
+    ):
         await send_reset(session, settings, known)
     else:
         key = f"already-registered:{new_uid('mail')}"
         await _send(session, email, mails.already_registered(settings), key)
 
 
-async def _insert_user(session: AsyncSession, **values: Any) -> User | None:
+async def insert_user(session: AsyncSession, **values: Any) -> User | None:
     """The new row, or None where the address is taken."""
     return await session.scalar(
         insert(User)
@@ -276,10 +281,10 @@ def _living(user_id: int) -> tuple[ColumnElement[bool], ...]:
 
 
 async def list_tokens(
-    session: AsyncSession, principal: Principal, page: PageParams
+    session: AsyncSession, user_id: int, page: PageParams
 ) -> tuple[list[ApiToken], str | None]:
-    """The account's living tokens, newest first."""
-    living = select(ApiToken).where(*_living(principal.user_id))
+    """An account's living tokens, newest first."""
+    living = select(ApiToken).where(*_living(user_id))
     rows, cursor = await newest_first(session, living, ApiToken.id, page)
     return [token for (token,) in rows], cursor
 
@@ -291,13 +296,13 @@ async def log_out(session: AsyncSession, principal: Principal) -> None:
     await record(session, principal, "account:logged_out", principal.uid)
 
 
-async def revoke_token(session: AsyncSession, principal: Principal, token: str) -> None:
-    """End one of the account's tokens, at once. Raises `NotFound`."""
+async def revoke_token(session: AsyncSession, actor: Principal, user_id: int, token: str) -> None:
+    """End one of an account's tokens, at once. Raises `NotFound`."""
     row = await resolve(
         session,
         ApiToken,
         token,
-        ApiToken.user_id == principal.user_id,
+        ApiToken.user_id == user_id,
         ApiToken.revoked_at.is_(None),
         kind="token",
         prefix="tok",
@@ -307,7 +312,7 @@ async def revoke_token(session: AsyncSession, principal: Principal, token: str) 
         .where(ApiToken.id == row.id, ApiToken.revoked_at.is_(None))
         .values(revoked_at=func.now())
     )
-    await record(session, principal, "token:revoked", row.uid)
+    await record(session, actor, "token:revoked", row.uid)
 
 
 async def revoke_tokens(session: AsyncSession, user_id: int, *, keep: int | None = None) -> int:

@@ -93,6 +93,13 @@ async def forget(session: AsyncSession, email: str) -> None:
     )
 
 
+async def erase(session: AsyncSession, email: str) -> None:
+    """Drop every count that names an account, and the networks from which its owner came."""
+    for kind in ("", "known:", "mail:"):
+        mine = Throttle.key.startswith(kind + account_key(email), autoescape=True)
+        await session.execute(delete(Throttle).where(mine))
+
+
 async def mail(database: Database, email: str, ip: str | None) -> None:
     """Count a mail that somebody unproven asks us to send. Raises `TooManyRequests`."""
     async with database.transaction() as session:

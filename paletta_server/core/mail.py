@@ -11,16 +11,31 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
+from typing import Any
 
 import aiosmtplib
-from sqlalchemy import ColumnElement, ForeignKey, LargeBinary, and_, delete, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    and_,
+    case,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, load_only, mapped_column
 
 from paletta_server.core.database import Base, Row
 from paletta_server.core.errors import Invalid
+from paletta_server.core.export import Sections
 from paletta_server.core.jobs import defer, has_job, job
+from paletta_server.core.pagination import PageParams, newest_first
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
 
@@ -31,10 +46,16 @@ GIVE_UP_SECRET_AFTER = timedelta(days=1)
 """The link in it has died by then, and need not lie around."""
 
 
+NOBODY = "erased@erased.invalid"
+"""Stands for the address of a person who was erased; nothing is sent to such a domain (RFC 2606)."""
+_NOBODYS_DOMAIN = "@" + NOBODY.rpartition("@")[2]
+
+
 class OutboxEmail(Row, Base):
     """A mail to send. `dedup_key` makes asking twice the same as asking once."""
 
     __tablename__ = "outbox_emails"
+    __table_args__ = (Index("ix_outbox_emails_recipient", "recipient", "id"),)
 
     dedup_key: Mapped[str] = mapped_column(unique=True)
     recipient: Mapped[str]
@@ -44,6 +65,8 @@ class OutboxEmail(Row, Base):
     """The same words as a page, for clients that show one."""
     secret: Mapped[bool] = mapped_column(server_default="false")
     """The body carries a secret link: it is blanked once the mail is on its way, or given up."""
+    tries: Mapped[int] = mapped_column(server_default="0")
+    """How often it was handed to the mail server, in vain or not."""
     sent_at: Mapped[datetime | None]
     last_error: Mapped[str | None]
 
@@ -79,13 +102,15 @@ async def send_mail(
     attachments: Sequence[Attachment] = (),
     secret: bool = False,
 ) -> None:
-    """Send a mail when this transaction commits, once for each `dedup_key`.
+    """Send a mail when this transaction commits, once for each `dedup_key`. Whoever was erased gets none.
 
     Raises `Invalid` for line breaks in a header.
     """
     for header in (to, subject):
         if any(ord(character) < 32 or ord(character) == 127 for character in header):
             raise Invalid("a mail header must be one line", code="bad_mail_header")
+    if to.endswith(_NOBODYS_DOMAIN):
+        return
     made = await session.scalar(
         insert(OutboxEmail)
         .values(dedup_key=dedup_key, recipient=to, subject=subject, body=text, html=html, secret=secret)
@@ -127,6 +152,7 @@ async def deliver(runtime: Runtime, *, email_id: int) -> None:
     except (aiosmtplib.SMTPException, OSError) as error:
         async with runtime.db.transaction() as session:
             row = await session.get_one(OutboxEmail, email_id)
+            row.tries += 1
             row.last_error = f"{type(error).__name__}: {error}"
             if final := _is_final(error):
                 await _give_up(session, [email_id])
@@ -136,6 +162,7 @@ async def deliver(runtime: Runtime, *, email_id: int) -> None:
         raise
     async with runtime.db.transaction() as session:
         row = await session.get_one(OutboxEmail, email_id)
+        row.tries += 1
         row.sent_at = await session.scalar(select(func.now()))
         row.last_error = None
         if row.secret:
@@ -192,6 +219,74 @@ async def unsent(connection: AsyncConnection) -> tuple[int, int]:
     )
     waiting, given_up = row.one()
     return waiting, given_up
+
+
+def sections(address: str) -> Sections:
+    """Mails to somebody, for the export; what carried a secret link without its body."""
+    body = case((OutboxEmail.secret, None), else_=OutboxEmail.body).label("body")
+    mails = select(OutboxEmail.subject, body, OutboxEmail.created_at, OutboxEmail.sent_at)
+    return {"mails": mails.where(OutboxEmail.recipient == address).order_by(OutboxEmail.id)}
+
+
+async def forget(session: AsyncSession, address: str) -> None:
+    """Take everything out of the mails to an address; those that wait are not sent any more."""
+    await _blank(session, OutboxEmail.recipient == address)
+
+
+async def forget_one(session: AsyncSession, dedup_key: str) -> bool:
+    """The same for one mail, once it is sent or given up; whether it was."""
+    mine = OutboxEmail.dedup_key == dedup_key
+    if await session.scalar(select(OutboxEmail.id).where(mine, _waiting())) is not None:
+        return False
+    await _blank(session, mine)
+    return True
+
+
+async def _blank(session: AsyncSession, which: ColumnElement[bool]) -> None:
+    # Locked by id: a delivery in progress ends first, and notes how it ended.
+    keys = list(
+        await session.scalars(select(OutboxEmail.id).where(which).order_by(OutboxEmail.id).with_for_update())
+    )
+    await session.execute(
+        update(OutboxEmail)
+        .where(OutboxEmail.id.in_(keys))
+        .values(recipient=NOBODY, subject="", body="", html=None, last_error=None)
+        .execution_options(synchronize_session=False)
+    )
+    await session.execute(delete(OutboxAttachment).where(OutboxAttachment.email_id.in_(keys)))
+
+
+async def listed(
+    session: AsyncSession, page: PageParams, *, to: str | None, since: datetime | None
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Mails newest first, without their bodies: to (the beginning of) an address, written since then."""
+    status = case(
+        (OutboxEmail.sent_at.is_not(None), "sent"), (OutboxEmail.body == "", "given_up"), else_="waiting"
+    )
+    query = select(OutboxEmail, status).options(
+        load_only(
+            OutboxEmail.recipient, OutboxEmail.subject, OutboxEmail.created_at, OutboxEmail.sent_at,
+            OutboxEmail.tries, OutboxEmail.last_error,
+        )
+    )  # fmt: skip
+    if to:
+        query = query.where(OutboxEmail.recipient.startswith(to.strip().lower(), autoescape=True))
+    if since:
+        query = query.where(OutboxEmail.created_at >= since)
+    rows, cursor = await newest_first(session, query, OutboxEmail.id, page)
+    shown = [
+        {
+            "to": row.recipient,
+            "subject": row.subject,
+            "status": stands,
+            "created_at": row.created_at,
+            "sent_at": row.sent_at,
+            "tries": row.tries,
+            "last_error": row.last_error,
+        }
+        for row, stands in rows
+    ]
+    return shown, cursor
 
 
 def _message(settings: Settings, email: OutboxEmail, attached: Sequence[OutboxAttachment]) -> EmailMessage:

@@ -1,0 +1,1 @@
+"""What `paletta admin` shows and asks, apart from its commands."""

@@ -1,0 +1,125 @@
+"""`paletta admin logs`: tables, following, and what a proof found."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from paletta_cli.api import Service
+from paletta_cli.moments import minute, second
+from paletta_cli.output import Column, Output
+from paletta_cli.text import clean, duration, encodable, plural
+
+VERIFY_SECONDS = 900.0
+"""A proof reads the whole log: some 100,000 rows a second."""
+FOLLOW_SECONDS = 25
+
+
+def show(out: Output, entries: Sequence[Mapping[str, Any]]) -> None:
+    rows = entries if out.mode == "json" else [_flat(entry) for entry in entries]
+    out.table(rows, _columns(out), empty="nothing of the kind was done")
+
+
+def _columns(out: Output) -> list[Column]:
+    if out.mode == "table":
+        return [
+            Column("at", "when", show=second, wrap=True),
+            Column("who", "who", wrap=True),
+            Column("action", "what", wrap=True),
+            Column("object", "to what", wrap=True),
+            Column("told", "details", wrap=True),
+        ]
+    names = ("who", "action", "object", "told", "ip", "request_id")
+    return [Column("at", show=second), *(Column(name) for name in names)]
+
+
+def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
+    actor = entry["actor"]
+    details = ", ".join(
+        f"{name} {_value(value)}" for name, value in entry["details"].items() if value is not None
+    )
+    return {**entry, "who": actor["email"] if actor else "service", "told": details}
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def follow(service: Service, out: Output, params: Mapping[str, Any], *, last: int) -> None:
+    """Print entries as they come, a line each, until interrupted."""
+    path = "/v1/admin/audit-log/follow"
+    news = service.get(path, last=last, **params)
+    while True:
+        for entry in news["items"]:
+            out.raw(_line(out, entry) + "\n")
+        news = service.get(
+            path, timeout=FOLLOW_SECONDS + 15.0, after=news["after"], wait=FOLLOW_SECONDS, **params
+        )
+
+
+def _line(out: Output, entry: Mapping[str, Any]) -> str:
+    if out.mode == "json":
+        return encodable(json.dumps(entry, ensure_ascii=False))
+    row = _flat(entry)
+    cells = (second(row["at"]), row["who"], row["action"], row["object"], row["told"])
+    return ("\t" if out.mode == "plain" else "  ").join(clean(cell) for cell in cells if cell)
+
+
+def tell_verdict(out: Output, verdict: Mapping[str, Any]) -> int:
+    """Say what was found; the exit code, 1 where the log is not what was written."""
+    out.data(verdict)
+    if verdict["intact"]:
+        out.line(f"head {verdict['head']}")
+        out.note(f"the audit log is intact: {plural(verdict['entries'], 'entry', 'entries')}")
+        out.hint(
+            "note the head elsewhere; `paletta admin logs verify --head HEAD` proves that nothing was cut since"
+        )
+        return 0
+    for finding in verdict["findings"]:
+        about = finding["about"] or {}
+        said = f": {about['action']} {about['object']}, {second(about['at'])}" if about.get("action") else ""
+        out.line(f"{finding['kind']}\t{finding['words']}{said}")
+    if (more := verdict["found"] - len(verdict["findings"])) > 0:
+        out.note(f"and {more:,} more")
+    out.error(
+        f"the audit log is not what was written: {plural(verdict['found'], 'finding')}",
+        "look at who can be superuser of the database, and compare with a backup",
+    )
+    return 1
+
+
+def show_mails(out: Output, mails: Sequence[Mapping[str, Any]]) -> None:
+    columns = [
+        Column("created_at", "when", show=minute, wrap=True),
+        Column("to", "to", wrap=True),
+        Column("subject", "subject", wrap=True),
+        Column("status", "status", show=lambda status: str(status).replace("_", " "), style=_colour),
+        Column("tries", "tries", right=True),
+        Column("last_error", "error", wrap=True),
+    ]
+    out.table(mails, columns, empty="no such mails")
+
+
+def show_runs(out: Output, runs: Sequence[Mapping[str, Any]]) -> None:
+    rows = runs if out.mode == "json" else [{**run, "took": _took(run)} for run in runs]
+    columns = [
+        Column("started_at", "begun", show=minute, wrap=True),
+        Column("clip_id", "clip"),
+        Column("title", "title", wrap=True),
+        Column("attempt", "try", right=True),
+        Column("status", "status", style=_colour),
+        Column("took", "took", right=True),
+        Column("error", "why", wrap=True),
+    ]
+    out.table(rows, columns, empty="no such attempts")
+
+
+def _took(run: Mapping[str, Any]) -> str:
+    if not run["finished_at"]:
+        return ""
+    span = datetime.fromisoformat(run["finished_at"]) - datetime.fromisoformat(run["started_at"])
+    return duration(max(0.0, span.total_seconds()))
+
+
+def _colour(status: object) -> str:
+    return {"failed": "red", "given_up": "red", "waiting": "yellow"}.get(str(status), "")

@@ -1,0 +1,63 @@
+"""What payments hold on one person: the export, what is not settled yet, and what erasing takes away.
+
+Payments, refunds and disputes are records of money and stay. Of the person they hold only the address that a gateway's
+page was to show. Gateways' own messages go by themselves after 30 days (`inbox.KEPT`).
+"""
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from paletta_server.core.export import Sections
+from paletta_server.core.mail import NOBODY
+from paletta_server.orders import personal as orders
+from paletta_server.payments.models import Dispute, Payment, Refund
+
+
+async def unsettled(session: AsyncSession, user_id: int) -> int:
+    """How many payments, refunds and disputes of theirs are still on their way."""
+    theirs = orders.keys_of(user_id)
+    open_ones = (
+        select(func.count()).where(Payment.order_id.in_(theirs), Payment.status.in_(("created", "open"))),
+        select(func.count()).where(Refund.order_id.in_(theirs), Refund.status.in_(("requested", "pending"))),
+        select(func.count()).where(Dispute.order_id.in_(theirs), Dispute.closed_at.is_(None)),
+    )
+    return sum([await session.scalar(query) or 0 for query in open_ones])
+
+
+def sections(user_id: int) -> Sections:
+    theirs = orders.keys_of(user_id)
+    payments = select(
+        Payment.uid.label("id"), Payment.gateway, Payment.reference, Payment.status, Payment.currency, Payment.amount,
+        Payment.captured, Payment.refunded, Payment.disputed, Payment.failure, Payment.created_at,
+    ).where(Payment.order_id.in_(theirs))  # fmt: skip
+    refunds = select(
+        Refund.uid.label("id"),
+        Refund.status,
+        Refund.currency,
+        Refund.amount,
+        Refund.reason,
+        Refund.created_at,
+    ).where(or_(Refund.order_id.in_(theirs), Refund.requested_by == user_id))
+    disputes = select(
+        Dispute.uid.label("id"), Dispute.gateway, Dispute.reference, Dispute.status, Dispute.reason, Dispute.currency,
+        Dispute.amount, Dispute.outcome, Dispute.created_at, Dispute.closed_at,
+    ).where(Dispute.order_id.in_(theirs))  # fmt: skip
+    return {
+        "payments": payments.order_by(Payment.id),
+        "refunds": refunds.order_by(Refund.id),
+        "disputes": disputes.order_by(Dispute.id),
+    }
+
+
+async def forget(session: AsyncSession, user_id: int) -> None:
+    """Take the address out of what gateways were asked. One that may still be asked has to be asked the same again."""
+    await session.execute(
+        update(Payment)
+        .where(
+            Payment.order_id.in_(orders.keys_of(user_id)),
+            Payment.status.not_in(("created", "open")),
+            Payment.request.has_key("email"),
+        )
+        .values(request=Payment.request.op("||")({"email": NOBODY}))
+        .execution_options(synchronize_session=False)
+    )
