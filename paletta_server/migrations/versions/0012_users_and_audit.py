@@ -1,6 +1,6 @@
 """users and audit: why an account is disabled and when it was erased; the audit log as a hash chain; tries of a mail
 
-Revision: 0010, after 0009. It must suit the code of the revision before it. That code goes on writing the address of
+Revision: 0012, after 0011. It must suit the code of the revision before it. That code goes on writing the address of
 the caller into `audit_logs.ip`; the trigger puts it where it can be erased, as for this code.
 """
 
@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0010"
-down_revision = "0009"
+revision = "0012"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 
