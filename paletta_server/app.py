@@ -29,6 +29,7 @@ from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings, get_settings
 from paletta_server.delivery.routes import pages as delivery_pages
 from paletta_server.delivery.routes import router as delivery
+from paletta_server.earnings.routes import router as earnings
 from paletta_server.manifest_schema.routes import router as manifest_schema
 from paletta_server.moderation.routes import router as moderation
 from paletta_server.orders.routes import router as orders
@@ -80,6 +81,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         sandbox_pages,
         delivery,
         delivery_pages,
+        earnings,
     ):
         app.include_router(router)
     app.add_exception_handler(PalettaError, _known)

@@ -7,6 +7,7 @@ from paletta_server.collections import models as _collections  # noqa: F401
 from paletta_server.core import mail as _mail  # noqa: F401
 from paletta_server.core.database import Base
 from paletta_server.delivery import models as _delivery  # noqa: F401
+from paletta_server.earnings import models as _earnings  # noqa: F401
 from paletta_server.ingest import models as _ingest  # noqa: F401
 from paletta_server.orders import models as _orders  # noqa: F401
 from paletta_server.payments import models as _payments  # noqa: F401

@@ -35,6 +35,7 @@ import paletta_server.tasks  # noqa: F401 (granting defers jobs)
 from paletta_server.core.errors import Conflict
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
+from paletta_server.earnings import service as earnings
 from paletta_server.orders import service as orders
 from paletta_server.payments import gateways, inbox, service, tasks
 from paletta_server.payments.gateway import CheckoutRequest, GatewayDown
@@ -192,6 +193,10 @@ class World:
         async with self.runtime.db.transaction() as session:
             found = await session.scalars(text(WRONG), {"id": order_id})
             return list(found)
+
+    async def ledger(self, order_id: int) -> list[earnings.Difference]:
+        async with self.runtime.db.transaction() as session:
+            return await earnings.differences(session, orders=[order_id])
 
     async def work(self) -> None:
         """Do every job of the payments that waits, however long it should."""
@@ -361,6 +366,7 @@ class Sequence(RuleBasedStateMachine):
             self.world.run(self.world.finish(self.order_id))
         end = self.world.run(account(self.world.runtime, self.order_id))
         end.check()
+        assert self.world.run(self.world.ledger(self.order_id)) == []
         assert end.order.status != "pending"
         known = {one.reference: one for one in end.payments}
         for book in self.books():
