@@ -19,7 +19,7 @@ def harmless(cell: str) -> str:
 def document(payouts: Sequence[Payout]) -> str:
     """A line for each payout that is in transit: what arrived or failed must not be transferred again."""
     target = io.StringIO()
-    writer = csv.writer(target, lineterminator="\r\n")  # RFC 4180
+    writer = csv.writer(target, lineterminator="\n")
     writer.writerow(COLUMNS)
     for one in payouts:
         if one.status == "in_transit":
