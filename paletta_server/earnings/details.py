@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from stdnum import bic as bics
 from stdnum import iban as ibans
-from stdnum.exceptions import ValidationError
+from stdnum.exceptions import InvalidFormat, ValidationError
 
 from paletta_server.accounts.security import Principal
 from paletta_server.audit.service import record
@@ -66,6 +66,8 @@ def _bad(field: str, detail: str, code: str, hint: str | None = None) -> Invalid
 
 def _iban(text: str) -> str:
     try:
+        if not text.isascii():
+            raise InvalidFormat  # the library takes any script's digits
         return str(ibans.validate(text)).upper()
     except ValidationError as error:
         hint = (
@@ -76,6 +78,8 @@ def _iban(text: str) -> str:
 
 def _bic(text: str) -> str:
     try:
+        if not text.isascii():
+            raise InvalidFormat
         return str(bics.validate(text))
     except ValidationError as error:
         hint = "it has 8 or 11 characters, such as `COBADEFFXXX`"
