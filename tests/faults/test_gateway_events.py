@@ -70,6 +70,7 @@ WITH made AS (
     price_book_id)
   SELECT 'order_' || nextval('order_numbers'), 'P-' || currval('order_numbers'), users.id, 'model', 'Ada', 'USD',
     12800, 2432, 15232, now() + interval '1 hour', price_book.id FROM users, price_book
+  WHERE users.uid = 'user_one'
   RETURNING id, user_id, uid
 ), paying AS (
   INSERT INTO payments (uid, order_id, gateway, currency, amount, status, reference, request)
