@@ -41,6 +41,7 @@ COMMANDS = {
     "uploads": Command("uploads", "app", "your batches: list, show, cancel", _CONTRIBUTE),
     "manifest": Command("manifest", "app", "write, check, import and export manifests", _CONTRIBUTE),
     "clips": Command("clips", "app", "your clips: list, show, edit, choose a poster, delete", _CONTRIBUTE),
+    "earnings": Command("earnings", "earnings", "what your clips earned, by month", _CONTRIBUTE),
     "categories": Command("categories", "app", "list, create and delete categories", _CONTRIBUTE),
     "tags": Command("tags", "app", "list, create and delete tags", _CONTRIBUTE),
     "search": Command("search", "search", "find clips; needs no account", _BUY),

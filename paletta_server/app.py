@@ -30,6 +30,7 @@ from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings, get_settings
 from paletta_server.delivery.routes import pages as delivery_pages
 from paletta_server.delivery.routes import router as delivery
+from paletta_server.earnings.routes import router as earnings
 from paletta_server.manifest_schema.routes import router as manifest_schema
 from paletta_server.moderation.desk_routes import router as moderation_desk
 from paletta_server.moderation.routes import router as moderation
@@ -84,6 +85,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         delivery,
         delivery_pages,
         audit,
+        earnings,
     ):
         app.include_router(router)
     app.add_exception_handler(PalettaError, _known)

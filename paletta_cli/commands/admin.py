@@ -7,9 +7,11 @@ from paletta_cli.commands import (
     admin_clips,
     admin_contributors,
     admin_logs,
+    admin_payouts,
     admin_prices,
     admin_reports,
     admin_review,
+    admin_royalties,
     admin_taxonomy,
     admin_users,
 )
@@ -24,3 +26,5 @@ app.add_typer(admin_reports.app, name="reports")
 app.add_typer(admin_contributors.app, name="contributors")
 app.add_typer(admin_users.app, name="users")
 app.add_typer(admin_logs.app, name="logs")
+app.add_typer(admin_payouts.app, name="payouts")
+app.add_typer(admin_royalties.app, name="royalties")

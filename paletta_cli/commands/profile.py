@@ -4,10 +4,11 @@ from typing import Annotated, Any
 
 import typer
 
-from paletta_cli.commands import Json
+from paletta_cli.commands import Json, profile_payout
 from paletta_cli.commands.account import PasswordStdin
 
 app = typer.Typer(no_args_is_help=True)
+app.add_typer(profile_payout.app, name="payout")
 
 
 @app.command()

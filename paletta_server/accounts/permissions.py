@@ -24,12 +24,14 @@ class Permission(StrEnum):
     CREATE_TAXONOMY = "taxonomy:create"
     UPLOAD = "uploads"
     MANAGE_OWN_CLIPS = "clips"
+    SEE_EARNINGS = "earnings"
     MANAGE_USERS = "admin:users"
     MANAGE_TAXONOMY = "admin:taxonomy"
     SEE_ALL_UPLOADS = "admin:uploads"
     MODERATE = "admin:moderate"
     MANAGE_PRICES = "admin:prices"
     MANAGE_ORDERS = "admin:orders"
+    MANAGE_PAYOUTS = "admin:payouts"
     SEE_LOGS = "admin:logs"
 
 
@@ -42,12 +44,14 @@ PERMISSIONS: Final[dict[Permission, frozenset[str]]] = {
     Permission.CREATE_TAXONOMY: CONTRIBUTORS,
     Permission.UPLOAD: CONTRIBUTORS,
     Permission.MANAGE_OWN_CLIPS: CONTRIBUTORS,
+    Permission.SEE_EARNINGS: CONTRIBUTORS,
     Permission.MANAGE_USERS: ADMINS,
     Permission.MANAGE_TAXONOMY: ADMINS,
     Permission.SEE_ALL_UPLOADS: ADMINS,
     Permission.MODERATE: ADMINS,
     Permission.MANAGE_PRICES: ADMINS,
     Permission.MANAGE_ORDERS: ADMINS,
+    Permission.MANAGE_PAYOUTS: ADMINS,
     Permission.SEE_LOGS: ADMINS,
 }
 

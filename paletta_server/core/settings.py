@@ -87,6 +87,10 @@ class Settings(BaseSettings):
     """How long an order waits for its payment; Stripe's checkouts live between 30 minutes and 24 hours."""
     invoice_days: int = Field(30, ge=1)
     """How long an order on invoice waits."""
+    royalty_hold_days: int = Field(30, ge=0, le=365)
+    """How long after a sale its royalty is on hold before it can be paid out."""
+    payout_minimum: int = Field(5000, ge=1)
+    """Minor units of a currency from which on a contributor is paid."""
     delivery_link_hours: int = Field(48, ge=1)
     download_url_seconds: int = Field(300, ge=1, le=3600)
 

@@ -25,6 +25,7 @@ from paletta_server.core.jobs import defer
 from paletta_server.core.notify import announce
 from paletta_server.core.runtime import Runtime
 from paletta_server.delivery import service as delivery
+from paletta_server.earnings import service as earnings
 from paletta_server.orders import service as orders
 from paletta_server.orders.models import Order
 from paletta_server.orders.schemas import PayView
@@ -134,6 +135,7 @@ async def _for_nothing(session: AsyncSession, order: Order, payment: Payment) ->
     await session.flush()
     if await orders.mark_paid(session, order.id):
         await delivery.grant(session, order, await orders.items(session, order.id))
+        await earnings.post(session, order)
 
 
 async def _frozen(runtime: Runtime, session: AsyncSession, order: Order, payment: Payment) -> dict[str, Any]:

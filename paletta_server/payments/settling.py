@@ -19,6 +19,7 @@ from paletta_server.core.jobs import defer
 from paletta_server.core.notify import announce
 from paletta_server.core.runtime import Runtime
 from paletta_server.delivery import service as delivery
+from paletta_server.earnings import service as earnings
 from paletta_server.orders import service as orders
 from paletta_server.payments import disputes, gateways
 from paletta_server.payments.books import RESERVED, Books
@@ -128,6 +129,8 @@ async def _write(books: Books, state: PaymentState) -> None:
         # Opened while the order was being given up: nobody should pay for it any more. One that a bank is deciding
         # about cannot be closed; asking again at once would go round in circles.
         await defer(session, "payments.close", payment_id=payment.id)
+    if books.news:
+        await earnings.post(session, books.order)
     payment.checks += 1
     payment.checked_at = books.now
     payment.next_check_at = _next_check(books)

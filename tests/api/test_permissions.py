@@ -75,12 +75,14 @@ TABLE = """
     taxonomy:create            x           x
     uploads                    x           x
     clips                      x           x
+    earnings                   x           x
     admin:users                            x
     admin:taxonomy                         x
     admin:uploads                          x
     admin:moderate                         x
     admin:prices                           x
     admin:orders                           x
+    admin:payouts                          x
     admin:logs                             x
 """
 """The rows of the mission's role table that exist so far, column by column."""

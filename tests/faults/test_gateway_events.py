@@ -35,6 +35,7 @@ import paletta_server.tasks  # noqa: F401 (granting defers jobs)
 from paletta_server.core.errors import Conflict
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
+from paletta_server.earnings import service as earnings
 from paletta_server.orders import service as orders
 from paletta_server.payments import gateways, inbox, service, tasks
 from paletta_server.payments.gateway import CheckoutRequest, GatewayDown
@@ -69,6 +70,7 @@ WITH made AS (
     price_book_id)
   SELECT 'order_' || nextval('order_numbers'), 'P-' || currval('order_numbers'), users.id, 'model', 'Ada', 'USD',
     12800, 2432, 15232, now() + interval '1 hour', price_book.id FROM users, price_book
+  WHERE users.uid = 'user_one'
   RETURNING id, user_id, uid
 ), paying AS (
   INSERT INTO payments (uid, order_id, gateway, currency, amount, status, reference, request)
@@ -197,6 +199,10 @@ class World:
         async with self.runtime.db.transaction() as session:
             found = await session.scalars(text(WRONG), {"id": order_id})
             return list(found)
+
+    async def ledger(self, order_id: int) -> list[earnings.Difference]:
+        async with self.runtime.db.transaction() as session:
+            return await earnings.differences(session, orders=[order_id])
 
     async def work(self) -> None:
         """Do every job of the payments that waits, however long it should."""
@@ -366,6 +372,7 @@ class Sequence(RuleBasedStateMachine):
             self.world.run(self.world.finish(self.order_id))
         end = self.world.run(account(self.world.runtime, self.order_id))
         end.check()
+        assert self.world.run(self.world.ledger(self.order_id)) == []
         assert end.order.status != "pending"
         known = {one.reference: one for one in end.payments}
         for book in self.books():

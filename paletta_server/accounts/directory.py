@@ -1,0 +1,55 @@
+"""People as other domains' operators name and see them."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from paletta_server.accounts.models import User
+from paletta_server.accounts.service import find_user
+from paletta_server.core.ids import resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """An account. `erased`: its person is gone, and its address is not theirs any more."""
+
+    id: int
+    uid: str
+    email: str
+    name: str | None
+    role: str
+    active: bool
+    erased: bool
+
+
+async def person(session: AsyncSession, text: str) -> Person:
+    """Somebody by e-mail address or by (the beginning of) their id. Raises `NotFound`, `Conflict` (`ambiguous_id`)."""
+    if "@" in text:
+        return _person(await find_user(session, text))
+    return _person(await resolve(session, User, text, User.deleted_at.is_(None), kind="user"))
+
+
+async def people(session: AsyncSession, user_ids: Collection[int]) -> dict[int, Person]:
+    """People by key, also those that are gone."""
+    found = await session.scalars(select(User).where(User.id.in_(user_ids)))
+    return {user.id: _person(user) for user in found}
+
+
+async def people_by_uid(session: AsyncSession, uids: Collection[str]) -> dict[str, Person]:
+    """People by public id, also those that are gone."""
+    found = await session.scalars(select(User).where(User.uid.in_(uids)))
+    return {user.uid: _person(user) for user in found}
+
+
+def _person(user: User) -> Person:
+    return Person(
+        id=user.id,
+        uid=user.uid,
+        email=user.email,
+        name=user.display_name or user.username or user.institution,
+        role=user.role,
+        active=user.status == "active",
+        erased=user.deleted_at is not None,
+    )

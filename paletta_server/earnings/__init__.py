@@ -1,0 +1,1 @@
+"""What contributors earn: royalties in an append-only ledger, statements, and paying out."""
