@@ -1,6 +1,6 @@
 """earnings: royalties, the ledger, bank details and payouts
 
-Revision: 0013, after 0009. It must suit the code of the revision before it. That code sells and refunds without
+Revision: 0014, after 0012. It must suit the code of the revision before it. That code sells and refunds without
 posting; `earnings.catch_up` posts what it left out, as it does for everything that was sold before.
 """
 
@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0013"
-down_revision = "0009"
+revision = "0014"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 
