@@ -284,14 +284,15 @@ async def _try_again(runtime: Runtime, source: uploads.Source, attempt: Attempt,
         except Superseded:
             return
         await _discard(session, attempt.prefix)
-        if attempt.number >= runtime.settings.ingest_attempts:
-            await _give_up(session, source, f"processing failed {attempt.number} times: {_words(error)}")
+        tries = await runs.attempts(session, source.upload_id)
+        if tries >= runtime.settings.ingest_attempts:
+            await _give_up(session, source, f"processing failed {tries} times: {_words(error)}")
             return
         await uploads.report(session, source.upload_id, "stored")
         await defer(
             session,
             "ingest.run",
-            delay_seconds=RETRY_AFTER_SECONDS * attempt.number,
+            delay_seconds=RETRY_AFTER_SECONDS * tries,
             upload_id=source.upload_id,
         )
 

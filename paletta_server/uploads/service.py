@@ -113,10 +113,16 @@ async def _lock_unfinished(session: AsyncSession, batch_id: int) -> list[Upload]
 
 
 async def cancel_upload(session: AsyncSession, user: Principal, text: str) -> Upload:
-    """Stop one upload wherever it is on its way; a finished one is left alone (`upload_finished`)."""
+    """Stop one upload of the caller's wherever it is on its way. Raises as `end`."""
     upload = await resolve(
         session, Upload, text, Upload.owner_id == user.user_id, kind="upload", prefix="upl", lock=True
     )
+    await end(session, user, upload)
+    return upload
+
+
+async def end(session: AsyncSession, user: Principal, upload: Upload) -> None:
+    """Stop a locked upload for `user`; a finished one is left alone: `Conflict` (`upload_finished`)."""
     if upload.stage in progress.TERMINAL:
         if upload.stage != "cancelled":
             raise Conflict(
@@ -124,11 +130,10 @@ async def cancel_upload(session: AsyncSession, user: Principal, text: str) -> Up
                 code="upload_finished",
                 hint=f"delete the clip itself with `paletta clips delete {upload.clip_uid}`",
             )
-        return upload
+        return
     await cancel(session, [upload])
     await record(session, user, "upload:cancelled", upload.uid)
     await session.refresh(upload)
-    return upload
 
 
 async def cancel_for_clip(session: AsyncSession, clip_id: int) -> None:
