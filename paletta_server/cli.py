@@ -200,6 +200,74 @@ def reindex(as_json: Json = False) -> None:
     raise typer.Exit(run_reindex(as_json=as_json))
 
 
+jobs_app = typer.Typer(no_args_is_help=True)
+app.add_typer(jobs_app, name="jobs", help="The queue: what waits, runs and failed, and what runs when.")
+
+JobIds = Annotated[list[int], typer.Argument(metavar="ID…", help="From `jobs list`.")]
+
+
+class JobStatus(StrEnum):
+    """How a job stands; those that succeeded are gone."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@jobs_app.command("list")
+def jobs_list(
+    status: Annotated[JobStatus | None, typer.Option(help="Only those that stand so.")] = None,
+    task: Annotated[str | None, typer.Option(help="Only of this name, such as ingest.run.")] = None,
+    queue: Annotated[str | None, typer.Option(help="Only of this queue: ingest, default or mail.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, newest first.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """List jobs, with why the failed ones failed."""
+    from paletta_server.commands.jobs import list_ as run_list
+
+    _join_stack(by_default=True)
+    raise typer.Exit(
+        run_list(status=status.value if status else None, task=task, on=queue, most=limit, as_json=as_json)
+    )
+
+
+@jobs_app.command("retry")
+def jobs_retry(ids: JobIds) -> None:
+    """Let jobs that failed run again, with all of their tries."""
+    from paletta_server.commands.jobs import retry as run_retry
+
+    _join_stack(by_default=True)
+    raise typer.Exit(run_retry(ids))
+
+
+@jobs_app.command("cancel")
+def jobs_cancel(ids: JobIds) -> None:
+    """Drop jobs that wait or failed, and ask running ones to stop."""
+    from paletta_server.commands.jobs import cancel as run_cancel
+
+    _join_stack(by_default=True)
+    raise typer.Exit(run_cancel(ids))
+
+
+@jobs_app.command("stats")
+def jobs_stats(as_json: Json = False) -> None:
+    """Count what waits, runs and failed of each job, and how fast it goes."""
+    from paletta_server.commands.jobs import stats as run_stats
+
+    _join_stack(by_default=True)
+    raise typer.Exit(run_stats(as_json=as_json))
+
+
+@jobs_app.command("schedule")
+def jobs_schedule(as_json: Json = False) -> None:
+    """List what runs on a schedule: when it did last, how that went, and when it is due."""
+    from paletta_server.commands.jobs import schedule as run_schedule
+
+    _join_stack(by_default=True)
+    raise typer.Exit(run_schedule(as_json=as_json))
+
+
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Check everything the service needs, and name the fix for what is wrong."""

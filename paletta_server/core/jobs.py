@@ -13,9 +13,11 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, cast
 
 import procrastinate
+from croniter import croniter
 from procrastinate import exceptions as engine_errors
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -251,3 +253,13 @@ async def has_job(session: AsyncSession, name: str, **arguments: Any) -> bool:
         {"name": name, "arguments": json.dumps(arguments)},
     )
     return bool(found)
+
+
+def scheduled_tasks() -> list[tuple[str, str, Callable[[datetime], datetime]]]:
+    """Every job with a schedule: its name, its cron line, and when it is due next after a moment (UTC)."""
+
+    def due(cron: str) -> Callable[[datetime], datetime]:
+        return lambda after: cast(datetime, croniter(cron, after).get_next(datetime))
+
+    tasks = sorted(_app.periodic_registry.periodic_tasks.values(), key=lambda one: one.task.name)
+    return [(one.task.name, one.cron, due(one.cron)) for one in tasks]
