@@ -200,6 +200,41 @@ def reindex(as_json: Json = False) -> None:
     raise typer.Exit(run_reindex(as_json=as_json))
 
 
+storage_app = typer.Typer(no_args_is_help=True)
+app.add_typer(storage_app, name="storage", help="The object store.")
+
+
+@storage_app.callback()
+def storage() -> None:
+    """The object store."""
+
+
+@storage_app.command("audit")
+def storage_audit(
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Read every object, to compare its SHA-256.")] = False,
+    older_than: Annotated[
+        float | None,
+        typer.Option(
+            min=0.25,
+            metavar="HOURS",
+            help="What nothing refers to is orphaned from this age on.",
+            show_default="the longest upload, and a day",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare database and store: what is missing, orphaned or damaged. Exit code 6 where faults remain.
+
+    Runs beside uploads and ingest. --fix deletes orphans, drops stale multipart uploads, makes clips again whose
+    previews are gone, and withdraws those whose original is, telling their owners.
+    """
+    from paletta_server.commands.storage import audit as run_audit
+
+    _join_stack(by_default=True)
+    raise typer.Exit(run_audit(fix=fix, deep=deep, older_than=older_than, as_json=as_json))
+
+
 jobs_app = typer.Typer(no_args_is_help=True)
 app.add_typer(jobs_app, name="jobs", help="The queue: what waits, runs and failed, and what runs when.")
 

@@ -4,7 +4,21 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    case,
+    delete,
+    func,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -229,18 +243,20 @@ class Made:
     poster_number: int | None
 
 
-async def publish(session: AsyncSession, clip_id: int, made: Made, *, review: str) -> bool:
-    """Switch a clip over to its outputs. `review` is where it stands then: `approved` or `submitted`.
+async def publish(session: AsyncSession, clip_id: int, made: Made, *, review: str) -> str | None:
+    """Switch a clip over to its outputs; where it stands in review then.
 
-    False when the clip was deleted meanwhile. Objects of an earlier run are discarded by a job.
+    `review` is that of a clip that nobody decided on yet: `approved` or `submitted`. One that is made again keeps
+    what was decided. None when the clip was deleted meanwhile. Objects of an earlier run are discarded by a job.
     """
-    switched = await session.scalar(
+    undecided = Clip.review == "draft"
+    switched: str | None = await session.scalar(
         update(Clip)
         .where(Clip.id == clip_id, Clip.processing == "processing", Clip.deleted_at.is_(None))
         .values(
             processing="ready",
-            review=review,
-            reason=None,
+            review=case((undecided, review), else_=Clip.review),
+            reason=case((Clip.review == "rejected", Clip.reason)),
             hint=None,
             technical=made.technical,
             duration=made.duration,
@@ -250,19 +266,37 @@ async def publish(session: AsyncSession, clip_id: int, made: Made, *, review: st
             codec=made.codec,
             warnings=list(made.warnings),
             poster_number=made.poster_number,
-            listed_at=func.now() if review == "approved" else None,
+            listed_at=case((undecided, func.now() if review == "approved" else null()), else_=Clip.listed_at),
         )
-        .returning(Clip.id)
+        .returning(Clip.review)
     )
     if switched is None:
-        return False
+        return None
     old = list(
         await session.scalars(delete(Rendition).where(Rendition.clip_id == clip_id).returning(Rendition.key))
     )
     if old:
         await defer(session, "clips.discard", keys=old)
     await session.execute(insert(Rendition), [{"clip_id": clip_id, **row} for row in made.renditions])
-    return True
+    return switched
+
+
+async def lose(session: AsyncSession, clip_id: int, *, reason: str, hint: str) -> bool:
+    """A finished clip's original is gone or damaged: it cannot be sold, nor made again. False where it moved on."""
+    lost = await session.scalar(
+        update(Clip)
+        .where(Clip.id == clip_id, Clip.processing == "ready", Clip.deleted_at.is_(None))
+        .values(processing="failed", reason=reason, hint=hint)
+        .returning(Clip.id)
+    )
+    return lost is not None
+
+
+async def owner_of(session: AsyncSession, clip_id: int) -> tuple[int, str, str]:
+    """Whose clip it is, its id and its title: for a mail about it."""
+    row = await session.execute(select(Clip.owner_id, Clip.uid, Clip.title).where(Clip.id == clip_id))
+    owner_id, uid, title = row.one()
+    return owner_id, uid, title
 
 
 async def remove(session: AsyncSession, clip_ids: Sequence[int]) -> None:
@@ -290,3 +324,36 @@ async def remove(session: AsyncSession, clip_ids: Sequence[int]) -> None:
 async def poster_wish(session: AsyncSession, clip_id: int) -> float | None:
     """At which second the contributor wants the poster, if they said."""
     return await session.scalar(select(Clip.poster_at).where(Clip.id == clip_id))
+
+
+# -- what is stored, for whoever goes over all of it
+
+
+def stored_originals() -> Select[*tuple[Any, ...]]:
+    """The originals of clips that are made or being made, in the columns of `operations.inventory`."""
+    return select(
+        Clip.original_key,
+        Clip.size,
+        Clip.sha256,
+        Clip.crc64nvme,
+        Clip.processing == "ready",
+        literal("original"),
+        Clip.id,
+    ).where(Clip.deleted_at.is_(None), Clip.processing != "failed")
+
+
+def stored_renditions() -> Select[*tuple[Any, ...]]:
+    """Previews, posters and sale renditions of clips, in the columns of `operations.inventory`."""
+    return (
+        select(
+            Rendition.key,
+            Rendition.size,
+            Rendition.sha256,
+            null(),
+            Clip.processing == "ready",
+            literal("rendition"),
+            Clip.id,
+        )
+        .join(Clip, Clip.id == Rendition.clip_id)
+        .where(Clip.deleted_at.is_(None))
+    )

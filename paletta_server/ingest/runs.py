@@ -117,3 +117,8 @@ async def counts(session: AsyncSession, upload_ids: Collection[int]) -> dict[int
         .group_by(IngestRun.upload_id)
     )
     return dict(rows.all())
+
+
+async def living_prefixes(session: AsyncSession) -> list[str]:
+    """Where attempts that are under way store their outputs."""
+    return list(await session.scalars(select(IngestRun.prefix).where(IngestRun.status.in_(ACTIVE))))

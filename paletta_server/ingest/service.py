@@ -49,6 +49,8 @@ PROGRESS_EVERY_SECONDS = 1.0
 PAUSES_SECONDS = (0.1, 0.5, 2.0, 5.0, 10.0)
 """Between the tries of a step's transaction: a restarted database is back within them, a dead one is waited for
 outside of the attempt."""
+STAGES = {"approved": "live", "submitted": "in_review"}
+"""What an upload's watcher is told of where its clip stands; the rest has the same name."""
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
 
 
@@ -244,11 +246,12 @@ async def _switch(
     async def write(session: AsyncSession) -> None:
         await uploads.lock(session, source.upload_id)
         await runs.advance(session, attempt, "done", finished_at=_now(), figures=figures)
-        if not await clips.publish(
+        review = await clips.publish(
             session, source.clip_id, made, review="approved" if approved else "submitted"
-        ):
+        )
+        if review is None:
             raise Superseded(attempt.uid)
-        stage = "live" if approved else "in_review"
+        stage = STAGES.get(review, review)
         await uploads.report(session, source.upload_id, stage, warnings=list(made.warnings))
 
     await _insist(runtime, attempt, write)
