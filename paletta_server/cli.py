@@ -200,6 +200,49 @@ def reindex(as_json: Json = False) -> None:
     raise typer.Exit(run_reindex(as_json=as_json))
 
 
+class Objects(StrEnum):
+    """What a backup does with the store's objects."""
+
+    COPY = "copy"
+    REFERENCE = "reference"
+
+
+@app.command()
+def backup(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Where to; an older one in it is brought up to date.")
+    ],
+    objects: Annotated[
+        Objects, typer.Option(help="Copy the objects, or only refer to them with their checksums.")
+    ] = Objects.COPY,
+    as_json: Json = False,
+) -> None:
+    """Back the database up with every object that it refers to, while the service runs.
+
+    Run again into the same folder, it copies only what is new; interrupted, it goes on. Keep the folder to yourself:
+    the dump holds addresses and password hashes.
+    """
+    from paletta_server.commands.backup import back_up as run_backup
+
+    _join_stack(by_default=True)
+    raise typer.Exit(run_backup(folder=folder, mode=objects.value, as_json=as_json))
+
+
+@app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `backup` wrote.", exists=True)],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Into a service that is not empty: what is there is lost.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Put a backup into an empty service: verified first, in one step, its search index built anew."""
+    from paletta_server.commands.backup import restore as run_restore
+
+    _join_stack(by_default=True)
+    raise typer.Exit(run_restore(folder=folder, replace_all=replace, as_json=as_json))
+
+
 storage_app = typer.Typer(no_args_is_help=True)
 app.add_typer(storage_app, name="storage", help="The object store.")
 
