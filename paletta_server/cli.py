@@ -352,7 +352,10 @@ def doctor(as_json: Json = False) -> None:
     from paletta_server.commands.doctor import doctor as run_doctor
 
     _join_stack(by_default=True)
-    raise typer.Exit(run_doctor(as_json=as_json))
+    from paletta_server.embedded.stackdir import default_data_dir
+
+    stack = (_data or default_data_dir()) if _joined else None
+    raise typer.Exit(run_doctor(as_json=as_json, stack=stack))
 
 
 @app.command()

@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.clips.metadata import ClipMetadata
 from paletta_server.clips.models import STANDING, Clip, ClipCategory, ClipTag, Rendition
+from paletta_server.core.errors import NotFound
 from paletta_server.core.ids import new_uid
 from paletta_server.core.jobs import defer
 from paletta_server.taxonomy import service as taxonomy
@@ -180,15 +181,29 @@ async def _label(session: AsyncSession, owner_id: int, metadata: Mapping[int, Cl
         for position, tag_id in enumerate(dict.fromkeys(tag_ids))
     ]
     category_rows = [
-        {"clip_id": clip_id, "category_id": categories[slug], "position": position}
+        {"clip_id": clip_id, "category_id": category_id, "position": position}
         for clip_id, clip in metadata.items()
-        for position, slug in enumerate(clip.categories)
-        if slug in categories
+        # A former slug may lead to a category that is named beside it.
+        for position, category_id in enumerate(
+            dict.fromkeys(categories[slug] for slug in clip.categories if slug in categories)
+        )
     ]
     if tag_rows:
         await session.execute(insert(ClipTag), tag_rows)
     if category_rows:
         await session.execute(insert(ClipCategory), category_rows)
+
+
+async def keys_of(session: AsyncSession, uids: Sequence[str]) -> list[int]:
+    """The keys of clips that are not deleted, by their whole ids. Raises `NotFound` for the first that is none."""
+    rows = await session.execute(
+        select(Clip.uid, Clip.id).where(Clip.uid.in_(uids), Clip.deleted_at.is_(None))
+    )
+    found: dict[str, int] = dict(rows.all())
+    for uid in uids:
+        if uid not in found:
+            raise NotFound("clip", uid[:40], hint="give whole ids here")
+    return list(found.values())
 
 
 async def original_keys(session: AsyncSession, clip_ids: Sequence[int]) -> dict[int, str]:

@@ -110,7 +110,7 @@ async def _require_empty_database(settings: Settings) -> None:
             known = await (await connection.execute("SELECT to_regclass(%s)", [f"public.{table}"])).fetchone()
             if known is None or known[0] is None:
                 continue
-            row = await (await connection.execute(f"SELECT EXISTS (SELECT FROM {table})")).fetchone()  # type: ignore[arg-type] # noqa: S608
+            row = await (await connection.execute(f"SELECT EXISTS (SELECT FROM {table})")).fetchone()  # noqa: S608
             if row and row[0]:
                 raise BackupError(
                     f"the database is not empty: it has {table}\n"
