@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from paletta_cli import __version__
-from paletta_cli.errors import ApiProblem, GaveUp, NotAuthorised, PalettaError, UsageError
+from paletta_cli.errors import PAUSED, ApiProblem, GaveUp, NotAuthorised, PalettaError, UsageError
 from paletta_cli.settings import Settings, checked_url, is_loopback, load
 from paletta_cli.text import duration
 
@@ -210,6 +210,7 @@ class Service:
                 response.status_code in _RETRY_STATUS
                 and not last
                 and (repeatable or response.status_code == 429)
+                and not _paused(response)
             ):
                 asked = retry_after(response.headers.get("retry-after"))
                 self._wait(
@@ -333,6 +334,16 @@ def _not_the_service(response: "httpx.Response") -> PalettaError:
     return PalettaError(
         f"unexpected answer {response.status_code} from {asked.host}{asked.path}", hint=_OTHER
     )
+
+
+def _paused(response: "httpx.Response") -> bool:
+    """Whether an operator switched this off: the answer says so in words, and stays the same for a while."""
+    if response.status_code != 503 or "problem+json" not in response.headers.get("content-type", ""):
+        return False
+    try:
+        return bool(response.json().get("code") == PAUSED)
+    except (ValueError, AttributeError):
+        return False
 
 
 def _unreachable(url: str, error: Exception) -> GaveUp:

@@ -77,6 +77,10 @@ class Interrupted(BaseException):
         self.hint = hint
 
 
+PAUSED = "service_paused"
+"""The code of what an operator switched off for now: to ask again within the minute is in vain."""
+
+
 class ApiProblem(PalettaError):
     """The service answered with problem+json (RFC 9457).
 
@@ -90,7 +94,8 @@ class ApiProblem(PalettaError):
         self.code = str(body.get("code") or f"http_{status}")
         self.request_id = body.get("request_id")
         detail = body.get("detail") or body.get("title") or f"the service answered {status}"
-        if status >= 500 and self.request_id:
+        # What an operator switched off is no fault that anybody has to look for.
+        if status >= 500 and self.request_id and self.code != PAUSED:
             detail = f"{detail} (request {self.request_id})"
         hint = body.get("hint")
         super().__init__(

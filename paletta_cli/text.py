@@ -133,3 +133,10 @@ def closest(word: str, choices: Iterable[str]) -> str | None:
 
     found = difflib.get_close_matches(word.casefold(), list(choices), n=1, cutoff=0.6)
     return found[0] if found else None
+
+
+def when(stamp: str) -> str:
+    """The service's timestamp in this machine's time, to the minute."""
+    from datetime import datetime
+
+    return f"{datetime.fromisoformat(stamp).astimezone():%Y-%m-%d %H:%M}"

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 import structlog
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DataError, InterfaceError, OperationalError
@@ -31,6 +31,9 @@ from paletta_server.core.settings import Settings, get_settings
 from paletta_server.delivery.routes import pages as delivery_pages
 from paletta_server.delivery.routes import router as delivery
 from paletta_server.earnings.routes import router as earnings
+from paletta_server.flags.guard import ServicePaused, paused_page, stop_writes
+from paletta_server.flags.routes import router as flags
+from paletta_server.flags.service import Switches
 from paletta_server.manifest_schema.routes import router as manifest_schema
 from paletta_server.moderation.desk_routes import router as moderation_desk
 from paletta_server.moderation.routes import router as moderation
@@ -41,6 +44,7 @@ from paletta_server.payments.sandbox.pages import pages as sandbox_pages
 from paletta_server.search.routes import router as search
 from paletta_server.search.service import Search
 from paletta_server.taxonomy.routes import router as taxonomy
+from paletta_server.uploads.admin_routes import router as all_uploads
 from paletta_server.uploads.routes import router as uploads
 
 log = logging.getLogger(__name__)
@@ -57,7 +61,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with Runtime.open(chosen, listen=True) as runtime:
             app.state.runtime = runtime
-            async with Search.open(runtime) as app.state.search:
+            async with Search.open(runtime) as app.state.search, Switches.open(runtime) as app.state.switches:
                 yield
 
     app = FastAPI(
@@ -65,14 +69,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=__version__,
         description="A marketplace for stock video clips, worked from the terminal.",
         lifespan=lifespan,
+        dependencies=[Depends(stop_writes)],
     )
     for router in (
         health,
         accounts,
         account_pages,
+        flags,
         taxonomy,
         manifest_schema,
         uploads,
+        all_uploads,
         search,
         collections,
         clips,
@@ -89,6 +96,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     ):
         app.include_router(router)
     app.add_exception_handler(PalettaError, _known)
+    app.add_exception_handler(ServicePaused, _paused)
     app.add_exception_handler(RequestValidationError, _unreadable)
     app.add_exception_handler(HTTPException, _framework)
     app.add_exception_handler(DataError, _unstorable)
@@ -153,6 +161,12 @@ async def _known(request: Request, error: Exception) -> Response:
     if error.status >= 500:
         log.warning("request failed", extra={"code": error.code, "detail": error.detail})
     return _answer(request, error)
+
+
+async def _paused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServicePaused)
+    # Our pages are for people; everything for programs is below /v1.
+    return _answer(request, error) if request.url.path.startswith("/v1/") else paused_page(error)
 
 
 async def _unreadable(request: Request, error: Exception) -> Response:

@@ -200,13 +200,162 @@ def reindex(as_json: Json = False) -> None:
     raise typer.Exit(run_reindex(as_json=as_json))
 
 
+class Objects(StrEnum):
+    """What a backup does with the store's objects."""
+
+    COPY = "copy"
+    REFERENCE = "reference"
+
+
+@app.command()
+def backup(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Where to; an older one in it is brought up to date.")
+    ],
+    objects: Annotated[
+        Objects, typer.Option(help="Copy the objects, or only refer to them with their checksums.")
+    ] = Objects.COPY,
+    as_json: Json = False,
+) -> None:
+    """Back the database up with every object that it refers to, while the service runs.
+
+    Run again into the same folder, it copies only what is new; interrupted, it goes on. Keep the folder to yourself:
+    the dump holds addresses and password hashes.
+    """
+    from paletta_server.commands.backup import back_up as run_backup
+
+    _join_stack(by_default=True)
+    raise typer.Exit(run_backup(folder=folder, mode=objects.value, as_json=as_json))
+
+
+@app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `backup` wrote.", exists=True)],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Into a service that is not empty: what is there is lost.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Put a backup into an empty service: verified first, in one step, its search index built anew."""
+    from paletta_server.commands.backup import restore as run_restore
+
+    _join_stack(by_default=True)
+    raise typer.Exit(run_restore(folder=folder, replace_all=replace, as_json=as_json))
+
+
+storage_app = typer.Typer(no_args_is_help=True)
+app.add_typer(storage_app, name="storage", help="The object store.")
+
+
+@storage_app.callback()
+def storage() -> None:
+    """The object store."""
+
+
+@storage_app.command("audit")
+def storage_audit(
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Read every object, to compare its SHA-256.")] = False,
+    older_than: Annotated[
+        float | None,
+        typer.Option(
+            min=0.25,
+            metavar="HOURS",
+            help="What nothing refers to is orphaned from this age on.",
+            show_default="the longest upload, and a day",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare database and store: what is missing, orphaned or damaged. Exit code 6 where faults remain.
+
+    Runs beside uploads and ingest. --fix deletes orphans, drops stale multipart uploads, makes clips again whose
+    previews are gone, and withdraws those whose original is, telling their owners.
+    """
+    from paletta_server.commands.storage import audit as run_audit
+
+    _join_stack(by_default=True)
+    raise typer.Exit(run_audit(fix=fix, deep=deep, older_than=older_than, as_json=as_json))
+
+
+jobs_app = typer.Typer(no_args_is_help=True)
+app.add_typer(jobs_app, name="jobs", help="The queue: what waits, runs and failed, and what runs when.")
+
+JobIds = Annotated[list[int], typer.Argument(metavar="ID…", help="From `jobs list`.")]
+
+
+class JobStatus(StrEnum):
+    """How a job stands; those that succeeded are gone."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@jobs_app.command("list")
+def jobs_list(
+    status: Annotated[JobStatus | None, typer.Option(help="Only those that stand so.")] = None,
+    task: Annotated[str | None, typer.Option(help="Only of this name, such as ingest.run.")] = None,
+    queue: Annotated[str | None, typer.Option(help="Only of this queue: ingest, default or mail.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, newest first.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """List jobs, with why the failed ones failed."""
+    from paletta_server.commands.jobs import list_ as run_list
+
+    _join_stack(by_default=True)
+    raise typer.Exit(
+        run_list(status=status.value if status else None, task=task, on=queue, most=limit, as_json=as_json)
+    )
+
+
+@jobs_app.command("retry")
+def jobs_retry(ids: JobIds) -> None:
+    """Let jobs that failed run again, with all of their tries."""
+    from paletta_server.commands.jobs import retry as run_retry
+
+    _join_stack(by_default=True)
+    raise typer.Exit(run_retry(ids))
+
+
+@jobs_app.command("cancel")
+def jobs_cancel(ids: JobIds) -> None:
+    """Drop jobs that wait or failed, and ask running ones to stop."""
+    from paletta_server.commands.jobs import cancel as run_cancel
+
+    _join_stack(by_default=True)
+    raise typer.Exit(run_cancel(ids))
+
+
+@jobs_app.command("stats")
+def jobs_stats(as_json: Json = False) -> None:
+    """Count what waits, runs and failed of each job, and how fast it goes."""
+    from paletta_server.commands.jobs import stats as run_stats
+
+    _join_stack(by_default=True)
+    raise typer.Exit(run_stats(as_json=as_json))
+
+
+@jobs_app.command("schedule")
+def jobs_schedule(as_json: Json = False) -> None:
+    """List what runs on a schedule: when it did last, how that went, and when it is due."""
+    from paletta_server.commands.jobs import schedule as run_schedule
+
+    _join_stack(by_default=True)
+    raise typer.Exit(run_schedule(as_json=as_json))
+
+
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Check everything the service needs, and name the fix for what is wrong."""
     from paletta_server.commands.doctor import doctor as run_doctor
 
     _join_stack(by_default=True)
-    raise typer.Exit(run_doctor(as_json=as_json))
+    from paletta_server.embedded.stackdir import default_data_dir
+
+    stack = (_data or default_data_dir()) if _joined else None
+    raise typer.Exit(run_doctor(as_json=as_json, stack=stack))
 
 
 @app.command()

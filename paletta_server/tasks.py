@@ -8,6 +8,7 @@ from paletta_server.delivery import tasks as _delivery  # noqa: F401
 from paletta_server.earnings import tasks as _earnings  # noqa: F401
 from paletta_server.ingest import tasks as _ingest  # noqa: F401
 from paletta_server.likeness import tasks as _likeness  # noqa: F401
+from paletta_server.operations import tasks as _operations  # noqa: F401
 from paletta_server.payments import tasks as _payments  # noqa: F401
 from paletta_server.payments.sandbox import tasks as _sandbox  # noqa: F401
 from paletta_server.search import tasks as _search  # noqa: F401

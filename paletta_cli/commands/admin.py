@@ -6,6 +6,7 @@ from paletta_cli.commands import (
     admin_applications,
     admin_clips,
     admin_contributors,
+    admin_flags,
     admin_logs,
     admin_payouts,
     admin_prices,
@@ -13,6 +14,7 @@ from paletta_cli.commands import (
     admin_review,
     admin_royalties,
     admin_taxonomy,
+    admin_uploads,
     admin_users,
 )
 
@@ -28,3 +30,5 @@ app.add_typer(admin_users.app, name="users")
 app.add_typer(admin_logs.app, name="logs")
 app.add_typer(admin_payouts.app, name="payouts")
 app.add_typer(admin_royalties.app, name="royalties")
+app.add_typer(admin_flags.app, name="flags")
+app.add_typer(admin_uploads.app, name="uploads")

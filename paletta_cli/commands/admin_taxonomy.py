@@ -1,5 +1,6 @@
-"""`paletta admin taxonomy plan | apply | export`: the operator's categories and tags as one file."""
+"""`paletta admin taxonomy`: categories and tags as one file (plan, apply, export), and one change at a time."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from paletta_cli.api import Service
     from paletta_cli.output import Output
 
-app = typer.Typer(no_args_is_help=True, help="categories and tags from a file: plan, apply, export")
+app = typer.Typer(no_args_is_help=True, help="categories and tags: from a file, or merged, renamed, moved")
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="the taxonomy, such as manifests/taxonomy.yaml")]
 Prune = Annotated[
@@ -25,6 +26,14 @@ Moves = Annotated[
         help="merge OLD into NEW, clips and all; repeatable; `tag:OLD=NEW` where a category has the name too",
     ),
 ]
+
+
+class Kind(StrEnum):
+    CATEGORY = "category"
+    TAG = "tag"
+
+
+Which = Annotated[Kind | None, typer.Option("--kind", help="where a category and a tag have the same name")]
 
 
 @app.command()
@@ -111,6 +120,92 @@ def export(
         raise PalettaError(f"cannot write `{file}`: {(error.strerror or str(error)).lower()}") from error
     out.data({"file": str(file)})
     out.note(f"wrote `{file}`")
+
+
+@app.command()
+def merge(
+    source: Annotated[str, typer.Argument(help="the category or tag that goes")],
+    target: Annotated[str, typer.Argument(help="the one that it becomes")],
+    kind: Which = None,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """make one category or tag of two, clips and all
+
+    SOURCE goes on working in searches, manifests and links: it leads to TARGET.
+    """
+    from paletta_cli.output import Output
+    from paletta_cli.text import plural
+
+    out = Output(json=json)
+    if not out.confirm(f"merge `{source}` into `{target}`, which cannot be taken apart again?", yes=yes):
+        out.note("nothing was changed")
+        raise typer.Exit(1)
+    done = _operate(out, "merge", {"kind": kind, "source": source, "target": target})
+    out.note(f"{done['kind']} `{done['source']}` is `{done['target']}` now: {plural(done['clips'], 'clip')}")
+
+
+@app.command()
+def rename(
+    old: Annotated[str, typer.Argument(help="a category's slug, or a tag")],
+    new: Annotated[str, typer.Argument(help="what it is from now on")],
+    name: Annotated[str | None, typer.Option(help="a category's name for people, changed with it")] = None,
+    kind: Which = None,
+    json: Json = False,
+) -> None:
+    """give a category another slug, or a tag another name; the old one goes on working"""
+    from paletta_cli.output import Output
+
+    out = Output(json=json)
+    done = _operate(out, "rename", {"kind": kind, "source": old, "target": new, "name": name})
+    out.note(f"{done['kind']} `{done['source']}` is `{done['target']}` now")
+
+
+@app.command()
+def move(
+    category: Annotated[str, typer.Argument(help="the category, with everything below it")],
+    parent: Annotated[str | None, typer.Argument(metavar="[NEW-PARENT]", help="below which one")] = None,
+    top: Annotated[bool, typer.Option("--top", help="to the top instead")] = False,
+    json: Json = False,
+) -> None:
+    """put a category below another, or at the top"""
+    from paletta_cli.errors import UsageError
+    from paletta_cli.output import Output
+
+    if (parent is None) != top:
+        raise UsageError("say where it goes", hint="name the category above it, or pass --top")
+    out = Output(json=json)
+    done = _operate(out, "move", {"category": category, "parent": parent})
+    out.note(f"`{done['source']}` is " + (f"below `{done['target']}` now" if parent else "at the top now"))
+
+
+@app.command("move-clips")
+def move_clips(
+    source: Annotated[str, typer.Argument(help="the category or tag that they have")],
+    target: Annotated[str, typer.Argument(help="the one that they get in its place")],
+    clips: Annotated[
+        list[str] | None, typer.Argument(metavar="[CLIP…]", help="only these; whole ids; all without any")
+    ] = None,
+    kind: Which = None,
+    json: Json = False,
+) -> None:
+    """move clips from one category or tag to another; both stay"""
+    from paletta_cli.output import Output
+    from paletta_cli.text import plural
+
+    out = Output(json=json)
+    body = {"kind": kind, "source": source, "target": target, "clips": clips or None}
+    done = _operate(out, "move-clips", body)
+    out.note(f"{plural(done['clips'], 'clip')} moved from `{done['source']}` to `{done['target']}`")
+
+
+def _operate(out: "Output", verb: str, body: dict[str, Any]) -> Any:
+    from paletta_cli.api import connect
+
+    with connect() as service:
+        done = service.post(f"/v1/admin/taxonomy/{verb}", body)
+    out.data(done)
+    return done
 
 
 def _body(file: Path, prune: bool, moves: list[str] | None) -> dict[str, Any]:

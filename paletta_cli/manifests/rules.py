@@ -40,7 +40,8 @@ class MediaLimits:
 class Rules:
     """One set of rules. `live`: they are the service's own; otherwise the shipped copy.
 
-    `categories` maps slug to name, `synonyms` a keyword, folded, to the tag that it is stored as.
+    `categories` maps slug to name (a former slug to what it is now), `synonyms` a keyword, folded, to the tag that it
+    is stored as.
     """
 
     schema: Mapping[str, Any]
@@ -67,7 +68,8 @@ class Rules:
         return cls(
             schema=schema,
             categories={
-                item["slug"]: item.get("name", item["slug"]) for item in body.get("categories") or ()
+                **dict(body.get("former_categories") or {}),
+                **{item["slug"]: item.get("name", item["slug"]) for item in body.get("categories") or ()},
             },
             media=MediaLimits.from_dict(limits.get("media") or {}),
             live=True,

@@ -33,6 +33,7 @@ class Permission(StrEnum):
     MANAGE_ORDERS = "admin:orders"
     MANAGE_PAYOUTS = "admin:payouts"
     SEE_LOGS = "admin:logs"
+    MANAGE_FLAGS = "admin:flags"
 
 
 PERMISSIONS: Final[dict[Permission, frozenset[str]]] = {
@@ -53,6 +54,7 @@ PERMISSIONS: Final[dict[Permission, frozenset[str]]] = {
     Permission.MANAGE_ORDERS: ADMINS,
     Permission.MANAGE_PAYOUTS: ADMINS,
     Permission.SEE_LOGS: ADMINS,
+    Permission.MANAGE_FLAGS: ADMINS,
 }
 
 

@@ -4,13 +4,28 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, delete, func, insert, or_, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    case,
+    delete,
+    func,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from paletta_server.clips.metadata import ClipMetadata
 from paletta_server.clips.models import STANDING, Clip, ClipCategory, ClipTag, Rendition
+from paletta_server.core.errors import NotFound
 from paletta_server.core.ids import new_uid
 from paletta_server.core.jobs import defer
 from paletta_server.taxonomy import service as taxonomy
@@ -174,15 +189,29 @@ async def _label(session: AsyncSession, owner_id: int, metadata: Mapping[int, Cl
         for position, tag_id in enumerate(dict.fromkeys(tag_ids))
     ]
     category_rows = [
-        {"clip_id": clip_id, "category_id": categories[slug], "position": position}
+        {"clip_id": clip_id, "category_id": category_id, "position": position}
         for clip_id, clip in metadata.items()
-        for position, slug in enumerate(clip.categories)
-        if slug in categories
+        # A former slug may lead to a category that is named beside it.
+        for position, category_id in enumerate(
+            dict.fromkeys(categories[slug] for slug in clip.categories if slug in categories)
+        )
     ]
     if tag_rows:
         await session.execute(insert(ClipTag), tag_rows)
     if category_rows:
         await session.execute(insert(ClipCategory), category_rows)
+
+
+async def keys_of(session: AsyncSession, uids: Sequence[str]) -> list[int]:
+    """The keys of clips that are not deleted, by their whole ids. Raises `NotFound` for the first that is none."""
+    rows = await session.execute(
+        select(Clip.uid, Clip.id).where(Clip.uid.in_(uids), Clip.deleted_at.is_(None))
+    )
+    found: dict[str, int] = dict(rows.all())
+    for uid in uids:
+        if uid not in found:
+            raise NotFound("clip", uid[:40], hint="give whole ids here")
+    return list(found.values())
 
 
 async def original_keys(session: AsyncSession, clip_ids: Sequence[int]) -> dict[int, str]:
@@ -239,18 +268,21 @@ class Made:
 
 async def publish(
     session: AsyncSession, clip_id: int, made: Made, *, review: str, reason: str | None = None
-) -> bool:
-    """Switch a clip over to its outputs. `review` is where it stands then: `approved`, or `submitted` for a `reason`.
+) -> str | None:
+    """Switch a clip over to its outputs; where it stands in review then.
 
-    False when the clip was deleted meanwhile. Objects of an earlier run are discarded by a job.
+    `review` is that of a clip that nobody decided on yet: `approved`, or `submitted` for a `reason`. One that is made
+    again keeps what was decided. None when the clip was deleted meanwhile. Objects of an earlier run are discarded by
+    a job.
     """
-    switched = await session.scalar(
+    undecided = Clip.review == "draft"
+    switched: str | None = await session.scalar(
         update(Clip)
         .where(Clip.id == clip_id, Clip.processing == "processing", Clip.deleted_at.is_(None))
         .values(
             processing="ready",
-            review=review,
-            reason=reason,
+            review=case((undecided, review), else_=Clip.review),
+            reason=case((undecided, reason), else_=Clip.reason),
             hint=None,
             technical=made.technical,
             duration=made.duration,
@@ -260,19 +292,37 @@ async def publish(
             codec=made.codec,
             warnings=list(made.warnings),
             poster_number=made.poster_number,
-            listed_at=func.now() if review == "approved" else None,
+            listed_at=case((undecided, func.now() if review == "approved" else null()), else_=Clip.listed_at),
         )
-        .returning(Clip.id)
+        .returning(Clip.review)
     )
     if switched is None:
-        return False
+        return None
     old = list(
         await session.scalars(delete(Rendition).where(Rendition.clip_id == clip_id).returning(Rendition.key))
     )
     if old:
         await defer(session, "clips.discard", keys=old)
     await session.execute(insert(Rendition), [{"clip_id": clip_id, **row} for row in made.renditions])
-    return True
+    return switched
+
+
+async def lose(session: AsyncSession, clip_id: int, *, reason: str, hint: str) -> bool:
+    """A finished clip's original is gone or damaged: it cannot be sold, nor made again. False where it moved on."""
+    lost = await session.scalar(
+        update(Clip)
+        .where(Clip.id == clip_id, Clip.processing == "ready", Clip.deleted_at.is_(None))
+        .values(processing="failed", reason=reason, hint=hint)
+        .returning(Clip.id)
+    )
+    return lost is not None
+
+
+async def owner_of(session: AsyncSession, clip_id: int) -> tuple[int, str, str]:
+    """Whose clip it is, its id and its title: for a mail about it."""
+    row = await session.execute(select(Clip.owner_id, Clip.uid, Clip.title).where(Clip.id == clip_id))
+    owner_id, uid, title = row.one()
+    return owner_id, uid, title
 
 
 async def remove(session: AsyncSession, clip_ids: Sequence[int]) -> None:
@@ -379,3 +429,36 @@ async def boards(session: AsyncSession, *, after: int, most: int) -> list[Board]
         .limit(most)
     )
     return [Board(*row) for row in rows]
+
+
+# -- what is stored, for whoever goes over all of it
+
+
+def stored_originals() -> Select[*tuple[Any, ...]]:
+    """The originals of clips that are made or being made, in the columns of `operations.inventory`."""
+    return select(
+        Clip.original_key,
+        Clip.size,
+        Clip.sha256,
+        Clip.crc64nvme,
+        Clip.processing == "ready",
+        literal("original"),
+        Clip.id,
+    ).where(Clip.deleted_at.is_(None), Clip.processing != "failed")
+
+
+def stored_renditions() -> Select[*tuple[Any, ...]]:
+    """Previews, posters and sale renditions of clips, in the columns of `operations.inventory`."""
+    return (
+        select(
+            Rendition.key,
+            Rendition.size,
+            Rendition.sha256,
+            null(),
+            Clip.processing == "ready",
+            literal("rendition"),
+            Clip.id,
+        )
+        .join(Clip, Clip.id == Rendition.clip_id)
+        .where(Clip.deleted_at.is_(None))
+    )

@@ -1,5 +1,6 @@
 """Background work on clips."""
 
+from paletta_server.core import holds
 from paletta_server.core.jobs import INSISTENT, defer, job
 from paletta_server.core.runtime import Runtime
 from paletta_server.orders import service as orders
@@ -15,6 +16,9 @@ async def discard(runtime: Runtime, *, keys: list[str], again: bool = True) -> N
     What was sold stays for good, what is reserved by an unpaid order until that is over.
     """
     async with runtime.db.transaction() as session:
+        if await holds.in_force(session):
+            await defer(session, "clips.discard", delay_seconds=holds.PUT_OFF_SECONDS, keys=keys, again=again)
+            return
         held = await orders.held(session, keys)
         keys = [key for key in keys if key not in held.sold | held.reserved]
         if held.reserved:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -46,11 +47,11 @@ class Trouble(Exception):
 Check = Callable[["Settings"], Coroutine[Any, Any, str]]
 
 
-def doctor(*, as_json: bool) -> int:
-    """Run every check; 0 when none failed, 1 otherwise."""
+def doctor(*, as_json: bool, stack: Path | None = None) -> int:
+    """Run every check, `stack` being the data directory of the one-machine stack; 0 when none failed, 1 otherwise."""
     from paletta_server.core.settings import get_settings
 
-    findings = asyncio.run(examine(get_settings()))
+    findings = asyncio.run(examine(get_settings(), stack))
     healthy = all(finding.outcome != "failed" for finding in findings)
     if as_json:
         report = {"healthy": healthy, "findings": [asdict(finding) for finding in findings]}
@@ -63,8 +64,10 @@ def doctor(*, as_json: bool) -> int:
     return 0 if healthy else 1
 
 
-async def examine(settings: Settings) -> list[Finding]:
+async def examine(settings: Settings, stack: Path | None = None) -> list[Finding]:
     """Run the checks side by side; their findings in a fixed order."""
+    from paletta_server.commands import doctor_machine as machine
+
     checks: dict[str, Check] = {
         "database": _database,
         "schema": _schema,
@@ -77,7 +80,11 @@ async def examine(settings: Settings) -> list[Finding]:
         "ffmpeg": _ffmpeg,
         "scratch space": _scratch,
         "search index": _search_index,
+        "told of faults": machine.operators,
+        "old copies": machine.old_copies,
     }
+    if stack is not None:
+        checks["store's disk"] = partial(machine.disk, stack)
     return list(await asyncio.gather(*(_run(name, check, settings) for name, check in checks.items())))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import unicodedata
+from collections.abc import Sequence
 
 
 def clean(text: str) -> str:
@@ -30,3 +32,25 @@ def result(text: str) -> None:
 def error(text: str) -> None:
     """Write an error; a line that begins with `hint:` stays on its own."""
     say(f"error: {text}")
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str = "") -> None:
+    """Write rows as aligned columns to standard output; the last column is cut where a terminal ends.
+
+    A pipe gets whole values with tabs between, and no headings. `empty` is said where there are no rows.
+    """
+    if not rows:
+        if empty:
+            say(empty)
+        return
+    lines = [[" ".join(clean(cell).split()) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for line in lines:
+            result("\t".join(line))
+        return
+    lines.insert(0, list(headings))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
+    room = max(shutil.get_terminal_size().columns, 40)
+    for line in lines:
+        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        result(text if len(text) <= room else f"{text[: room - 1]}…")

@@ -10,16 +10,20 @@ import json
 import logging
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, cast
 
 import procrastinate
+from croniter import croniter
 from procrastinate import exceptions as engine_errors
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.core.database import psycopg_connection
+from paletta_server.core.job_records import Tallies, note_failure
 from paletta_server.core.logging import bind_job
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
@@ -84,7 +88,15 @@ def job(
             bind_job(context.task.name, context.job.id)
             arguments.pop("timestamp", None)  # what the scheduler adds
             runtime = cast(Runtime, context.additional_context["runtime"])
-            await cast(Callable[..., Awaitable[None]], function)(runtime, **arguments)
+            tallies: Tallies = context.additional_context["tallies"]
+            began = time.monotonic()
+            try:
+                await cast(Callable[..., Awaitable[None]], function)(runtime, **arguments)
+            except Exception as error:
+                tallies.note(name, queue, "failed", time.monotonic() - began)
+                await note_failure(runtime.db, cast(int, context.job.id), name, error)
+                raise
+            tallies.note(name, queue, "done", time.monotonic() - began)
 
         task = _app.task(
             name=name,
@@ -140,9 +152,14 @@ async def run_worker(runtime: Runtime, *, name: str, concurrency: int, wait: boo
     behind a film. On a stop, running jobs get a moment to finish; what is cut off is taken up by another worker.
     """
     async with opened(runtime.settings) as app:
-        reaper = asyncio.create_task(_reap_for_ever(app, runtime.settings.stalled_seconds))
+        tallies = Tallies()
+        beside = [
+            asyncio.create_task(_reap_for_ever(app, runtime.settings.stalled_seconds)),
+            asyncio.create_task(tallies.write_for_ever(runtime.db)),
+        ]
+        with_them = {"runtime": runtime, "tallies": tallies}
         lanes = [
-            asyncio.create_task(_lane(app, runtime, f"{name}-{label}", queues, width, wait=wait))
+            asyncio.create_task(_lane(app, with_them, f"{name}-{label}", queues, width, wait=wait))
             for label, queues, width in (("films", FILMS, concurrency), ("rest", REST, REST_AT_ONCE))
         ]
         try:
@@ -151,18 +168,27 @@ async def run_worker(runtime: Runtime, *, name: str, concurrency: int, wait: boo
             else:
                 await asyncio.gather(*lanes)
         finally:
-            reaper.cancel()
+            for task in beside:
+                task.cancel()
+            await tallies.write(runtime.db)
 
 
 async def _lane(
-    app: procrastinate.App, runtime: Runtime, name: str, queues: Sequence[str], width: int, *, wait: bool
+    app: procrastinate.App,
+    context: dict[str, Any],
+    name: str,
+    queues: Sequence[str],
+    width: int,
+    *,
+    wait: bool,
 ) -> None:
+    runtime: Runtime = context["runtime"]
     await app.run_worker_async(
         name=name,
         queues=list(queues),
         concurrency=width,
         wait=wait,
-        additional_context={"runtime": runtime},
+        additional_context=context,
         delete_jobs=procrastinate.jobs.DeleteJobCondition.SUCCESSFUL,
         update_heartbeat_interval=HEARTBEAT_SECONDS,
         stalled_worker_timeout=float(runtime.settings.stalled_seconds),
@@ -228,3 +254,13 @@ async def has_job(session: AsyncSession, name: str, **arguments: Any) -> bool:
         {"name": name, "arguments": json.dumps(arguments)},
     )
     return bool(found)
+
+
+def scheduled_tasks() -> list[tuple[str, str, Callable[[datetime], datetime]]]:
+    """Every job with a schedule: its name, its cron line, and when it is due next after a moment (UTC)."""
+
+    def due(cron: str) -> Callable[[datetime], datetime]:
+        return lambda after: cast(datetime, croniter(cron, after).get_next(datetime))
+
+    tasks = sorted(_app.periodic_registry.periodic_tasks.values(), key=lambda one: one.task.name)
+    return [(one.task.name, one.cron, due(one.cron)) for one in tasks]

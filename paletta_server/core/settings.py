@@ -39,6 +39,10 @@ class Settings(BaseSettings):
     smtp_password: SecretStr | None = None
     smtp_tls: Literal["none", "starttls", "tls"] = "none"
     mail_from: str = "Paletta <no-reply@localhost>"
+    operator_emails: Words = ()
+    """Who hears of jobs that failed for good; none means that nobody is told."""
+    jobs_kept_days: int = Field(30, ge=1)
+    """How long a job that failed or was cancelled stays to be read and retried."""
 
     review: Literal["auto", "manual"] = "manual"
     contributors: Literal["auto", "manual"] = "manual"
@@ -101,7 +105,9 @@ class Settings(BaseSettings):
     fresh_login_minutes: int = Field(10, ge=1)
     """How long a given password is enough for money, roles and erasure."""
 
-    @field_validator("ingest_containers", "ingest_codecs", "gateways", "trusted_proxies", mode="before")
+    @field_validator(
+        "ingest_containers", "ingest_codecs", "gateways", "trusted_proxies", "operator_emails", mode="before"
+    )
     @classmethod
     def _words(cls, value: object) -> object:
         if isinstance(value, str):
@@ -112,6 +118,15 @@ class Settings(BaseSettings):
     @classmethod
     def _no_trailing_slash(cls, value: str | None) -> str | None:
         return value.rstrip("/") if value else value
+
+    @field_validator("operator_emails")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            local, at, domain = address.partition("@")
+            if not (at and local and domain) or not address.isprintable() or " " in address:
+                raise ValueError(f"`{address}` is no e-mail address; write them with commas between")
+        return value
 
     @model_validator(mode="after")
     def _production_is_strict(self) -> Self:

@@ -5,7 +5,7 @@ ids: no name from a user ever becomes part of one.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,6 +51,24 @@ class ObjectInfo:
     size: int
     crc64nvme: str | None
     etag: str
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An object as a listing has it."""
+
+    key: str
+    size: int
+    modified_at: datetime
+
+
+@dataclass(frozen=True)
+class OpenMultipart:
+    """A multipart upload that is neither complete nor dropped."""
+
+    key: str
+    id: str
+    begun_at: datetime
 
 
 @dataclass(frozen=True)
@@ -268,6 +286,54 @@ class ObjectStore:
         found = await self._call(keys)
         await self.delete(found)
         return len(found)
+
+    # -- going over everything that is stored -------------------------------------------------------------------
+
+    async def every_object(self, prefix: str = "") -> AsyncIterator[Listed]:
+        """Every object below `prefix`, by key, in pages of a thousand."""
+        token: str | None = None
+        while True:
+            more = {"ContinuationToken": token} if token else {}
+
+            def page(s3: "S3Client", more: Any = more) -> Any:
+                return s3.list_objects_v2(Bucket=self.bucket, Prefix=prefix, **more)
+
+            answer = await self._call(page)
+            for item in answer.get("Contents", []):
+                yield Listed(item["Key"], item["Size"], item["LastModified"])
+            token = answer.get("NextContinuationToken")
+            if not answer.get("IsTruncated") or not token:
+                return
+
+    async def open_multiparts(self) -> AsyncIterator[OpenMultipart]:
+        """Every multipart upload under way, by key."""
+        marker: dict[str, str] = {}
+        while True:
+
+            def page(s3: "S3Client", marker: Any = marker) -> Any:
+                return s3.list_multipart_uploads(Bucket=self.bucket, **marker)
+
+            answer = await self._call(page)
+            for item in answer.get("Uploads", []):
+                yield OpenMultipart(item["Key"], item["UploadId"], item["Initiated"])
+            if not answer.get("IsTruncated") or not answer.get("NextKeyMarker"):
+                return
+            marker = {
+                "KeyMarker": answer["NextKeyMarker"],
+                "UploadIdMarker": answer.get("NextUploadIdMarker", ""),
+            }
+
+    async def sha256(self, key: str) -> str:
+        """The SHA-256 of what is stored, read to its end. Raises `StoreError` and `Unavailable`."""
+
+        def read(s3: "S3Client") -> str:
+            digest = hashlib.sha256()
+            body = s3.get_object(Bucket=self.bucket, Key=key)["Body"]
+            for block in body.iter_chunks(BLOCK):
+                digest.update(block)
+            return digest.hexdigest()
+
+        return await self._call(read)
 
     # -- multipart uploads --------------------------------------------------------------------------------------
 

@@ -16,6 +16,8 @@ from paletta_server.core.pages import OurOwnPage
 from paletta_server.core.runtime import RuntimeDep
 from paletta_server.delivery import documents, links, markup, names, purchases
 from paletta_server.delivery.purchases import Asking, Bought
+from paletta_server.flags.guard import unless
+from paletta_server.flags.service import Switch
 
 pages = APIRouter(prefix="/orders", include_in_schema=False, default_response_class=HTMLResponse)
 
@@ -53,7 +55,8 @@ async def mail(session: SessionDep, runtime: RuntimeDep, token: Secret) -> HTMLR
     return markup.mailed_page(opened.order)
 
 
-@pages.get("/{token}/files/{item}/{tier}")
+# A GET for the browser's sake: each fetch is recorded.
+@pages.get("/{token}/files/{item}/{tier}", dependencies=[unless(Switch.NO_DOWNLOADS, Switch.READ_ONLY)])
 async def fetch(
     runtime: RuntimeDep,
     ip: ClientIp,

@@ -26,6 +26,8 @@ from paletta_server.delivery.schemas import (
     MailedLink,
     Purchase,
 )
+from paletta_server.flags.guard import unless
+from paletta_server.flags.service import Switch
 from paletta_server.orders import service as orders
 
 __all__ = ["pages", "router"]
@@ -54,7 +56,7 @@ async def list_purchases(
     return Page(items=items, next_cursor=cursor)
 
 
-@router.post("/downloads", responses=problems(purchases.Withheld))
+@router.post("/downloads", responses=problems(purchases.Withheld), dependencies=[unless(Switch.NO_DOWNLOADS)])
 async def download(
     user: Owner, runtime: RuntimeDep, ip: ClientIp, wanted: DownloadsIn, user_agent: UserAgent = None
 ) -> Downloads:

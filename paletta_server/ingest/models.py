@@ -35,5 +35,7 @@ class IngestRun(Row, Base):
     """Where this attempt's outputs live in the store; ends in a slash."""
     finished_at: Mapped[datetime | None]
     error: Mapped[str | None]
+    forgiven: Mapped[bool] = mapped_column(server_default="false")
+    """Whether it no longer counts towards the attempts that an upload gets."""
     figures: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     """Seconds per step, sizes: what statistics are made of."""

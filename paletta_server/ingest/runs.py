@@ -1,6 +1,6 @@
 """Attempts at making a clip, and the fence between them: every write of an attempt names the status it expects."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete, func, select, update
@@ -22,7 +22,6 @@ class Attempt:
 
     id: int
     uid: str
-    number: int
     prefix: str
 
 
@@ -47,7 +46,7 @@ async def begin(
     )
     session.add(run)
     await session.flush()
-    return Attempt(run.id, uid, run.attempt, run.prefix), lost
+    return Attempt(run.id, uid, run.prefix), lost
 
 
 async def advance(session: AsyncSession, attempt: Attempt, status: str, **values: object) -> None:
@@ -90,9 +89,36 @@ async def withdraw(session: AsyncSession, attempt: Attempt) -> bool:
 
 async def attempts(session: AsyncSession, upload_id: int) -> int:
     """How many attempts there were since the last forgiveness."""
-    return await session.scalar(select(func.count()).where(IngestRun.upload_id == upload_id)) or 0
+    counted = select(func.count()).where(IngestRun.upload_id == upload_id, ~IngestRun.forgiven)
+    return await session.scalar(counted) or 0
 
 
 async def forgive(session: AsyncSession, upload_id: int) -> None:
-    """Begin counting anew, because the owner asked for another try."""
-    await session.execute(delete(IngestRun).where(IngestRun.upload_id == upload_id))
+    """Begin counting anew, because somebody asked for another try. What there was stays to be read."""
+    await session.execute(
+        update(IngestRun).where(IngestRun.upload_id == upload_id, ~IngestRun.forgiven).values(forgiven=True)
+    )
+
+
+async def listed(session: AsyncSession, upload_id: int) -> list[IngestRun]:
+    """Every attempt at an upload, the first one first, also those that count no longer."""
+    return list(
+        await session.scalars(
+            select(IngestRun).where(IngestRun.upload_id == upload_id).order_by(IngestRun.attempt)
+        )
+    )
+
+
+async def counts(session: AsyncSession, upload_ids: Collection[int]) -> dict[int, int]:
+    """How many attempts there were at each of these uploads; what had none is left out."""
+    rows = await session.execute(
+        select(IngestRun.upload_id, func.count())
+        .where(IngestRun.upload_id.in_(upload_ids))
+        .group_by(IngestRun.upload_id)
+    )
+    return dict(rows.all())
+
+
+async def living_prefixes(session: AsyncSession) -> list[str]:
+    """Where attempts that are under way store their outputs."""
+    return list(await session.scalars(select(IngestRun.prefix).where(IngestRun.status.in_(ACTIVE))))

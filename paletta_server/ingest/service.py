@@ -280,12 +280,15 @@ async def _switch(
         own = words.of_own(alike, source.owner_id)
         told = replace(made, warnings=[*made.warnings, *([own] if own else [])])
         approved = runtime.settings.review == "auto" and reason is None
-        review = "approved" if approved else "submitted"
-        if not await clips.publish(session, source.clip_id, told, review=review, reason=reason):
+        review = await clips.publish(
+            session, source.clip_id, told, review="approved" if approved else "submitted", reason=reason
+        )
+        if review is None:
             raise Superseded(attempt.uid)
         await likeness.note(session, source.clip_id, alike)
-        stage = "live" if approved else "in_review"
-        await uploads.report(session, source.upload_id, stage, reason=reason, warnings=list(told.warnings))
+        stage = clips.STAGES.get(review, "rejected")
+        why = reason if review == "submitted" else None
+        await uploads.report(session, source.upload_id, stage, reason=why, warnings=list(told.warnings))
 
     await _insist(runtime, attempt, write)
 
@@ -320,14 +323,15 @@ async def _try_again(runtime: Runtime, source: uploads.Source, attempt: Attempt,
         except Superseded:
             return
         await _discard(session, attempt.prefix)
-        if attempt.number >= runtime.settings.ingest_attempts:
-            await _give_up(session, source, f"processing failed {attempt.number} times: {_words(error)}")
+        tries = await runs.attempts(session, source.upload_id)
+        if tries >= runtime.settings.ingest_attempts:
+            await _give_up(session, source, f"processing failed {tries} times: {_words(error)}")
             return
         await uploads.report(session, source.upload_id, "stored")
         await defer(
             session,
             "ingest.run",
-            delay_seconds=RETRY_AFTER_SECONDS * attempt.number,
+            delay_seconds=RETRY_AFTER_SECONDS * tries,
             upload_id=source.upload_id,
         )
 

@@ -2,6 +2,7 @@
 
 import logging
 
+from paletta_server.core import holds
 from paletta_server.core.jobs import INSISTENT, defer, has_job, job
 from paletta_server.core.runtime import Runtime
 from paletta_server.ingest import service
@@ -19,6 +20,10 @@ async def run(runtime: Runtime, *, upload_id: int, waits: int = 0) -> None:
 @job("ingest.discard", queue="default", retries=INSISTENT)
 async def discard(runtime: Runtime, *, prefix: str) -> None:
     """Delete what an attempt stored that came to nothing."""
+    async with runtime.db.transaction() as session:
+        if await holds.in_force(session):
+            await defer(session, "ingest.discard", delay_seconds=holds.PUT_OFF_SECONDS, prefix=prefix)
+            return
     await runtime.store.delete_prefix(prefix)
 
 

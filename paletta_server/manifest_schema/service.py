@@ -27,7 +27,8 @@ async def published(session: AsyncSession, settings: Settings) -> tuple[dict[str
             {"slug": category.slug, "name": category.name}
             for category in await taxonomy.all_categories(session)
         ],
-        "synonyms": await synonyms(session),
+        "former_categories": await taxonomy.former_categories(session),
+        "synonyms": await taxonomy.former_tags(session) | await synonyms(session),
         "upload": upload_policy(settings),
     }
     digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
@@ -35,7 +36,7 @@ async def published(session: AsyncSession, settings: Settings) -> tuple[dict[str
 
 
 async def synonyms(session: AsyncSession) -> dict[str, str]:
-    """Synonym → the tag that a keyword of that name is stored as. They come from the operator's taxonomy alone."""
+    """Synonym → the tag that a keyword of that name is stored as. They come from the operator alone."""
     rows = await session.execute(
         select(Tag.name, Tag.synonyms).where(Tag.synonyms != literal_column("'[]'::jsonb")).order_by(Tag.name)
     )

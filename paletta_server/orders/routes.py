@@ -10,6 +10,8 @@ from paletta_server.core.database import SessionDep
 from paletta_server.core.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized, problems
 from paletta_server.core.pagination import Page, PageDep
 from paletta_server.core.runtime import RuntimeDep
+from paletta_server.flags.guard import unless
+from paletta_server.flags.service import Switch
 from paletta_server.orders import cart, checkout, prices, service
 from paletta_server.orders.schemas import (
     CartView,
@@ -113,7 +115,7 @@ async def accept_cart(user: Customer, session: SessionDep, version: Annotated[in
 # ---- checkout and orders
 
 
-@router.post("/checkout", status_code=201)
+@router.post("/checkout", status_code=201, dependencies=[unless(Switch.NO_CHECKOUT)])
 async def check_out(
     user: Customer,
     runtime: RuntimeDep,
@@ -154,7 +156,7 @@ async def wait_for_order(
     return await checkout.wait(runtime, user, order, status=status, wait_seconds=wait)
 
 
-@router.post("/orders/{order}/pay")
+@router.post("/orders/{order}/pay", dependencies=[unless(Switch.NO_CHECKOUT)])
 async def pay_order(user: Customer, runtime: RuntimeDep, order: str) -> PayView:
     """The gateway's page for an order that waits for its payment; asking again gives the same page."""
     async with runtime.db.transaction() as session:

@@ -8,8 +8,9 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, case, func, literal, null, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.accounts.security import Principal
@@ -102,14 +103,11 @@ class Held:
 
 async def held(session: AsyncSession, keys: Collection[str]) -> Held:
     """Which of these stored objects an order has to deliver, or may still have to."""
-    paid = Order.status.in_(("paid", "partially_refunded"))
-    patience = case((Order.gateway == "invoice", LATE_TRANSFER), else_=LATE_MONEY)
-    late = or_(Order.status == "pending", Order.closed_at > func.now() - patience)
     rows = await session.execute(
-        select(OrderItemFile.key, func.bool_or(paid))
+        select(OrderItemFile.key, func.bool_or(Order.status.in_(_DELIVERS)))
         .join(OrderItem, OrderItem.id == OrderItemFile.order_item_id)
         .join(Order, Order.id == OrderItem.order_id)
-        .where(OrderItemFile.key.in_(keys), or_(paid, late))
+        .where(OrderItemFile.key.in_(keys), _holds())
         .group_by(OrderItemFile.key)
     )
     found: dict[str, bool] = dict(rows.all())
@@ -138,6 +136,34 @@ async def extensions(session: AsyncSession, item_ids: Collection[int]) -> dict[i
         .order_by(Order.id.desc())
     )
     return {base: order for base, order in rows if base is not None}
+
+
+_DELIVERS = ("paid", "partially_refunded")
+
+
+def _holds() -> ColumnElement[bool]:
+    """Orders whose files are needed: they are paid, or their money may still come."""
+    patience = case((Order.gateway == "invoice", LATE_TRANSFER), else_=LATE_MONEY)
+    late = or_(Order.status == "pending", Order.closed_at > func.now() - patience)
+    return or_(Order.status.in_(_DELIVERS), late)
+
+
+def stored_files() -> Select[*tuple[Any, ...]]:
+    """The files that orders have to deliver, or may still have to, in the columns of `operations.inventory`."""
+    return (
+        select(
+            OrderItemFile.key,
+            OrderItemFile.size,
+            OrderItemFile.sha256,
+            null(),
+            Order.status.in_(_DELIVERS),
+            literal("sold"),
+            OrderItem.clip_id,
+        )
+        .join(OrderItem, OrderItem.id == OrderItemFile.order_item_id)
+        .join(Order, Order.id == OrderItem.order_id)
+        .where(_holds())
+    )
 
 
 async def waiting(session: AsyncSession, user_id: int, clip_ids: Collection[int]) -> dict[int, Order]:

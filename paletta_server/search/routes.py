@@ -116,6 +116,7 @@ async def search(
         asked = await offers.in_force(session)
         digits = money.decimals(asked.book.currency) if asked.book else 2
         question = question.priced(parsing.money(min_price, max_price, digits))
+    question = await service.with_present_names(session, question)
     found = await index.find(question, limit=limit, cursor=cursor, facets=facets)
     return await service.page(session, runtime.store, question, found)
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -26,6 +27,7 @@ from paletta_server.search.index import BadCursor, Found, Query
 from paletta_server.search.offers import Offers
 from paletta_server.search.schemas import ClipCard, ClipPage, FacetValue, FromPrice, SaleTier, SearchPage
 from paletta_server.search.views import ViewCounter
+from paletta_server.taxonomy import service as taxonomy
 
 RELATED = 6
 
@@ -75,6 +77,18 @@ async def _search(request: Request) -> Search:
 
 
 SearchDep = Annotated[Search, Depends(_search)]
+
+
+async def with_present_names(session: AsyncSession, query: Query) -> Query:
+    """The query with former slugs and tags as what they are called now. Asks nothing where it names none."""
+    if not (query.categories or query.tags or query.any_tags):
+        return query
+    return replace(
+        query,
+        categories=await taxonomy.current_names(session, "category", query.categories),
+        tags=await taxonomy.current_names(session, "tag", query.tags),
+        any_tags=await taxonomy.current_names(session, "tag", query.any_tags),
+    )
 
 
 async def cards(session: AsyncSession, store: ObjectStore, clip_ids: Sequence[int]) -> list[ClipCard]:

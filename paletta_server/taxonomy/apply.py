@@ -16,10 +16,10 @@ from sqlalchemy.orm import aliased
 from paletta_server.accounts.security import Principal
 from paletta_server.audit.service import record
 from paletta_server.core.errors import Conflict, Invalid
-from paletta_server.taxonomy import lock, usage, words
+from paletta_server.taxonomy import lock, redirects, usage, words
 from paletta_server.taxonomy.document import MOST_PROBLEMS, Document, Move, parse
 from paletta_server.taxonomy.models import Category, Tag
-from paletta_server.taxonomy.plan import CategoryRow, Plan, Steps, TagRow, compare, count_clips
+from paletta_server.taxonomy.plan import CategoryRow, Plan, TagRow, compare, count_clips
 from paletta_server.taxonomy.usage import Kind
 
 
@@ -117,6 +117,10 @@ async def _plan(
         ids = [one.row_id for one in made.changes if one.kind == kind and one.row_id is not None]
         counts[kind] = await usage.count(session, kind, ids)
     count_clips(made, lambda kind, row_id: counts[kind].get(row_id, 0))
+    for kind in kinds:
+        made_anew = [one.key for one in made.changes if one.kind == kind and one.op == "create"]
+        for old, now in (await redirects.names(session, kind, made_anew)).items():
+            made.warnings.append(f"{kind} `{old}` became `{now}`; the file still names it, and makes it anew")
     return made
 
 
@@ -184,8 +188,8 @@ async def _write(session: AsyncSession, document: Document, made: Plan) -> None:
     await _write_tags(session, document, made)
     slugs = {row.slug: row.id for row in await session.execute(select(Category.slug, Category.id))}
     names = {row.name: row.id for row in await session.execute(select(Tag.name, Tag.id))}
-    await _retire(session, "category", Category, made.categories, slugs)
-    await _retire(session, "tag", Tag, made.tags, names)
+    await _retire(session, "category", Category, made, slugs)
+    await _retire(session, "tag", Tag, made, names)
 
 
 async def _write_categories(session: AsyncSession, document: Document, made: Plan) -> None:
@@ -224,13 +228,24 @@ def _tag_row(row_id: int | None, name: str, synonyms: list[str], *, operators: b
 
 
 async def _retire(
-    session: AsyncSession, kind: Kind, model: type[Category | Tag], steps: Steps, ids: Mapping[str, int]
+    session: AsyncSession, kind: Kind, model: type[Category | Tag], made: Plan, ids: Mapping[str, int]
 ) -> None:
-    await usage.move(session, kind, {old: ids[new] for old, new in steps.moves.items()})
+    """Hand clips and former names over, delete what goes, and let renamed and merged names lead on."""
+    steps = made.categories if kind == "category" else made.tags
+    merged = {old: ids[new] for old, new in steps.moves.items()}
+    await usage.move(session, kind, merged)
+    await redirects.follow(session, kind, merged)
     if steps.removed:
         gone = sorted(steps.removed)
         await usage.drop(session, kind, gone)
         await session.execute(delete(model).where(model.id == usage.any_of(gone)))
+    former = {
+        change.key: merged.get(change.row_id, change.row_id)
+        for change in made.changes
+        if change.kind == kind and change.op in ("rename", "move") and change.row_id is not None
+    }
+    await redirects.add(session, kind, former)
+    await redirects.forget_living(session, kind)
 
 
 async def _run(session: AsyncSession, statement: str, rows: Sequence[Mapping[str, Any]]) -> None:

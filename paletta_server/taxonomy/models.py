@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, Integer
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, UniqueConstraint
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -39,3 +39,24 @@ class Tag(Row, Base):
     near: Mapped[list[int]] = mapped_column(ARRAY(Integer), server_default="{}")
     """Nearness keys of name and synonyms (`words.near_keys`): near-duplicates share one."""
     owner_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"), index=True)
+
+
+class Redirect(Row, Base):
+    """A former slug or tag name, and the row that it leads to now. A living entry of that name comes first."""
+
+    __tablename__ = "taxonomy_redirects"
+    __table_args__ = (
+        UniqueConstraint("kind", "word"),
+        CheckConstraint(
+            "(kind = 'category' AND category_id IS NOT NULL AND tag_id IS NULL)"
+            " OR (kind = 'tag' AND tag_id IS NOT NULL AND category_id IS NULL)",
+            name="target",
+        ),
+    )
+
+    kind: Mapped[str]
+    word: Mapped[str]
+    category_id: Mapped[int | None] = mapped_column(
+        ForeignKey("categories.id", ondelete="CASCADE"), index=True
+    )
+    tag_id: Mapped[int | None] = mapped_column(ForeignKey("tags.id", ondelete="CASCADE"), index=True)

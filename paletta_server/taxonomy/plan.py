@@ -188,6 +188,9 @@ class _Comparison:
         for old, new in self.away.items():
             name = self._label
             self._add("move", old, {name: old}, {name: new}, row=self.rows[old])
+        self._below = {
+            row.parent: row.key for row in reversed(self.left.values()) if isinstance(row, CategoryRow)
+        }
         for key, row in self.deleted.items():
             self._add("delete", key, _fields(row), None, row=row, blocked=self._orphans(key))
 
@@ -308,8 +311,8 @@ class _Comparison:
 
     def _orphans(self, key: str) -> str | None:
         """Why a category cannot be deleted although no clip may use it."""
-        below = [row.key for row in self.left.values() if isinstance(row, CategoryRow) and row.parent == key]
-        return f"`{below[0]}` of a contributor is below it" if below else None
+        below = self._below.get(key)
+        return f"`{below}` of a contributor is below it" if below else None
 
     # -- tags
 

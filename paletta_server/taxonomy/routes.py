@@ -8,12 +8,12 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from paletta_server.accounts.permissions import Permission
 from paletta_server.accounts.security import OptionalUser, Principal, require
-from paletta_server.clips.service import listed
+from paletta_server.clips.service import keys_of, listed
 from paletta_server.core.database import SessionDep
 from paletta_server.core.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized, problems
 from paletta_server.core.nodes import Mark
 from paletta_server.core.pagination import Page
-from paletta_server.taxonomy import apply, export, service, usage
+from paletta_server.taxonomy import apply, export, service, surgery, usage
 from paletta_server.taxonomy.document import Move
 from paletta_server.taxonomy.plan import Plan
 from paletta_server.taxonomy.schemas import (
@@ -22,9 +22,14 @@ from paletta_server.taxonomy.schemas import (
     CategoryOut,
     ChangeOut,
     DocumentOut,
+    MergeIn,
+    MoveCategoryIn,
+    MoveClipsIn,
     MoveIn,
+    OperatedOut,
     PlanIn,
     PlanOut,
+    RenameIn,
     TagIn,
     TagOut,
 )
@@ -132,6 +137,39 @@ async def apply_taxonomy(body: ApplyIn, session: SessionDep, user: Operator) -> 
         digest=body.digest,
     )
     return _plan(made, applied=True)
+
+
+CHANGES = problems(Unauthorized, Forbidden, NotFound, Conflict, Invalid)
+
+
+@router.post("/admin/taxonomy/merge", responses=CHANGES)
+async def merge_entries(body: MergeIn, session: SessionDep, user: Operator) -> OperatedOut:
+    """Make one category or tag of two; the name that goes leads on to the other."""
+    return _operated(await surgery.merge(session, user, body.kind, body.source, body.target))
+
+
+@router.post("/admin/taxonomy/rename", responses=CHANGES)
+async def rename_entry(body: RenameIn, session: SessionDep, user: Operator) -> OperatedOut:
+    """Give a category or tag another name; the old one goes on leading to it."""
+    done = await surgery.rename(session, user, body.kind, body.source, body.target, name=body.name)
+    return _operated(done)
+
+
+@router.post("/admin/taxonomy/move", responses=CHANGES)
+async def move_category(body: MoveCategoryIn, session: SessionDep, user: Operator) -> OperatedOut:
+    """Put a category below another, or at the top."""
+    return _operated(await surgery.move(session, user, body.category, body.parent))
+
+
+@router.post("/admin/taxonomy/move-clips", responses=CHANGES)
+async def move_clips(body: MoveClipsIn, session: SessionDep, user: Operator) -> OperatedOut:
+    """Move clips from one category or tag to another, which both stay."""
+    clips = None if body.clips is None else await keys_of(session, body.clips)
+    return _operated(await surgery.move_clips(session, user, body.kind, body.source, body.target, clips))
+
+
+def _operated(done: surgery.Operated) -> OperatedOut:
+    return OperatedOut(kind=done.kind, source=done.source, target=done.target, clips=done.clips)
 
 
 def _category(one: service.CategoryInfo, clips: int, user: Principal | None) -> CategoryOut:

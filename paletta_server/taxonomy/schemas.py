@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from paletta_server.core.nodes import MAX_BYTES
 from paletta_server.taxonomy.document import MAX_DESCRIPTION, MAX_NAME
 from paletta_server.taxonomy.plan import Op
+from paletta_server.taxonomy.usage import Kind
 from paletta_server.taxonomy.words import invisible
 
 
@@ -93,3 +94,31 @@ class PlanOut(BaseModel):
 
 class DocumentOut(BaseModel):
     document: str
+
+
+class MergeIn(_In):
+    """`source` becomes `target`. `kind` where a category and a tag have the same name."""
+
+    kind: Kind | None = None
+    source: str = Field(max_length=200)
+    target: str = Field(max_length=200)
+
+
+class RenameIn(MergeIn):
+    name: Name | None = Field(None, description="Of a category: what it is called from now on.")
+
+
+class MoveCategoryIn(_In):
+    category: str = Field(max_length=200)
+    parent: str | None = Field(max_length=200, description="Null puts it at the top.")
+
+
+class MoveClipsIn(MergeIn):
+    clips: list[str] | None = Field(None, min_length=1, max_length=1000, description="All when left out.")
+
+
+class OperatedOut(BaseModel):
+    kind: Kind
+    source: str
+    target: str | None
+    clips: int = Field(description="How many clips it touches.")

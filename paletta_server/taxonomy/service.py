@@ -18,7 +18,7 @@ from paletta_server.accounts.permissions import Permission
 from paletta_server.accounts.security import Principal
 from paletta_server.audit.service import record
 from paletta_server.core.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
-from paletta_server.taxonomy import lock, usage, words
+from paletta_server.taxonomy import lock, redirects, usage, words
 from paletta_server.taxonomy.models import Category, Tag
 from paletta_server.taxonomy.usage import Kind
 
@@ -166,7 +166,8 @@ async def stored_names(session: AsyncSession, names: Sequence[str]) -> list[str]
     folded = [fold_tag(name) for name in names]
     asked = _array(sorted(set(folded)), TEXT())
     rows = (await session.execute(select(Tag.name, Tag.synonyms).where(Tag.synonyms.has_any(asked)))).all()
-    tags = {synonym: name for name, synonyms in rows for synonym in synonyms}
+    tags = await redirects.names(session, "tag", folded)
+    tags |= {synonym: name for name, synonyms in rows for synonym in synonyms}
     return list(dict.fromkeys(tags.get(name, name) for name in folded))
 
 
@@ -184,7 +185,9 @@ async def _known(session: AsyncSession, names: Iterable[str], *, locked: bool = 
         query = query.order_by(Tag.id).with_for_update(read=True, key_share=True)
     rows = (await session.execute(query)).all()
     found = {synonym: key for key, _, synonyms in rows for synonym in synonyms if synonym in wanted}
-    return found | {name: key for key, name, _ in rows if name in wanted}
+    found |= {name: key for key, name, _ in rows if name in wanted}
+    # The shared lock keeps what a former name leads to from being merged away meanwhile.
+    return found | await redirects.ids(session, "tag", wanted - found.keys())
 
 
 async def _create(
@@ -236,7 +239,45 @@ async def categories_by_slug(session: AsyncSession, slugs: Iterable[str]) -> dic
         .order_by(Category.id)
         .with_for_update(read=True, key_share=True)
     )
-    return {row.slug: row.id for row in rows}
+    found = {row.slug: row.id for row in rows}
+    return found | await redirects.ids(session, "category", [slug for slug in wanted if slug not in found])
+
+
+async def current_names(session: AsyncSession, kind: Kind, names: Sequence[str]) -> tuple[str, ...]:
+    """The same names, but for former ones the present: for whoever filters by them. No query for no names."""
+    if not names:
+        return ()
+    led = await redirects.names(session, kind, names)
+    return tuple(dict.fromkeys(led.get(name, name) for name in names))
+
+
+async def former_categories(session: AsyncSession) -> dict[str, str]:
+    """Former slug → the present one, for clients that check manifests."""
+    return await redirects.names(session, "category")
+
+
+async def former_tags(session: AsyncSession) -> dict[str, str]:
+    """Former name → the present one, for clients that check manifests."""
+    return await redirects.names(session, "tag")
+
+
+async def tag_of(session: AsyncSession, name: str, *, besides: int) -> str | None:
+    """The tag, other than the one with the key `besides`, that a folded name is or stands for."""
+    asked = _array([name], TEXT())
+    return await session.scalar(
+        select(Tag.name).where(or_(Tag.name == name, Tag.synonyms.has_any(asked)), Tag.id != besides).limit(1)
+    )
+
+
+async def why_not(session: AsyncSession, kind: Kind, word: str) -> str | None:
+    """A hint for whoever named a category or tag that there is not."""
+    if now := (await redirects.names(session, kind, [word])).get(word):
+        return f"it is `{now}` now"
+    if kind == "category":
+        near = await suggest_category(session, word)
+        return f"did you mean `{near}`?" if near else None
+    of = await tag_of(session, word, besides=0)
+    return f"it is a synonym of `{of}`" if of else None
 
 
 async def suggest_category(session: AsyncSession, slug: str) -> str | None:
@@ -421,6 +462,7 @@ async def create_category(
     if made is None:
         other = same.slug if same else slug
         raise Conflict(f"there is a category `{other}` already", code="exists", hint="use that one")
+    await redirects.forget_living(session, "category")
     await record(session, user, "category:created", slug)
     return CategoryInfo(made, slug, name, description, parent, {}, owner_id)
 
@@ -433,8 +475,7 @@ async def delete_tag(session: AsyncSession, user: Principal, name: str) -> None:
     await lock.share(session)
     tag = await session.scalar(select(Tag).where(Tag.name == folded).with_for_update())
     if tag is None:
-        of = await session.scalar(select(Tag.name).where(Tag.synonyms.has_any(_array([folded], TEXT()))))
-        raise NotFound("tag", folded, hint=f"it is a synonym of `{of}`" if of else None)
+        raise NotFound("tag", folded, hint=await why_not(session, "tag", folded))
     _only_owner(user, tag.owner_id, folded)
     await _only_unused(session, "tag", tag.id, folded)
     await session.execute(delete(Tag).where(Tag.id == tag.id))
@@ -451,8 +492,7 @@ async def delete_category(session: AsyncSession, user: Principal, slug: str) -> 
     if words.SLUG.match(slug):
         category = await session.scalar(select(Category).where(Category.slug == slug).with_for_update())
     if category is None:
-        near = await suggest_category(session, slug)
-        raise NotFound("category", slug[:100], hint=f"did you mean `{near}`?" if near else None)
+        raise NotFound("category", slug[:100], hint=await why_not(session, "category", slug))
     _only_owner(user, category.owner_id, slug)
     below = list(
         await session.scalars(select(Category.slug).where(Category.parent_id == category.id).limit(3))

@@ -4,10 +4,10 @@ The link tables are the clips' own; they are reached by name, since the clips ca
 round. A clip that its owner deleted uses nothing: its links go when what they point to goes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Table, any_, bindparam, delete, func, select
+from sqlalchemy import ColumnElement, Table, any_, bindparam, delete, func, select, true
 from sqlalchemy.dialects.postgresql import ARRAY, BIGINT, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -42,10 +42,15 @@ async def count(
     return {row[0]: row[1] for row in rows}
 
 
-async def move(session: AsyncSession, kind: Kind, moves: Mapping[int, int]) -> None:
-    """Give the clips of each key its value instead. A clip that carries both keeps the better position."""
+async def move(
+    session: AsyncSession, kind: Kind, moves: Mapping[int, int], *, among: Collection[int] | None = None
+) -> int:
+    """Give the clips of each key, or those `among` these, its value instead; how many had it.
+
+    A clip that carries both keeps the better position.
+    """
     if not moves:
-        return
+        return 0
     links, target = links_of(kind)
     pairs = (
         func.unnest(
@@ -55,9 +60,11 @@ async def move(session: AsyncSession, kind: Kind, moves: Mapping[int, int]) -> N
         .table_valued("old_id", "new_id")
         .render_derived()
     )
+    chosen = true() if among is None else links.c.clip_id == any_of(list(among))
     moved = (
         select(links.c.clip_id, pairs.c.new_id, func.min(links.c.position))
         .select_from(links.join(pairs, pairs.c.old_id == target))
+        .where(chosen)
         .group_by(links.c.clip_id, pairs.c.new_id)
     )
     merge = insert(links).from_select(["clip_id", target.name, "position"], moved)
@@ -67,7 +74,8 @@ async def move(session: AsyncSession, kind: Kind, moves: Mapping[int, int]) -> N
             set_={"position": func.least(links.c.position, merge.excluded.position)},
         )
     )
-    await drop(session, kind, list(moves))
+    gone = await session.execute(delete(links).where(target == any_of(list(moves)), chosen))
+    return int(gone.rowcount)  # type: ignore[attr-defined]
 
 
 async def drop(session: AsyncSession, kind: Kind, ids: Sequence[int]) -> None:

@@ -10,6 +10,8 @@ from paletta_server.core.database import SessionDep
 from paletta_server.core.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized, problems
 from paletta_server.core.pagination import Page, PageDep
 from paletta_server.core.runtime import RuntimeDep
+from paletta_server.flags.guard import unless
+from paletta_server.flags.service import Switch
 from paletta_server.uploads import completion, registration, rehearsal, service, signing, watch
 from paletta_server.uploads.schemas import (
     Batch,
@@ -29,9 +31,11 @@ router = APIRouter(
     prefix="/v1", tags=["uploads"], responses=problems(Unauthorized, Forbidden, NotFound, Conflict, Invalid)
 )
 Uploader = Annotated[Principal, Depends(require(Permission.UPLOAD))]
+Taken = [unless(Switch.NO_UPLOADS)]
+"""For what brings new bytes; what has arrived may still be completed, and anything given up."""
 
 
-@router.post("/upload-batches", status_code=201)
+@router.post("/upload-batches", status_code=201, dependencies=Taken)
 async def open_batch(user: Uploader, session: SessionDep, new: NewBatch, response: Response) -> Batch:
     """Begin a batch; the same `client_ref` again gives the same batch (200)."""
     batch, made = await service.open_batch(session, user, client_ref=new.client_ref, name=new.name)
@@ -53,7 +57,7 @@ async def show_batch(user: Uploader, session: SessionDep, batch: str, page: Page
     return await watch.batch_detail(session, user, batch, page)
 
 
-@router.post("/upload-batches/{batch}/items")
+@router.post("/upload-batches/{batch}/items", dependencies=Taken)
 async def register(user: Uploader, runtime: RuntimeDep, batch: str, new: NewItems) -> Items:
     """Register files with metadata and fingerprints. Each gets an answer of its own; asking again is harmless."""
     items = await registration.register(runtime, user, batch, new.items)
@@ -93,7 +97,7 @@ async def rehearse(user: Uploader, runtime: RuntimeDep, new: NewItems) -> Items:
     return Items(items=await rehearsal.rehearse(runtime, user, new.items))
 
 
-@router.post("/uploads/sign")
+@router.post("/uploads/sign", dependencies=Taken)
 async def sign(user: Uploader, runtime: RuntimeDep, wanted: SignRequest) -> SignResponse:
     """Addresses for parts. Send each with exactly the headers given."""
     return SignResponse(uploads=await signing.sign(runtime, user, wanted.uploads))

@@ -2,8 +2,9 @@
 
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Select, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -113,10 +114,16 @@ async def _lock_unfinished(session: AsyncSession, batch_id: int) -> list[Upload]
 
 
 async def cancel_upload(session: AsyncSession, user: Principal, text: str) -> Upload:
-    """Stop one upload wherever it is on its way; a finished one is left alone (`upload_finished`)."""
+    """Stop one upload of the caller's wherever it is on its way. Raises as `end`."""
     upload = await resolve(
         session, Upload, text, Upload.owner_id == user.user_id, kind="upload", prefix="upl", lock=True
     )
+    await end(session, user, upload)
+    return upload
+
+
+async def end(session: AsyncSession, user: Principal, upload: Upload) -> None:
+    """Stop a locked upload for `user`; a finished one is left alone: `Conflict` (`upload_finished`)."""
     if upload.stage in progress.TERMINAL:
         if upload.stage != "cancelled":
             raise Conflict(
@@ -124,11 +131,10 @@ async def cancel_upload(session: AsyncSession, user: Principal, text: str) -> Up
                 code="upload_finished",
                 hint=f"delete the clip itself with `paletta clips delete {upload.clip_uid}`",
             )
-        return upload
+        return
     await cancel(session, [upload])
     await record(session, user, "upload:cancelled", upload.uid)
     await session.refresh(upload)
-    return upload
 
 
 async def cancel_for_clip(session: AsyncSession, clip_id: int) -> None:
@@ -160,3 +166,43 @@ async def cancel(session: AsyncSession, uploads: Sequence[Upload], *, stage: str
     for upload in uploads:
         if upload.multipart_id:
             await defer(session, "uploads.abort", key=upload.key, multipart_id=upload.multipart_id)
+
+
+async def ingest_again(session: AsyncSession, clip_id: int) -> bool:
+    """Make a finished clip anew from its stored original; False where it moved on, or no upload of it is there."""
+    latest = (await progress.latest_of(session, [clip_id], locked=True)).get(clip_id)
+    if latest is None or latest.state not in ("stored", "verified"):
+        return False
+    await progress.lock_batches(session, [latest.id])
+    if not await clips.set_processing(session, clip_id, ["ready"], "pending"):
+        return False
+    await runs.forgive(session, latest.id)
+    await progress.report(session, [latest.id], "stored")
+    await defer(session, "ingest.run", upload_id=latest.id)
+    return True
+
+
+def stored_objects() -> Select[*tuple[Any, ...]]:
+    """What uploads have stored or are storing, in the columns of `operations.inventory`."""
+    return select(
+        Upload.key,
+        Upload.size,
+        Upload.sha256,
+        Upload.crc64nvme,
+        Upload.state.in_(("stored", "verified")) & Upload.stage.not_in(progress.TERMINAL),
+        literal("original"),
+        Upload.clip_id,
+    ).where(
+        Upload.state.not_in(("rejected", "expired", "cancelled")),
+        or_(Upload.stage.not_in(progress.TERMINAL), Upload.stage == "failed"),
+    )
+
+
+async def open_multiparts(session: AsyncSession) -> set[tuple[str, str]]:
+    """Key and id of every multipart upload that somebody may still complete."""
+    rows = await session.execute(
+        select(Upload.key, Upload.multipart_id).where(
+            Upload.multipart_id.is_not(None), Upload.state.in_(("created", "uploading", "completing"))
+        )
+    )
+    return {(key, multipart_id) for key, multipart_id in rows if multipart_id}

@@ -153,11 +153,17 @@ async def _changes(runtime: Runtime, batch_id: int, after: int) -> Progress:
 
 
 async def upload_view(runtime: Runtime, user: Principal, text: str) -> UploadView:
-    """One upload in full, with the store's own list of parts and what happened to it."""
+    """One upload of the caller's in full, with the store's own list of parts and what happened to it."""
     async with runtime.db.transaction() as session:
         upload = await resolve(
             session, Upload, text, Upload.owner_id == user.user_id, kind="upload", prefix="upl"
         )
+    return await view_of(runtime, upload)
+
+
+async def view_of(runtime: Runtime, upload: Upload) -> UploadView:
+    """An upload in full."""
+    async with runtime.db.transaction() as session:
         events = await session.scalars(
             select(UploadEvent).where(UploadEvent.upload_id == upload.id).order_by(UploadEvent.id)
         )

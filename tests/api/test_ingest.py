@@ -228,7 +228,7 @@ async def test_a_worker_stopped_after_the_switch_leaves_the_clip_whole(
     await run_jobs()
     row = await one(runtime, "SELECT id, upload_id, clip_id, uid, attempt, prefix FROM ingest_runs")
     source = ingestion.Source(row.upload_id, row.clip_id, sent["clip_id"], 1, "key", 1, "0" * 64, None)
-    await service._hand_back(runtime, source, Attempt(row.id, row.uid, row.attempt, row.prefix))
+    await service._hand_back(runtime, source, Attempt(row.id, row.uid, row.prefix))
     assert (
         await one(runtime, "SELECT count(*) AS n FROM procrastinate_jobs WHERE task_name = 'ingest.discard'")
     ).n == 0

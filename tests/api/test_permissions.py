@@ -84,6 +84,7 @@ TABLE = """
     admin:orders                           x
     admin:payouts                          x
     admin:logs                             x
+    admin:flags                            x
 """
 """The rows of the mission's role table that exist so far, column by column."""
 

@@ -1,0 +1,156 @@
+"""The queue as operators see it: lists, figures, another run, an end; and the mails about what is dead."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+import paletta_server.tasks  # noqa: F401 (every job there is)
+from paletta_server.core import queue
+from paletta_server.core.errors import Conflict, NotFound
+from paletta_server.core.jobs import defer, run_worker
+from paletta_server.core.runtime import Runtime
+from paletta_server.operations import failures
+from tests.support.stack import MailSink
+
+RunJobs = Callable[[], Awaitable[None]]
+OPERATOR = "olga@example.org"
+
+
+@pytest.fixture
+def watched(runtime: Runtime) -> Runtime:
+    """The same service, whose operators want to hear of failures."""
+    return replace(runtime, settings=runtime.settings.model_copy(update={"operator_emails": (OPERATOR,)}))
+
+
+async def broken(runtime: Runtime, name: str) -> int:
+    """Let a job fail for good, by an argument that it does not know and after all of its tries; its id."""
+    async with runtime.db.transaction() as session:
+        await defer(session, name, wrong=1)
+        await session.execute(
+            text("UPDATE procrastinate_jobs SET attempts = 1000 WHERE args = '{\"wrong\": 1}'")
+        )
+    await run_worker(runtime, name="test", concurrency=1, wait=False)
+    async with runtime.db.transaction() as session:
+        found = await queue.listed(session, status="failed", task=name)
+    return found[0].id
+
+
+async def load_of(session: AsyncSession, task: str) -> queue.Load:
+    # Not the only one: a worker of a test also queues what is due by the clock.
+    return next(one for one in await queue.stats(session) if one.task == task)
+
+
+async def test_a_dead_job_says_why_and_runs_again(runtime: Runtime) -> None:
+    dead = await broken(runtime, "accounts.sweep")
+    async with runtime.db.transaction() as session:
+        [job] = await queue.listed(session, status="failed")
+        assert (job.id, job.task, job.queue) == (dead, "accounts.sweep", "default")
+        assert job.error is not None
+        assert "unexpected keyword argument" in job.error
+        load = await load_of(session, "accounts.sweep")
+        assert (load.task, load.failed, load.failed_runs, load.per_hour) == ("accounts.sweep", 1, 1, 0)
+        turn = next(one for one in await queue.schedule(session) if one.task == "accounts.sweep")
+        assert (turn.cron, turn.last_outcome, turn.state) == ("17 4 * * *", "failed", None)
+        assert turn.last_at is not None
+        assert turn.next_at > turn.last_at
+        assert await queue.retry(session, dead) == "accounts.sweep"
+        await session.execute(text("UPDATE procrastinate_jobs SET args = '{}' WHERE id = :id"), {"id": dead})
+    await run_worker(runtime, name="test", concurrency=1, wait=False)
+    async with runtime.db.transaction() as session:
+        assert await queue.listed(session, task="accounts.sweep") == []
+        turn = next(one for one in await queue.schedule(session) if one.task == "accounts.sweep")
+        assert turn.last_outcome == "done"
+        load = await load_of(session, "accounts.sweep")
+        assert (load.failed, load.failed_runs) == (0, 1)
+        assert load.per_hour > 0
+        with pytest.raises(NotFound):
+            await queue.retry(session, dead)
+
+
+async def test_a_scheduled_one_is_not_queued_twice(runtime: Runtime) -> None:
+    dead = await broken(runtime, "accounts.sweep")
+    async with runtime.db.transaction() as session:
+        await defer(session, "accounts.sweep")
+    async with runtime.db.transaction() as session:
+        with pytest.raises(Conflict, match="next turn"):
+            await queue.retry(session, dead)
+        # The transaction goes on: others may be retried in it.
+        assert len(await queue.listed(session, status="waiting", task="accounts.sweep")) == 1
+
+
+async def test_cancelling(runtime: Runtime) -> None:
+    dead = await broken(runtime, "accounts.sweep")
+    async with runtime.db.transaction() as session:
+        await defer(session, "mail.deliver", email_id=1)
+        await defer(session, "mail.deliver", delay_seconds=60, email_id=2)
+        later, waiting = await queue.listed(session, status="waiting", task="mail.deliver")
+        assert (later.arguments, waiting.arguments) == ({"email_id": 2}, {"email_id": 1})
+        load = await load_of(session, "mail.deliver")
+        assert (load.waiting, load.later) == (1, 1)
+        for one in (dead, waiting.id):
+            assert (await queue.cancel(session, one))[1] is True
+        with pytest.raises(Conflict):
+            await queue.cancel(session, dead)
+        await session.execute(
+            text("UPDATE procrastinate_jobs SET status = 'doing' WHERE id = :id"), {"id": later.id}
+        )
+        assert await queue.cancel(session, later.id) == ("mail.deliver", False)
+        assert [one.stopping for one in await queue.listed(session, status="running")] == [True]
+        with pytest.raises(Conflict):
+            await queue.retry(session, later.id)
+
+
+async def test_what_is_old_is_forgotten(runtime: Runtime) -> None:
+    await broken(runtime, "accounts.sweep")
+    async with runtime.db.transaction() as session:
+        assert await queue.prune(session, days=30) == 0
+        await session.execute(text("UPDATE procrastinate_events SET at = now() - interval '31 days'"))
+        assert await queue.prune(session, days=30) == 1
+        assert await session.scalar(text("SELECT count(*) FROM job_failures")) == 0
+
+
+async def test_the_first_of_a_kind_is_told_at_once_and_the_rest_once_a_day(
+    runtime: Runtime, watched: Runtime, mailbox: MailSink, run_jobs: RunJobs
+) -> None:
+    async def tell() -> int:
+        async with watched.db.transaction() as session:
+            return await failures.tell_first(session, watched.settings)
+
+    first = await broken(runtime, "accounts.sweep")
+    assert await tell() == 1
+    assert await tell() == 0
+    second = await broken(runtime, "accounts.sweep")
+    assert await tell() == 0, "the operators know of this kind"
+    await broken(runtime, "uploads.abort")
+    assert await tell() == 1
+    await run_jobs()
+    about = mailbox.to(OPERATOR)
+    assert [mail["Subject"].partition(" (")[0] for mail in about] == [
+        "A job failed: accounts.sweep",
+        "A job failed: uploads.abort",
+    ]
+    assert "unexpected keyword argument" in about[0].get_content()
+    mailbox.clear()
+    for _ in range(2):
+        async with watched.db.transaction() as session:
+            assert await failures.report(session, watched.settings) == 3
+    await run_jobs()
+    [daily] = mailbox.to(OPERATOR)
+    assert daily["Subject"].startswith("3 jobs failed")
+    assert all(str(one) in daily.get_content() for one in (first, second))
+
+
+async def test_without_operators_nobody_is_mailed(
+    runtime: Runtime, mailbox: MailSink, run_jobs: RunJobs
+) -> None:
+    await broken(runtime, "accounts.sweep")
+    async with runtime.db.transaction() as session:
+        assert await failures.tell_first(session, runtime.settings) == 0
+        assert await failures.report(session, runtime.settings) == 1
+    await run_jobs()
+    assert mailbox.messages == []

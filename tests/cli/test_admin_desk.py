@@ -1,0 +1,82 @@
+"""`paletta admin flags` and `paletta admin uploads` as typed, and what others then see."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import text
+
+from paletta_server.core.runtime import Runtime
+from paletta_server.flags.service import Switch
+from tests.api.test_flags import followed
+from tests.cli.conftest import Ran, Run
+from tests.conftest import Person
+from tests.support.clips import Shelf
+from tests.support.uploading import item
+
+
+@pytest.fixture
+def admin(paletta: Run) -> Run:
+    async def run(*argv: str) -> Ran:
+        return await paletta("admin", *argv, as_="admin")
+
+    return run
+
+
+async def test_a_switch_is_set_seen_and_cleared(admin: Run, paletta: Run, app: FastAPI) -> None:
+    done = await admin("flags", "set", "read-only", "--message", "back at noon")
+    assert done.code == 0, done.err
+    assert done.out.startswith("read-only\tset\t")
+    await followed(app, Switch.READ_ONLY, "back at noon")
+    refused = await paletta("tags", "create", "comet")
+    assert (refused.code, refused.out) == (5, "")
+    assert refused.err == "error: back at noon\n", (
+        "at once, without trying for half a minute, and in these words"
+    )
+    listed = await admin("flags", "list", "--json")
+    assert [one["name"] for one in json.loads(listed.out) if one["on"]] == ["read-only"]
+    done = await admin("flags", "clear", "read-only")
+    assert done.out.startswith("read-only\toff")
+    await followed(app, Switch.READ_ONLY, None)
+    assert (await paletta("tags", "create", "comet")).code == 0
+    wrong = await admin("flags", "set", "no-fun")
+    assert wrong.code == 2
+    assert (await paletta("admin", "flags", "list")).code == 4
+
+
+async def test_everybodys_uploads_are_listed_shown_retried_and_cancelled(
+    admin: Run, on_a_terminal: Run, people: dict[str, Person], shelf: Shelf, runtime: Runtime
+) -> None:
+    sent = await shelf.up.send(b"all of it")
+    [waiting] = await shelf.up.register(await shelf.up.batch(), item(b"not sent", "b.mp4"))
+    async with runtime.db.transaction() as session:
+        await session.execute(text("UPDATE uploads SET stage = 'failed' WHERE state = 'stored'"))
+        await session.execute(
+            text("UPDATE clips SET processing = 'failed' WHERE uid = :uid"), {"uid": sent["clip_id"]}
+        )
+    failed = await admin("uploads", "list", "--failed")
+    assert failed.out.split("\t")[0] == sent["upload_id"]
+    assert len(failed.out.splitlines()) == 1
+    theirs = await admin(
+        "uploads", "list", "--contributor", people["contributor"].email, "--since", "2020-01-01"
+    )
+    assert len(theirs.out.splitlines()) == 2
+    table = await on_a_terminal("admin", "uploads", "list", PALETTA_TOKEN=people["admin"].token)
+    assert table.code == 0
+    assert max(len(line) for line in table.out.splitlines()) <= 80
+    assert sent["upload_id"] in table.out
+    retried = await admin("uploads", "retry", sent["upload_id"])
+    assert retried.code == 0, retried.err
+    assert "gets another run" in retried.err
+    again = await admin("uploads", "retry", sent["upload_id"])
+    assert (again.code, again.err) == (1, "error: this upload is stored, not failed\n")
+    shown = await admin("uploads", "show", sent["upload_id"])
+    assert "stage: stored" in shown.out
+    unasked = await admin("uploads", "cancel", waiting["upload_id"])
+    assert unasked.code == 2
+    done = await admin("uploads", "cancel", waiting["upload_id"], "--yes", "--json")
+    assert json.loads(done.out)["stage"] == "cancelled"
+    odd = await admin("uploads", "list", "--since", "yesterday")
+    assert (odd.code, "is no date" in odd.err) == (2, True)
