@@ -21,12 +21,12 @@ def show(out: Output, entries: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _columns(out: Output) -> list[Column]:
-    if out.mode == "table":
+    if out.mode == "table":  # in 80 columns ids and actions are whole, for they are what filters take
         return [
             Column("at", "when", show=second, wrap=True),
             Column("who", "who", wrap=True),
-            Column("action", "what", wrap=True),
-            Column("object", "to what", wrap=True),
+            Column("action", "what"),
+            Column("object", "to what"),
             Column("told", "details", wrap=True),
         ]
     names = ("who", "action", "object", "told", "ip", "request_id")

@@ -119,3 +119,6 @@ async def test_tables_fit_a_terminal(
         assert shown.code == 0, shown.out
         assert argv == ("verify",) or max(map(len, shown.out.splitlines())) <= 80, shown.out
         assert "\x1b" not in shown.out
+        if not argv:
+            assert "clip_7h3k9m2qxw4t" in shown.out, "what filters take is whole"
+            assert "account:logged_in" in shown.out
