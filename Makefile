@@ -7,7 +7,7 @@ PEERS  := .venv-bench
 JOBS   ?= 4
 CLIPS  ?= 1000000
 
-.PHONY: demo test check bench-upload bench-download bench-ingest bench-search bench-api bench-cli clean format
+.PHONY: demo test check bench-upload bench-download bench-ingest bench-search bench-likeness bench-api bench-cli clean format
 
 demo: $(STAMP)
 	$(BIN)/python -m tests.demo
@@ -31,6 +31,9 @@ bench-ingest: $(STAMP)
 
 bench-search: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.search --clips $(CLIPS)
+
+bench-likeness: $(STAMP)
+	$(BIN)/python -m tests.benchmarks.likeness --clips $(CLIPS)
 
 bench-api: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.api

@@ -42,8 +42,8 @@ class Choice:
 
 def waiting(service: "Service", batch: str | None, contributor: str | None) -> list[dict[str, Any]]:
     """The clips that wait for review, newest first."""
-    filters = {"review": "submitted", "batch": batch, "contributor": contributor}
-    return list(service.pages("/v1/admin/clips", limit=200, **filters))
+    which = {"batch": batch, "contributor": contributor}
+    return list(service.pages("/v1/admin/clips", most=None, review="submitted", limit=200, **which))
 
 
 def checked(reason: str, *, hint: str) -> str:

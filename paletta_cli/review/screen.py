@@ -48,7 +48,7 @@ class ReviewApp(App[None]):
         Binding("c", "turn_down('changes_requested')"),
         Binding("s", "skip"),
         Binding("right,n", "forward"),
-        Binding("left,p", "back"),
+        Binding("left,p", "previous"),
         Binding("down,j", "scroll_facts(1)"),
         Binding("up,k", "scroll_facts(-1)"),
         Binding("pagedown,space", "scroll_facts(10)"),
@@ -211,7 +211,7 @@ class ReviewApp(App[None]):
     def action_forward(self) -> None:
         self._step(lambda: self._moved(self.desk.forward))
 
-    def action_back(self) -> None:
+    def action_previous(self) -> None:
         if self.desk.at <= 0:
             self._say("this is the first one")
             return

@@ -1,10 +1,11 @@
-"""`paletta admin clips pending | approve | reject`, as typed."""
+"""`paletta admin clips pending | approve | reject | ask-changes`, reports and standing, as typed."""
 
 from __future__ import annotations
 
 import json
 
 from tests.cli.conftest import Run
+from tests.conftest import MakeUser, Person
 from tests.support.clips import Shelf
 from tests.support.uploading import METADATA
 
@@ -22,6 +23,8 @@ async def test_what_waits_is_listed_for_admins_alone(shelf: Shelf, paletta: Run)
     assert waiting.err == "hint: `paletta clips show CLIP --open` plays one\n"
     as_json = json.loads((await paletta("admin", "clips", "pending", "--json", as_="admin")).out)
     assert [clip["id"] for clip in as_json] == [TRAM]
+    assert as_json[0]["standing"]["all_time"]["approved"] == 0
+    assert as_json[0]["alike"] == []
     refused = await paletta("admin", "clips", "pending")
     assert (refused.code, refused.out) == (4, "")
 
@@ -83,3 +86,100 @@ async def test_a_contributor_is_refused_once_not_for_every_clip(shelf: Shelf, pa
     refused = await paletta("admin", "clips", "approve", "tram22", "ferry2")
     assert (refused.code, refused.out) == (4, "")
     assert refused.err.count("error: ") == 1
+
+
+async def test_changes_are_asked_for_with_a_published_reason(shelf: Shelf, paletta: Run) -> None:
+    await shelf.put("tram", stage="in_review")
+    codes = await paletta("admin", "clips", "reasons", as_="admin")
+    assert [line.split("\t")[0] for line in codes.out.splitlines()][:2] == ["focus", "noise"]
+    words = ("--reason-code", "keywords", "--reason", "Name the line.")
+    asked = await paletta("admin", "clips", "ask-changes", "tram22", *words, as_="admin")
+    assert (asked.code, asked.out, asked.err) == (0, f"{TRAM} sent back for changes\n", "")
+    listed = await paletta("clips", "list", "--stage", "changes_requested")
+    assert listed.out.startswith(f"{TRAM}\t")
+    assert "Name the line." in listed.out
+    shown = await paletta("clips", "show", "tram22")
+    assert "stage\tchanges requested\n" in shown.out
+    assert "say the same again and again. Name the line.\n" in shown.out
+    edited = await paletta("clips", "edit", "tram22", "--title", "Line 28 climbs a steep street")
+    assert edited.code == 0
+    waiting = await paletta("admin", "clips", "pending", as_="admin")
+    assert waiting.out.startswith(f"{TRAM}\tLine 28")
+    unknown = await paletta("admin", "clips", "reject", "tram22", "--reason-code", "ugly", as_="admin")
+    assert (unknown.code, unknown.err.splitlines()[0]) == (1, "error: reason_code: there is no reason `ugly`")
+
+
+async def test_a_whole_batch_or_contributor_is_decided_after_a_question(
+    shelf: Shelf, paletta: Run, on_a_terminal: Run, people: dict[str, Person]
+) -> None:
+    for name in ("tram", "ferry"):
+        await shelf.put(name, stage="in_review")
+    who = people["contributor"].email
+    unasked = await paletta("admin", "clips", "approve", "--contributor", who, as_="admin")
+    assert (unasked.code, unasked.out) == (2, "")
+    assert "cannot ask without a terminal: approve 2 clips?" in unasked.err
+    admin = {"PALETTA_TOKEN": people["admin"].token}
+    refused = await on_a_terminal("admin", "clips", "approve", "--contributor", who, answer="n", **admin)
+    assert (refused.code, refused.out.splitlines()[-1].endswith("nothing was decided")) == (1, True)
+    (batch, *_) = (await shelf.up.call("GET", "/upload-batches"))["items"]
+    one = await paletta("admin", "clips", "approve", "--batch", batch["id"], "--yes", as_="admin")
+    assert (one.code, one.out) == (0, f"{FERRY} approved\n")
+    rest = await paletta(
+        "admin",
+        "clips",
+        "reject",
+        "--contributor",
+        who,
+        "--reason-code",
+        "focus",
+        "--yes",
+        "--json",
+        as_="admin",
+    )
+    assert [clip["id"] for clip in json.loads(rest.out)["rejected"]] == [TRAM]
+    none = await paletta("admin", "clips", "approve", "--contributor", who, "--yes", as_="admin")
+    assert (none.code, none.out, none.err) == (0, "", "none of these clips waits for review\n")
+    for words in ((), ("tram22", "--batch", "batch_x")):
+        wrong = await paletta("admin", "clips", "approve", *words, as_="admin")
+        assert (wrong.code, wrong.out) == (2, "")
+
+
+async def test_a_report_goes_from_whoever_sees_the_clip_to_the_operators(
+    shelf: Shelf, paletta: Run, people: dict[str, Person], make_user: MakeUser
+) -> None:
+    await shelf.put("tram")
+    people["customer"] = await make_user("customer")
+    nothing = await paletta("admin", "reports", "list", as_="admin")
+    assert (nothing.code, nothing.out, nothing.err) == (0, "", "no open reports\n")
+    filed = await paletta(
+        "clip", "report", "tram22", "--reason", "trademark", "--text", "a logo\x1b[2J", as_="customer"
+    )
+    assert (filed.code, filed.out) == (0, f"{TRAM} reported\n")
+    (line,) = (await paletta("admin", "reports", "list", as_="admin")).out.splitlines()
+    uid, status, reason, clip, text = line.split("\t")
+    assert (status, reason, clip, text) == ("open", "trademark", TRAM, "a logo[2J"), (
+        "no escapes reach a terminal"
+    )
+    shown = await paletta("admin", "reports", "show", uid, as_="admin")
+    assert f"by: {people['customer'].email}" in shown.out
+    unsaid = await paletta("admin", "reports", "resolve", uid, "--take-down", as_="admin")
+    assert (unsaid.code, unsaid.out) == (2, "")
+    words = ("--take-down", "--reason", "A logo can be seen.", "--note", "agreed", "--yes")
+    resolved = await paletta("admin", "reports", "resolve", uid, *words, as_="admin")
+    assert (resolved.code, resolved.out) == (0, f"{uid} resolved\n{TRAM} taken down\n")
+    closed = await paletta("admin", "reports", "dismiss", uid, as_="admin")
+    assert (closed.code, closed.err) == (1, "error: this report was resolved before\n")
+    who = people["contributor"].email
+    standing = await paletta("admin", "contributors", "standing", who, as_="admin")
+    assert standing.out.splitlines()[0] == f"{who}\tall\t0\t0\t0\t1\t1\t"
+    everybody = json.loads((await paletta("admin", "contributors", "standing", "--json", as_="admin")).out)
+    assert who in [one["contributor"]["email"] for one in everybody]
+
+
+async def test_a_clip_without_a_verb_is_shown(shelf: Shelf, paletta: Run) -> None:
+    await shelf.put("tram")
+    plain = await paletta("clip", "tram22")
+    assert plain.code == 0
+    assert (await paletta("clip", "show", "tram22")).out == plain.out
+    assert (await paletta("clip", "--json", "tram22")).code == 0
+    assert "report" in (await paletta("clip", "--help")).out

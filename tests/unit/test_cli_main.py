@@ -72,7 +72,7 @@ def test_a_noun_without_a_verb_shows_its_help(capsys: pytest.CaptureFixture[str]
         (["wurst"], "`paletta --help` lists the commands"),
         (["manifest", "chekc"], "`paletta manifest --help` says how it is used"),
         (["manifest", "check", "--foo", "."], "`paletta manifest check --help` says how it is used"),
-        (["admin", "clips", "reject"], "`paletta admin clips reject --help` says how it is used"),
+        (["admin", "clips", "take-down"], "`paletta admin clips take-down --help` says how it is used"),
     ],
 )
 def test_a_mistake_leads_to_the_help_of_what_was_meant(
