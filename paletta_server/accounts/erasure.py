@@ -27,6 +27,8 @@ from paletta_server.core.errors import Conflict, Invalid
 from paletta_server.core.jobs import defer
 from paletta_server.core.runtime import Runtime
 from paletta_server.delivery import personal as delivery
+from paletta_server.earnings import personal as earnings
+from paletta_server.moderation import personal as moderation
 from paletta_server.orders import personal as orders
 from paletta_server.payments import personal as payments
 from paletta_server.uploads import personal as uploads
@@ -66,8 +68,13 @@ async def erase(runtime: Runtime, admin: Principal, text: str, *, named: str, ow
 
 async def _refuse_unsettled(session: AsyncSession, user: User) -> None:
     waiting = await orders.pending(session, user.id)
-    if waiting or await payments.unsettled(session, user.id):
-        what = f"order {waiting[0]} waits for its payment" if waiting else "a refund or a dispute is open"
+    moving = await payments.unsettled(session, user.id) + await earnings.unsettled(session, user.id)
+    if waiting or moving:
+        what = (
+            f"order {waiting[0]} waits for its payment"
+            if waiting
+            else "a refund, a dispute or a payout is on its way"
+        )
         raise Conflict(
             f"{user.uid} has money on its way: {what}",
             code="unsettled",
@@ -86,7 +93,8 @@ async def finish(runtime: Runtime, user_id: int) -> None:
     if address is None:
         return
     for forget in (
-        orders.forget, payments.forget, delivery.forget, uploads.forget, collections.forget, audit.forget, _forget,
+        orders.forget, payments.forget, earnings.forget, delivery.forget, uploads.forget, collections.forget,
+        moderation.forget, audit.forget, _forget,
     ):  # fmt: skip
         async with runtime.db.transaction() as session:
             await forget(session, user_id)

@@ -17,6 +17,8 @@ from paletta_server.collections import personal as collections
 from paletta_server.core import export, mail
 from paletta_server.core.database import Database
 from paletta_server.delivery import personal as delivery
+from paletta_server.earnings import personal as earnings
+from paletta_server.moderation import personal as moderation
 from paletta_server.orders import personal as orders
 from paletta_server.payments import personal as payments
 from paletta_server.taxonomy import personal as taxonomy
@@ -85,10 +87,12 @@ def _sections(user: User) -> export.Sections:
         **mail.sections(user.email),
         **orders.sections(user.id),
         **payments.sections(user.id),
+        **earnings.sections(user.id),
         **delivery.sections(user.id),
         **clips.sections(user.id),
         **uploads.sections(user.id),
         **collections.sections(user.id),
         **taxonomy.sections(user.id),
+        **moderation.sections(user.id),
         **audit.sections(user.id, user.uid),
     }
