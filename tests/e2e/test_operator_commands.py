@@ -72,7 +72,8 @@ async def test_storage_audit(runtime: Runtime, settings: Settings, tmp_path: Pat
     async with runtime.db.transaction() as session:
         await session.execute(
             text(
-                "INSERT INTO users (uid, email, role, password_hash) VALUES ('user_a', 'a@example.org', 'contributor', '');"
+                "INSERT INTO users (uid, email, role, password_hash)"
+                " VALUES ('user_a', 'a@example.org', 'contributor', '');"
                 "INSERT INTO clips (uid, owner_id, title, file_name, size, sha256, crc64nvme, original_key, processing)"
                 " SELECT 'clip_a', id, 'A tram', 'a.mov', 1, 'x', 'y', 'originals/clip_a/obj_a', 'ready' FROM users"
             )
