@@ -122,6 +122,7 @@ def schedule(*, as_json: bool) -> int:
 
 def _each(ids: Sequence[int], action: str, do: Callable[[AsyncSession, int], Awaitable[str]]) -> int:
     """Do it to each job in a transaction of its own, noted in the audit log."""
+    import paletta_server.tasks  # noqa: F401 (with it every model that the log's own refers to)
     from paletta_server.audit.service import record
     from paletta_server.core.errors import PalettaError
 

@@ -34,7 +34,7 @@ def audit(*, fix: bool, deep: bool, older_than: float | None, as_json: bool) -> 
                 named.append(fault)
             return
         done = f" ({fault.outcome})" if fault.outcome else ""
-        terminal.result(f"{fault.what.replace('_', ' ')}\t{fault.key}\t{fault.detail}{done}")
+        terminal.row(fault.what.replace("_", " "), fault.key, f"{fault.detail}{done}")
 
     age = None if older_than is None else timedelta(hours=older_than)
     report = asyncio.run(_run(settings, fix=fix, deep=deep, age=age, tell=tell))

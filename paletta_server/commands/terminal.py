@@ -34,6 +34,12 @@ def error(text: str) -> None:
     say(f"error: {text}")
 
 
+def row(*cells: str) -> None:
+    """Write a result of several values to standard output, tabs between."""
+    sys.stdout.write("\t".join(" ".join(clean(cell).split()) for cell in cells) + "\n")
+    sys.stdout.flush()
+
+
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str = "") -> None:
     """Write rows as aligned columns to standard output; the last column is cut where a terminal ends.
 
@@ -43,11 +49,11 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str 
         if empty:
             say(empty)
         return
-    lines = [[" ".join(clean(cell).split()) for cell in row] for row in rows]
     if not sys.stdout.isatty():
-        for line in lines:
-            result("\t".join(line))
+        for cells in rows:
+            row(*cells)
         return
+    lines = [[" ".join(clean(cell).split()) for cell in cells] for cells in rows]
     lines.insert(0, list(headings))
     widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
     room = max(shutil.get_terminal_size().columns, 40)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
@@ -80,3 +81,40 @@ async def test_everybodys_uploads_are_listed_shown_retried_and_cancelled(
     assert json.loads(done.out)["stage"] == "cancelled"
     odd = await admin("uploads", "list", "--since", "yesterday")
     assert (odd.code, "is no date" in odd.err) == (2, True)
+
+
+async def test_the_taxonomy_is_merged_renamed_and_moved(admin: Run, shelf: Shelf, paletta: Run) -> None:
+    unasked = await admin("taxonomy", "merge", "transport", "travel")
+    assert unasked.code == 2
+    done = await admin("taxonomy", "rename", "transport", "vehicles", "--name", "Vehicles", "--json")
+    assert json.loads(done.out) == {
+        "kind": "category",
+        "source": "transport",
+        "target": "vehicles",
+        "clips": 0,
+    }
+    done = await admin("taxonomy", "move", "vehicles", "travel")
+    assert (done.code, done.err) == (0, "`vehicles` is below `travel` now\n")
+    assert (await admin("taxonomy", "move", "vehicles", "--top")).err == "`vehicles` is at the top now\n"
+    assert (await admin("taxonomy", "move", "vehicles")).code == 2
+    done = await admin("taxonomy", "move-clips", "vehicles", "travel")
+    assert done.err == "0 clips moved from `vehicles` to `travel`\n"
+    done = await admin("taxonomy", "merge", "vehicles", "travel", "--yes")
+    assert (done.code, done.err) == (0, "category `vehicles` is `travel` now: 0 clips\n")
+    gone = await admin("taxonomy", "rename", "vehicles", "cars")
+    assert (gone.code, gone.err) == (1, "error: no category `vehicles`\nhint: it is `travel` now\n")
+
+
+async def test_a_manifest_with_a_former_category_is_valid(
+    admin: Run, shelf: Shelf, paletta: Run, tmp_path: Path
+) -> None:
+    assert (await admin("taxonomy", "rename", "transport", "vehicles")).code == 0
+    folder = tmp_path / "shoot"
+    folder.mkdir()
+    (folder / "a.mov").write_bytes(b"a film")
+    (folder / "paletta.yaml").write_text(
+        "paletta: 1\nclips:\n- file: a.mov\n  title: Yellow tram climbs a steep street\n"
+        "  keywords: [tram, lisbon, street, yellow, hill]\n  categories: [transport]\n"
+    )
+    checked = await paletta("manifest", "check", str(folder), "--no-check-media")
+    assert checked.code == 0, checked.out + checked.err
