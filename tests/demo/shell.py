@@ -109,20 +109,28 @@ def stack_environment(data: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def service(home: Path) -> Iterator[dict[str, Any]]:
-    """`paletta-server up` in the background: its ready line, and a clean end."""
-    say("One command starts the whole service on this machine: PostgreSQL, object store, mail, API, worker.")
+def service(home: Path, data: str, **settings: str) -> Iterator[dict[str, Any]]:
+    """`paletta-server up` in the background, on a folder below `home`: its ready line, and a clean end."""
     port = str(free_port())
-    command = [str(BIN / "paletta-server"), "up", "--ephemeral", "--port", port, "--json"]
-    print(f"\n$ paletta-server up --ephemeral --port {port} &", flush=True)
-    with (home / "up.log").open("wb") as log:
+    chosen = {f"PALETTA_{name}": value for name, value in settings.items()}
+    shown = "".join(f"{name}={value} " for name, value in chosen.items())
+    command = ["paletta-server", "up", "--data", data, "--port", port]
+    print(f"\n$ {shown}{shlex.join(command)} &", flush=True)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PALETTA_")}
+    with (home / f"{data}.log").open("ab") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
+            [str(BIN / command[0]), *command[1:], "--json"],
+            cwd=home,
+            env=inherited | chosen,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
         )
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
-        require(bool(line), "the service did not start:\n" + (home / "up.log").read_text())
+        require(bool(line), "the service did not start:\n" + (home / f"{data}.log").read_text())
         stack = json.loads(line)
         print(f"ready at {stack['url']}", flush=True)
         yield stack
