@@ -133,6 +133,8 @@ def _exit_code(status: int, code: str) -> int:
         return AccountRefused.exit_code
     if status in (401, 403):
         return NotAuthorised.exit_code
+    if code == "invalid_request":
+        return UsageError.exit_code
     if status == 429 or status >= 500:
         return GaveUp.exit_code
     return PalettaError.exit_code

@@ -99,6 +99,11 @@ def main(argv: Sequence[str]) -> int:
         return 1
     except OSError as error:
         return _refused(out, error)
+    except UnicodeEncodeError as error:
+        if not any("\udc80" <= char <= "\udcff" for word in argv for char in word):
+            return _crashed(out, error)
+        out.error("a word of the command line is not UTF-8", "files may be named so, everything else not")
+        return 2
     except Exception as error:
         return _crashed(out, error)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Mode = Literal["json", "table", "plain"]
+_LEAST = 8  # columns of a terminal that a text keeps, however long the others are
 _STYLES = {"error": "1;31", "warning": "1;33", "hint": "1;36", "bold": "1"}
 
 
@@ -52,6 +53,19 @@ class Column:
         if isinstance(value, (list, tuple)):
             return clean(", ".join(str(part) for part in value))
         return clean(value)
+
+
+def _fitting(wanted: Sequence[int], columns: Sequence[Column], room: int) -> list[int]:
+    """Widths that add up to `room`, if that can be: the widest text gives way, so that ids, amounts and results, which
+    are short, stay whole. Numbers never give way."""
+    widths = list(wanted)
+    while sum(widths) > room:
+        texts = [n for n, column in enumerate(columns) if not column.right and widths[n] > _LEAST]
+        if not texts:
+            break
+        widest = max(texts, key=lambda n: widths[n])
+        widths[widest] -= 1
+    return widths
 
 
 class Output:
@@ -213,24 +227,32 @@ class Output:
     def _rich_table(
         self, console: "Console", rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]
     ) -> None:
+        from rich.cells import cell_len
         from rich.table import Table
         from rich.text import Text
 
         table = Table(
             box=None, pad_edge=False, header_style="bold", show_header=any(c.title for c in columns)
         )
-        for column in columns:
+        cells = [[column.text(row) for column in columns] for row in rows]
+        wanted = [
+            max([cell_len(column.title), *(cell_len(line[n]) for line in cells)])
+            for n, column in enumerate(columns)
+        ]
+        room = console.width - 2 * (len(columns) - 1)
+        for column, width in zip(columns, _fitting(wanted, columns, room), strict=True):
             table.add_column(
                 Text(column.title),
                 justify="right" if column.right else "left",
                 overflow="fold" if column.wrap else "ellipsis",
                 no_wrap=not column.wrap,
+                width=width,
             )
-        for row in rows:
+        for row, line in zip(rows, cells, strict=True):
             table.add_row(
                 *(
-                    Text(column.text(row), style=column.style(row.get(column.key)) if column.style else "")
-                    for column in columns
+                    Text(text, style=column.style(row.get(column.key)) if column.style else "")
+                    for text, column in zip(line, columns, strict=True)
                 )
             )
         console.print(table)

@@ -176,13 +176,23 @@ async def _unreadable(request: Request, error: Exception) -> Response:
             "pointer": "/" + "/".join(str(step) for step in item["loc"][1:]),
             "where": str(item["loc"][0]),
             "code": item["type"],
-            "message": item["msg"].removeprefix("Value error, "),
+            "message": _plainly(item["msg"]),
         }
         for item in error.errors()[:100]
     ]
     first = found[0]
-    detail = f"{first['where']} {first['pointer']}: {first['message']}"
+    name = first["pointer"].removeprefix("/") or first["where"]
+    detail = f"`{name}` {first['message']}"
     return _answer(request, Invalid(detail, code="invalid_request", problems=found))
+
+
+def _plainly(words: str) -> str:
+    """A validator's sentence about what it calls an input, as one about what is named before it."""
+    words = words.removeprefix("Value error, ").removeprefix("Value ")
+    for head in ("Input should ", "String should ", "List should ", "Value should "):
+        if words.startswith(head):
+            return "must " + words.removeprefix(head)
+    return words[:1].lower() + words[1:]
 
 
 async def _framework(request: Request, error: Exception) -> Response:

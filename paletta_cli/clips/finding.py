@@ -8,7 +8,7 @@ from paletta_cli.api import Service
 from paletta_cli.clips.showing import cut, length, pixels, short_ids
 from paletta_cli.errors import UsageError
 from paletta_cli.output import Column, Output
-from paletta_cli.text import clean
+from paletta_cli.text import clean, closest
 
 PER_PAGE = 100
 _LEAST_TITLE = 16
@@ -69,6 +69,8 @@ def days(name: str, value: str | None, option: str) -> dict[str, str]:
         most = least
     if not (least or most) or any(part and not _DAY.match(part) for part in (least, most)):
         raise UsageError(f"{option}: `{value}` is not a range of days", hint="write 2026-05-01..2026-05-31")
+    if least and most and least > most:
+        raise UsageError(f"{option}: `{value}` ends before it begins")
     return {key: part for key, part in ((f"{name}_since", least), (f"{name}_until", most)) if part}
 
 
@@ -91,6 +93,17 @@ def find(service: Service, params: Mapping[str, Any], limit: int, *, facets: boo
         cursor = page.get("next_cursor")
         if cursor is None or len(items) >= limit:
             return {**first, "items": items[:limit], "next_cursor": cursor}
+
+
+def explain_nothing(service: Service, out: Output, categories: Sequence[str]) -> None:
+    """Where nothing was found, whether a category is meant that is not there."""
+    if not categories:
+        return
+    there = {str(one["slug"]) for one in service.pages("/v1/categories")}
+    for slug in categories:
+        if slug.casefold() not in there:
+            near = closest(slug, there)
+            out.hint(f"there is no category `{slug}`" + (f"; did you mean `{near}`?" if near else ""))
 
 
 def show(out: Output, found: Mapping[str, Any], *, facets: bool) -> None:

@@ -10,13 +10,13 @@ app = typer.Typer(invoke_without_command=True)
 
 
 @app.callback()
-def cart(context: typer.Context) -> None:
+def cart(context: typer.Context, json: Json = False) -> None:
     """what you are about to buy: add, list, remove, clear, accept
 
     Without a verb it lists.
     """
     if context.invoked_subcommand is None:
-        list_()
+        list_(json=json)
 
 
 @app.command("list")

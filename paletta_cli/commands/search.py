@@ -115,4 +115,6 @@ def search(
             limit,
             facets=facets,
         )
+        if not found["items"]:
+            finding.explain_nothing(service, out, category or ())
     finding.show(out, found, facets=facets)

@@ -83,7 +83,8 @@ def download(
                 run.go()
             finally:
                 run.write_certificates()
-        return run.report(held)
+        # What has ended stays so: a nightly `--all` must not fail for ever, unless it was asked for by name.
+        return run.report([one for one in held if clips or one["status"] != "revoked"])
 
 
 def sync(options: Options, out: Output) -> int:
@@ -100,6 +101,7 @@ def sync(options: Options, out: Output) -> int:
         service.on_trouble = out.warn
         before = _read_lock(folder)
         found = list(purchases.bought(service))
+        _refuse_foreign(before, found, options.to)
         owned = [one for one in found if one["status"] == "granted"]
         resting = {str(one["item_id"]) for one in found if one["status"] in ("suspended", "withheld")}
         _say_held(out, [one for one in found if one["item_id"] in resting])
@@ -361,6 +363,19 @@ def _entry(one: Chosen) -> Entry:
     )
 
 
+def _refuse_foreign(before: Sequence[Entry], found: Sequence[dict[str, Any]], where: Path) -> None:
+    """A folder that another account keeps equal to what it owns is not ours to change. Purchases never go from an
+    account's list, whatever becomes of them."""
+    known = {str(one["item_id"]) for one in found}
+    foreign = [entry for entry in before if entry.item not in known]
+    if foreign:
+        raise PalettaError(
+            f"`{where / lockfile.NAME}` is of another account: {plural(len(foreign), 'file')} of it "
+            f"({foreign[0].licensee}, order {foreign[0].order}) you never bought",
+            hint="use the profile that bought them (`--profile`), or another folder",
+        )
+
+
 def _prune(folder: Folder, gone: Sequence[Entry], out: Output) -> list[Entry]:
     """Remove files that the lockfile knows and that are unchanged since; those that are gone now."""
     pruned = []
@@ -382,6 +397,7 @@ def _prune(folder: Folder, gone: Sequence[Entry], out: Output) -> list[Entry]:
             continue
         with suppress(OSError):
             (folder.path / path).parent.rmdir()
+        out.note(f"removed `{entry.path}`")
         pruned.append(entry)
     return pruned
 

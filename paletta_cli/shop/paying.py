@@ -88,7 +88,7 @@ def _show_page(out: Output, url: str, *, browser: bool) -> None:
         # Half blocks: two modules per character, so that it fits 80 × 24 and scans in both colour schemes.
         lines = _qr_lines(segno.make(url, error="l"))
         out.note("\n".join(lines))
-        out.hint("scan it with a phone")
+        out.hint(f"scan it with a phone, or open {url}")
 
 
 def _qr_lines(code: Any) -> list[str]:
@@ -106,6 +106,11 @@ def _pay_in_test(service: "Service", order: Mapping[str, Any], pay_with: str) ->
     if not colon or gateway != "sandbox":
         raise UsageError(f"`--pay-with {pay_with}` names no test", hint="such as sandbox:success")
     answer = service.post(f"/v1/orders/{order['id']}/sandbox", {"action": outcome})
+    if answer["status"] == "authenticating":
+        raise PalettaError(
+            "the bank asks whether it was you",
+            hint="`--pay-with sandbox:authenticated` says yes, `--pay-with sandbox:decline` no",
+        )
     if answer["status"] != "complete":
         raise PalettaError(
             answer["failure"] or f"the order is not paid: the checkout is {answer['status']}",

@@ -34,10 +34,13 @@ class Chosen:
 def bought(
     service: "Service", orders: Collection[str] = (), clips: Collection[str] = ()
 ) -> Iterator[dict[str, Any]]:
-    """Purchases of these orders and clips, or all of them, newest first; each once."""
+    """Purchases of these clips, in these orders, or all of them, newest first; each once."""
     seen: set[str] = set()
-    filters: list[dict[str, Any]] = [{"order": order} for order in orders] + [
-        {"clip": clip} for clip in clips
+    filters: list[dict[str, Any]] = [
+        {name: value for name, value in (("order", order), ("clip", clip)) if value}
+        for order in orders or ("",)
+        for clip in clips or ("",)
+        if order or clip
     ]
     for narrowed in filters or [{}]:
         found = 0
@@ -54,14 +57,13 @@ def _nothing(service: "Service", narrowed: Mapping[str, Any]) -> PalettaError:
     """Why there is nothing: an order that is not paid, or a clip that was not bought."""
     from paletta_cli.api import segment
 
-    if "order" in narrowed:
+    if "clip" not in narrowed:
         order = service.get(f"/v1/orders/{segment(narrowed['order'])}")
         hint = f"`paletta orders pay {order['number']}`" if order["status"] == "pending" else None
         words = f"order {order['number']} is {order['status']}: there is nothing to download"
         return PalettaError(words, hint=hint)
-    return PalettaError(
-        f"no clip `{narrowed['clip']}` among your purchases", hint="see `paletta orders list`"
-    )
+    where = f"in order {narrowed['order']}" if "order" in narrowed else "among your purchases"
+    return PalettaError(f"no clip `{narrowed['clip']}` {where}", hint="see `paletta orders list`")
 
 
 def choose(

@@ -71,6 +71,7 @@ def pdf(one: Bought, licence: Licence, *, public_url: str, barred: PalettaError 
             ("Order", f"{one.order.number}, {day(one.order.paid_at or one.entitlement.created_at)}"),
         ]
     )
+    paper.explain_transcription(where)
     paper.section("Terms")
     paper.write_words(licence.terms, size=10, colour=INK, height=5.2)
     if one.item.editorial:

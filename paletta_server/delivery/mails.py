@@ -207,8 +207,8 @@ def refund(settings: Settings, order: Order, items: Sequence[OrderItem], receipt
     ]
     blocks: list[Block] = [
         (
-            f"{_amount(order.refunded, order.currency)} of the {_amount(order.total, order.currency)} of order "
-            f"{order.number} went back to you. Your bank may need a few days to show it."
+            f"In all, {_amount(order.refunded, order.currency)} of the {_amount(order.total, order.currency)} of order "
+            f"{order.number} has gone back to you by now. Your bank may need a few days to show it."
         ),
         Rows(back),
         "The receipt as it stands now is attached. Files of a licence that has ended must not be used any more.",

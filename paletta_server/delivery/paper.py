@@ -3,7 +3,7 @@
 Western text is set in Helvetica, which every reader has: a document then takes ten milliseconds and 3 KB. A value
 with other letters is set in FiraGO, embedded (Greek, Cyrillic, Arabic, Hebrew, Devanagari, Thai, Georgian; it comes
 with the wheel `pymupdf-fonts`), shaped by HarfBuzz. What FiraGO lacks, above all Chinese, Japanese and Korean, is
-transliterated in place: such a document also names the clip by its id, which is what counts.
+spelt in Latin letters, marked with a star, and the document says where it stands as it was written.
 """
 
 import threading
@@ -29,6 +29,7 @@ BARS: tuple[Colour, ...] = ((200, 85, 61), (224, 164, 88), (79, 138, 139))
 
 MARGIN = 22.0
 WIDTH = 210 - 2 * MARGIN
+STAR = " *"
 _shaping = threading.Lock()
 """FiraGO is parsed by a library that makes no promises about threads."""
 
@@ -40,6 +41,8 @@ class Paper(FPDF):
         super().__init__(format="A4", unit="mm")
         self.core_fonts_encoding = "windows-1252"
         self._foot = foot
+        self.transcribed = False
+        """Whether somebody's words had to be spelt in Latin letters; each such line ends with a star."""
         self.set_margins(MARGIN, MARGIN, MARGIN)
         self.set_auto_page_break(True, margin=24)
         self.set_title(title)
@@ -83,6 +86,8 @@ class Paper(FPDF):
     ) -> None:
         """Write `text` from where we stand, broken into lines of `width`, and go to the line below."""
         words, foreign = fitted(text)
+        if words.endswith(STAR):
+            self.transcribed = True
         left = self.get_x()
         self.set_text_color(*colour)
         if foreign:
@@ -129,6 +134,13 @@ class Paper(FPDF):
         self.write_words(title, size=11.5, bold=True, height=6)
         self.ln(1)
 
+    def explain_transcription(self, where: str) -> None:
+        """Say what the stars mean, where there are any. `where` shows the words as they were written."""
+        if self.transcribed:
+            self.ln(3)
+            words = f"* Spelt in Latin letters by us, for want of a typeface. As it was written, and counts: {where}"
+            self.write_words(words, size=8.5, colour=SOFT, height=4.4)
+
     def keep_together(self, height: float) -> None:
         if self.get_y() + height > self.page_break_trigger:
             self.add_page()
@@ -160,6 +172,8 @@ def fitted(text: str) -> tuple[str, bool]:
         return line, False
     letters = _letters()
     printed = "".join(_spelt(char, letters) for char in line)
+    if printed != line:
+        printed += STAR
     try:
         printed.encode("windows-1252")
     except UnicodeEncodeError:

@@ -103,7 +103,8 @@ async def listed(
     if order is not None:
         where.append(Entitlement.order_id == (await orders.find(session, user, order)).id)
     if clip is not None:
-        ids = await orders.bought_clips(session, user.user_id, clip)
+        prefix = clip if clip.startswith("clip_") else f"clip_{clip}"
+        ids = await orders.bought_clips(session, user.user_id, prefix)
         where.append(Entitlement.clip_id.in_(ids))
     rows, cursor = await newest_first(session, select(Entitlement).where(*where), Entitlement.id, page)
     bought = await _complete(session, [row for (row,) in rows])

@@ -47,6 +47,7 @@ def pdf(order: Order, items: Sequence[OrderItem], *, email: str, public_url: str
         _sum(paper, "Given back", f"-{_amount(order, order.refunded)}", colour=BAD)
         left = order.total - order.refunded
         _sum(paper, "Paid in the end", f"{_amount(order, left)} {order.currency}", bold=True)
+    paper.explain_transcription(f"paletta orders show {order.number}")
     return paper.printed()
 
 

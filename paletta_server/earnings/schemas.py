@@ -5,12 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-OneLine = Annotated[
-    str,
-    StringConstraints(
-        strip_whitespace=True, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$"
-    ),
-]
+from paletta_server.core.words import Visible
+
+OneLine = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), Visible]
 
 
 class _Strict(BaseModel):

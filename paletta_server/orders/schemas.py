@@ -6,14 +6,12 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from paletta_server.core.nodes import MAX_BYTES
+from paletta_server.core.words import Visible
 
 Tier = Literal["hd", "uhd4k", "original"]
 LicenceName = Literal["individual", "business", "premium"]
 GatewayName = Literal["stripe", "invoice", "sandbox"]
-OneLine = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$"),
-]
+OneLine = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), Visible]
 
 
 OrderStatus = Literal["pending", "paid", "partially_refunded", "refunded", "cancelled", "expired"]

@@ -5,11 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from paletta_server.core.words import Visible
 from paletta_server.payments.sandbox.desk import Action
 
-OneLine = Annotated[
-    str, StringConstraints(strip_whitespace=True, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")
-]
+OneLine = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200), Visible]
 Reason = Annotated[OneLine, Field(min_length=1)]
 
 

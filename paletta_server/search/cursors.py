@@ -23,8 +23,8 @@ class Cursor(BaseModel):
 
     question: str
     key: Annotated[int | None, Field(ge=0, lt=2**64)] = None
-    rank: Annotated[int, Field(ge=0)] = 0
-    clip_id: int = 0
+    rank: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    clip_id: Annotated[int, Field(ge=0, lt=2**63)] = 0
     score: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     ties: Annotated[list[int], Field(max_length=MOST_TIES)] = []
     snapshot: str = ""

@@ -19,7 +19,7 @@ _SIZE = re.compile(r"(\d{2,5})(?:\s*[x×]\s*(\d{2,5}))?(?:px)?\Z")
 def text(written: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Words, phrases and what must not be there. Anything else that a person types is taken for space.
 
-    Raises `Invalid` (`too_many_words`).
+    Raises `Invalid` (`too_many_words`, and `no_words` where something was written and there is no word in it).
     """
     words: list[str] = []
     phrases: list[str] = []
@@ -34,6 +34,10 @@ def text(written: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...
             phrases.append(" ".join(found))
         else:
             words += found
+    if written.strip() and not (words or phrases or without):
+        raise Invalid(
+            f"there is no word in `{written[:40]}`", code="no_words", hint="leave it out to see everything"
+        )
     if len(words) + len(phrases) + len(without) > MOST_WORDS:
         raise Invalid(f"more than {MOST_WORDS} words", code="too_many_words", hint="leave some out")
     return tuple(dict.fromkeys(words)), tuple(dict.fromkeys(phrases)), tuple(dict.fromkeys(without))
@@ -57,6 +61,8 @@ def long_edge(least: str | None, most: str | None) -> Range:
             high = _edge(most)
         elif above:
             high = min(above) - 1
+    if low is not None and high is not None and low > high:
+        raise Invalid(f"`{least}` is more than `{most}`", code="empty_range")
     return Range(low, high)
 
 

@@ -58,6 +58,25 @@ def test_json_is_utf_8_whatever_a_file_is_called() -> None:
     assert json.loads(stdout.getvalue().encode()) == {"file": "caf�.mov", "title": "café"}
 
 
+def test_the_longest_text_gives_way_and_amounts_never_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    columns = [
+        Column("id", "clip"), Column("title", "title"), Column("tier", "tier"), Column("licence", "licence"),
+        Column("price", "price", right=True),
+    ]  # fmt: skip
+    row = {"id": "clip_7h3k9m2qxw4t", "title": "Tram " * 40, "tier": "original", "licence": "individual",
+           "price": "1000.00 USD"}  # fmt: skip
+    monkeypatch.setenv("NO_COLOR", "1")
+    person, out, _ = sink(terminal=True)
+    person.table([row, {**row, "title": "電車" * 60}], columns)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()).splitlines()
+    assert len(lines) == 3
+    for line in lines[1:]:
+        assert "clip_7h3k9m2qxw4t" in line
+        assert line.endswith("original  individual  1000.00 USD")
+        assert "…" in line
+
+
 def test_an_empty_table_says_so_beside_the_result() -> None:
     plain, out, err = sink()
     plain.table([], COLUMNS, empty="no clips yet")

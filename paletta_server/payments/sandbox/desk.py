@@ -94,10 +94,12 @@ async def act(session: AsyncSession, reference: str, action: Action, how: Tellin
     elif await is_over(session, checkout):
         raise Conflict("this checkout is over", code="checkout_over")
     elif action == "authenticate":
-        checkout.status = "authenticating"
+        checkout.status, checkout.failure = "authenticating", None
     elif action == "decline":
         await _decline(session, checkout, how)
-    elif action != "abandon":
+    elif action == "abandon":
+        checkout.failure = None
+    else:
         await _capture(session, checkout, how)
         if action == "dispute":
             await defer(
