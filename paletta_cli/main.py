@@ -61,7 +61,7 @@ COMMANDS = {
     "whoami": Command("account", "whoami", "who is logged in, and where", _ACCOUNT),
     "profile": Command("profile", "app", "see and change your profile", _ACCOUNT),
     "tokens": Command("tokens", "app", "list, create and revoke API tokens", _ACCOUNT),
-    "admin": Command("admin", "app", "users, logs, taxonomy, prices, review and applications", _OPERATE),
+    "admin": Command("admin", "app", "run the shop: people, clips, orders, money, figures, logs", _OPERATE),
 }
 
 # Options of `paletta` itself that are accepted anywhere on the line, because people add them at the end.

@@ -38,6 +38,8 @@ from paletta_server.manifest_schema.routes import router as manifest_schema
 from paletta_server.moderation.desk_routes import router as moderation_desk
 from paletta_server.moderation.routes import router as moderation
 from paletta_server.orders.routes import router as orders
+from paletta_server.payments.admin_routes import router as operators
+from paletta_server.payments.dispute_routes import router as disputes
 from paletta_server.payments.pages import pages as payment_pages
 from paletta_server.payments.routes import router as payments
 from paletta_server.payments.sandbox.pages import pages as sandbox_pages
@@ -87,6 +89,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         moderation_desk,
         orders,
         payments,
+        operators,
+        disputes,
         payment_pages,
         sandbox_pages,
         delivery,

@@ -6,10 +6,14 @@ from paletta_cli.commands import (
     admin_applications,
     admin_clips,
     admin_contributors,
+    admin_disputes,
     admin_flags,
     admin_logs,
+    admin_orders,
     admin_payouts,
     admin_prices,
+    admin_reconcile,
+    admin_refunds,
     admin_reports,
     admin_review,
     admin_royalties,
@@ -32,3 +36,7 @@ app.add_typer(admin_payouts.app, name="payouts")
 app.add_typer(admin_royalties.app, name="royalties")
 app.add_typer(admin_flags.app, name="flags")
 app.add_typer(admin_uploads.app, name="uploads")
+app.add_typer(admin_orders.app, name="orders")
+app.add_typer(admin_refunds.app, name="refunds")
+app.add_typer(admin_disputes.app, name="disputes")
+app.command()(admin_reconcile.reconcile)

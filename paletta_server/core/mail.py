@@ -131,6 +131,17 @@ async def asked_for(session: AsyncSession, dedup_key: str) -> bool:
     return found is not None
 
 
+async def about(session: AsyncSession, recipient: str, text: str, *, most: int) -> Sequence[OutboxEmail]:
+    """The newest mails to somebody whose `dedup_key` names `text`, such as an order's id; oldest of them first."""
+    found = await session.scalars(
+        select(OutboxEmail)
+        .where(OutboxEmail.recipient == recipient, OutboxEmail.dedup_key.contains(text, autoescape=True))
+        .order_by(OutboxEmail.id.desc())
+        .limit(most)
+    )
+    return list(reversed(found.all()))
+
+
 @job("mail.deliver", queue="mail")
 async def deliver(runtime: Runtime, *, email_id: int) -> None:
     """Hand one mail to the mail server. Trouble there is retried by the queue, and noted on the row; a mail that

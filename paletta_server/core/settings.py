@@ -40,7 +40,8 @@ class Settings(BaseSettings):
     smtp_tls: Literal["none", "starttls", "tls"] = "none"
     mail_from: str = "Paletta <no-reply@localhost>"
     operator_emails: Words = ()
-    """Who hears of jobs that failed for good; none means that nobody is told."""
+    """Who hears of what needs a person: jobs that failed for good, disputes and their deadlines; none means that nobody
+    is told."""
     jobs_kept_days: int = Field(30, ge=1)
     """How long a job that failed or was cancelled stays to be read and retried."""
 
@@ -95,6 +96,10 @@ class Settings(BaseSettings):
     """How long after a sale its royalty is on hold before it can be paid out."""
     payout_minimum: int = Field(5000, ge=1)
     """Minor units of a currency from which on a contributor is paid."""
+    refund_approval_above: int | None = Field(None, ge=0)
+    """Minor units: what gives back more of an order than this, without a second operator so far, waits for one."""
+    refund_approval_hours: int = Field(72, ge=1)
+    """How long it waits before the money is free again."""
     delivery_link_hours: int = Field(48, ge=1)
     download_url_seconds: int = Field(300, ge=1, le=3600)
 

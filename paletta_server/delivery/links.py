@@ -96,6 +96,9 @@ async def mail_again(session: AsyncSession, settings: Settings, order: Order) ->
     if recent is None:
         link, secret = await make(session, settings, order.id)
         await mails.send(
-            session, to, mails.link(settings, order, address(settings, secret)), f"order-link:{link.id}"
+            session,
+            to,
+            mails.link(settings, order, address(settings, secret)),
+            f"order-link:{order.uid}:{link.id}",
         )
     return MailedLink(order_id=order.uid, email=to, valid_hours=settings.delivery_link_hours)

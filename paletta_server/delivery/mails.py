@@ -203,7 +203,7 @@ def refund(settings: Settings, order: Order, items: Sequence[OrderItem], receipt
         )
         for item in items
         if item.refunded
-        for over in [item.refunded >= item.amount + item.tax]
+        for over in [item.refunded >= item.amount + item.tax and item.goodwill_at is None]
     ]
     blocks: list[Block] = [
         (

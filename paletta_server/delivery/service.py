@@ -42,7 +42,8 @@ class Owned:
     paid_minor: int
     currency: str
     extendable: bool
-    """Whether it counts towards a better one: not while it is held back, and only once."""
+    """Whether it counts towards a better one: not while it is held back, only once, and not what was left to them
+    although its money went back."""
 
 
 async def grant(session: AsyncSession, order: Order, items: Sequence[OrderItem]) -> list[int]:
@@ -198,10 +199,22 @@ async def owned(session: AsyncSession, user_id: int, clip_ids: Collection[int]) 
             item_id=row.order_item_id,
             paid_minor=_paid(row.order_item_id, chain),
             currency=their[row.order_id].currency,
-            extendable=row.status == "granted" and row.id not in spent,
+            extendable=row.status == "granted"
+            and row.id not in spent
+            and chain[row.order_item_id].goodwill_at is None,
         )
         found.setdefault(row.clip_id, []).append(mine)
     return found
+
+
+async def orders_with(session: AsyncSession, user_id: int, clip_ids: Collection[int]) -> set[int]:
+    """Keys of the orders that give this person something of these clips."""
+    found = await session.scalars(
+        select(Entitlement.order_id).where(
+            Entitlement.user_id == user_id, Entitlement.clip_id.in_(clip_ids), Entitlement.status.in_(LIVING)
+        )
+    )
+    return set(found)
 
 
 @dataclass(frozen=True, slots=True)

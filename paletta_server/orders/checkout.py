@@ -231,14 +231,14 @@ def split(amount: int, weights: Sequence[int]) -> list[int]:
 
 
 async def cancel(runtime: Runtime, user: Principal, order: Order) -> OrderDetail:
-    """Give up an order that waits for its payment; its clips go back into the cart.
+    """Give up an order that waits for its payment; its clips go back into its customer's cart.
 
     Its page at the gateway closes first, so that nobody pays for it meanwhile. Raises `Conflict`: `order_not_pending`,
     also where it was paid at this very moment, and `payment_undecided` while a bank may still pay. And `GatewayDown`.
     """
     await payments.cancel(runtime, order.id)
     async with runtime.db.transaction() as session:
-        await cart.lock(session, user.user_id)
+        await cart.lock(session, order.user_id)
         order = await service.lock(session, order.id)
         if order.status == "pending" and await payments.undecided(session, order.id):
             raise Conflict(
@@ -251,7 +251,7 @@ async def cancel(runtime: Runtime, user: Principal, order: Order) -> OrderDetail
             raise Conflict(f"order {order.number} is {words}", code="order_not_pending")
         items = await service.items(session, order.id)
         choices = [Choice(item.clip_id, item.tier, item.licence) for item in items]
-        await cart.put_back(session, user.user_id, choices)
+        await cart.put_back(session, order.user_id, choices)
         await record(session, user, "order:cancelled", order.uid)
         return await service.view(session, order)
 

@@ -140,6 +140,9 @@ class OrderItem(Row, Base):
     tax: Mapped[int] = mapped_column(BigInteger, server_default="0")
     """Its part of the order's tax; the parts add up to the whole."""
     refunded: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    goodwill_at: Mapped[datetime | None]
+    """When an operator left it to the customer although its money went back: the right outlives refunds, and
+    disputes that were lost before."""
 
 
 class OrderItemFile(Base):

@@ -1,7 +1,7 @@
 """What a clip would cost a person now: the price book, the contributor's own price, what they own already."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -13,6 +13,7 @@ from paletta_server.orders import service as orders
 from paletta_server.orders.models import LICENCES, TIERS, Order
 from paletta_server.orders.price_book import PriceBook
 from paletta_server.orders.schemas import CartProblem
+from paletta_server.payments.under_way import being_refunded
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,14 @@ class Quote:
 async def quote(
     session: AsyncSession, user_id: int, book: PriceBook, choices: Collection[Choice], *, lock: bool = False
 ) -> list[Quote]:
-    """What each choice costs this person now. With `lock` the clips stay as they are until the transaction ends."""
+    """What each choice costs this person now. With `lock` the clips, and what they own of them, stay as they are
+    until the transaction ends: an upgrade is not sold for the difference while its base is being given back."""
     ids = {choice.clip_id for choice in choices}
+    if lock:
+        for order_id in sorted(await delivery.orders_with(session, user_id, ids)):
+            await orders.lock(session, order_id)
     clips = await sale.for_sale(session, ids, lock=lock)
-    owned = await delivery.owned(session, user_id, ids)
+    owned = await _owned(session, user_id, ids)
     waiting = await orders.waiting(session, user_id, ids)
     return [
         _quote(
@@ -61,6 +66,16 @@ async def quote(
         )
         for choice in choices
     ]
+
+
+async def _owned(session: AsyncSession, user_id: int, clip_ids: Collection[int]) -> dict[int, list[Owned]]:
+    """What they own; what is being given back does not count towards anything better."""
+    found = await delivery.owned(session, user_id, clip_ids)
+    leaving = await being_refunded(session, {have.item_id for mine in found.values() for have in mine})
+    return {
+        clip_id: [replace(have, extendable=False) if have.item_id in leaving else have for have in mine]
+        for clip_id, mine in found.items()
+    }
 
 
 def _quote(

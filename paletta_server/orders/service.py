@@ -7,7 +7,7 @@ under the order's lock.
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, case, func, literal, null, or_, select, update
@@ -104,7 +104,7 @@ class Held:
 async def held(session: AsyncSession, keys: Collection[str]) -> Held:
     """Which of these stored objects an order has to deliver, or may still have to."""
     rows = await session.execute(
-        select(OrderItemFile.key, func.bool_or(Order.status.in_(_DELIVERS)))
+        select(OrderItemFile.key, func.bool_or(_delivers()))
         .join(OrderItem, OrderItem.id == OrderItemFile.order_item_id)
         .join(Order, Order.id == OrderItem.order_id)
         .where(OrderItemFile.key.in_(keys), _holds())
@@ -113,6 +113,11 @@ async def held(session: AsyncSession, keys: Collection[str]) -> Held:
     found: dict[str, bool] = dict(rows.all())
     sold = frozenset(key for key, is_paid in found.items() if is_paid)
     return Held(sold, frozenset(found) - sold)
+
+
+def unpaid() -> Select[int]:
+    """Keys of the orders that no money has paid, as a part of another query."""
+    return select(Order.id).where(Order.status.in_(UNPAID))
 
 
 async def closed_for_good(session: AsyncSession, order: Order) -> bool:
@@ -138,14 +143,16 @@ async def extensions(session: AsyncSession, item_ids: Collection[int]) -> dict[i
     return {base: order for base, order in rows if base is not None}
 
 
-_DELIVERS = ("paid", "partially_refunded")
+def _delivers() -> ColumnElement[bool]:
+    """Items that were paid for, or given back and left to the customer all the same."""
+    return or_(Order.status.in_(("paid", "partially_refunded")), OrderItem.goodwill_at.is_not(None))
 
 
 def _holds() -> ColumnElement[bool]:
     """Orders whose files are needed: they are paid, or their money may still come."""
     patience = case((Order.gateway == "invoice", LATE_TRANSFER), else_=LATE_MONEY)
     late = or_(Order.status == "pending", Order.closed_at > func.now() - patience)
-    return or_(Order.status.in_(_DELIVERS), late)
+    return or_(_delivers(), late)
 
 
 def stored_files() -> Select[*tuple[Any, ...]]:
@@ -156,7 +163,7 @@ def stored_files() -> Select[*tuple[Any, ...]]:
             OrderItemFile.size,
             OrderItemFile.sha256,
             null(),
-            Order.status.in_(_DELIVERS),
+            _delivers(),
             literal("sold"),
             OrderItem.clip_id,
         )
@@ -256,6 +263,15 @@ async def set_refunds(session: AsyncSession, order_id: int, by_item: Mapping[int
     if order.refunded != before:
         await announce(session, topic(order))
     return order
+
+
+async def set_goodwill(session: AsyncSession, order_id: int, by_item: Mapping[int, datetime | None]) -> None:
+    """Since when items are left to their customer although their money went back (None: they are not). Under the
+    order's lock."""
+    for item in await items(session, order_id):
+        if item.id in by_item:
+            item.goodwill_at = by_item[item.id]
+    await session.flush()
 
 
 # ---- reading

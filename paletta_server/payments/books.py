@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.audit.service import record
 from paletta_server.core.ids import new_uid
+from paletta_server.core.jobs import defer
 from paletta_server.orders.models import Order, OrderItem
 from paletta_server.payments import allocation
 from paletta_server.payments.disputes import OUTCOMES, reopens
@@ -22,7 +23,9 @@ from paletta_server.payments.models import Dispute, Payment, PaymentEvent, Refun
 
 log = logging.getLogger(__name__)
 
-RESERVED = ("requested", "pending")
+WAITING = "awaiting_approval"
+RESERVED = (WAITING, "requested", "pending")
+"""Refunds whose money cannot be given back a second time."""
 BY_HAND = "made at the gateway"
 
 
@@ -169,6 +172,8 @@ class Books:
             self.news = True
             log.warning("a payment is disputed", extra={"order": self.order.uid, "dispute": told.reference})
             await self._audit("dispute:opened", dispute=dispute.uid, amount=told.amount, reason=told.reason)
+            await self.session.flush()
+            await defer(self.session, "payments.tell_dispute", dispute_id=dispute.id)
         for move in told.movements:
             kind = "dispute_withdrawn" if move.amount < 0 else "dispute_reinstated"
             self._add(kind, move.reference, abs(move.amount), {"dispute": told.reference})
@@ -176,6 +181,15 @@ class Books:
         dispute.amount, dispute.reason, dispute.due_by = told.amount, told.reason, told.due_by
         if dispute.outcome is None or reopens(dispute.status, told.status):
             await self._move_dispute(dispute, told.status)
+        self._note_answer(dispute, told)
+
+    def _note_answer(self, dispute: Dispute, told: DisputeState) -> None:
+        """Evidence that was sent, also by hand at the gateway, and a dispute that was given up."""
+        if dispute.response == "accepting" and dispute.outcome == "lost":
+            dispute.response, self.news = "accepted", True
+        elif told.answered and dispute.response in ("none", "submitting"):
+            dispute.response, self.news = "submitted", True
+            dispute.responded_at = dispute.responded_at or self.now
 
     async def _move_dispute(self, dispute: Dispute, status: str) -> None:
         outcome = OUTCOMES.get(status)
@@ -183,6 +197,8 @@ class Books:
             self.news = True
         if outcome is not None and outcome != dispute.outcome:
             await self._audit("dispute:closed", dispute=dispute.uid, outcome=outcome)
+            at = self.now.isoformat()
+            await defer(self.session, "payments.tell_dispute", dispute_id=dispute.id, at=at)
         dispute.closed_at = (dispute.closed_at or self.now) if outcome else None
         dispute.status, dispute.outcome = status, outcome
 
@@ -253,6 +269,14 @@ class Books:
     def given_back(self) -> dict[int, int]:
         """What refunds that arrived gave back for each item."""
         return allocation.by_item(self._given("succeeded"), self.gross)
+
+    def kept(self) -> set[int]:
+        """Items whose last refund leaves them to the customer. One that cost nothing follows the last of all."""
+        arrived = [refund for refund in self.refunds if refund.status == "succeeded"]
+        last = {key: refund for refund in arrived for key in self.parts[refund.id]}
+        if arrived:
+            last |= {key: arrived[-1] for key, gross in self.gross.items() if not gross}
+        return {key for key, refund in last.items() if refund.keeps_rights}
 
     def room(self) -> dict[int, int]:
         """What may still be given back for each item."""

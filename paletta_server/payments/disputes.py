@@ -30,6 +30,11 @@ def takes_away(outcome: str | None, withdrawn: int) -> bool:
     return outcome == "lost" or (outcome == "withdrawn" and withdrawn > 0)
 
 
+def wants_answer(status: str) -> bool:
+    """Whether the bank waits for evidence of ours."""
+    return status in ("needs_response", "warning_needs_response", "appeal_needs_response")
+
+
 def blocks_refunds(status: str, outcome: str | None) -> bool:
     """While the bank decides, a refund would give the same money back twice. An inquiry may be settled by one."""
     return outcome is None and not status.startswith("warning_")

@@ -117,6 +117,8 @@ class DisputeState:
     reason: str | None = None
     due_by: datetime | None = None
     movements: tuple[Movement, ...] = ()
+    answered: bool = False
+    """Evidence was sent to the bank, by us or by hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,35 @@ class PaymentState:
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a bank is told in a dispute: `texts` and `files` (the gateway's references) by field, of `TEXTS` and
+    `FILES` in `evidence.py`."""
+
+    texts: Mapping[str, str]
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A checkout in a gateway's own list. `payment` is our id, where the gateway kept it."""
+
+    reference: str
+    payment: str | None
+    currency: str
+    captured: int
+    """What came in, whatever went back later."""
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A page of such a list, and where it goes on."""
+
+    checkouts: tuple[Listed, ...]
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """A verified event. It is a hint to look at a payment, named in one or more of three ways, or in none."""
 
@@ -146,11 +177,24 @@ class Event:
     charge: str | None = None
 
 
+LISTED = 100
+"""Checkouts on a page of a list that we keep ourselves."""
+
+
+def position(cursor: str | None) -> int:
+    """The key after which a list of our own goes on. Raises `Refused`."""
+    if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+        raise Refused("that is not where a list goes on", code="bad_cursor")
+    return int(cursor or 0)
+
+
 class Gateway(Protocol):
     """A payment gateway. Every method may raise `GatewayDown`, and those that take a key `Failed`; none changes
     anything twice."""
 
     name: str
+    takes_files: bool
+    """Whether evidence may have files."""
 
     async def open_checkout(self, request: CheckoutRequest) -> Checkout:
         """Open a checkout, or find the one that was opened with this key. Raises `Refused`."""
@@ -166,6 +210,23 @@ class Gateway(Protocol):
 
     async def close_checkout(self, reference: str) -> None:
         """Take no more money on a checkout. One that is over stays as it is; `fetch` tells which it was."""
+        ...
+
+    async def upload_evidence(self, *, key: str, name: str, content_type: str, data: bytes) -> str:
+        """Give the gateway a file for a dispute, once for each `key`; its own name of it. Raises `Refused`."""
+        ...
+
+    async def submit_evidence(self, dispute: str, *, key: str, evidence: Evidence) -> None:
+        """Send evidence to the bank, which takes it once. Raises `Refused`, also where it had some already."""
+        ...
+
+    async def accept_dispute(self, dispute: str, *, key: str) -> None:
+        """Let the customer win, for good. Raises `Refused` where there is nothing to accept any more."""
+        ...
+
+    async def list_checkouts(self, since: datetime, cursor: str | None = None) -> Listing:
+        """A page of the checkouts that were opened since then, whoever opened them. Raises `Refused` for a cursor
+        that is none."""
         ...
 
     def parse_event(self, body: bytes, headers: Mapping[str, str]) -> Event:

@@ -7,7 +7,16 @@ taken in one order: order, then payment, then refunds and disputes.
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    UniqueConstraint,
+    func,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from paletta_server.core.database import Base, Row, Uid
@@ -92,12 +101,24 @@ class PaymentEvent(Row, Base):
 
 
 class Refund(Row, Base):
-    """Money on its way back. status: requested → pending → succeeded | failed; succeeded → failed can happen."""
+    """Money on its way back. status: requested → pending → succeeded | failed; succeeded → failed can happen.
+
+    A large one begins as awaiting_approval, which reserves the money: a second operator lets it be requested or
+    rejects it, and so does its time (`expires_at`).
+    """
 
     __tablename__ = "refunds"
     __table_args__ = (
-        CheckConstraint("status IN ('requested', 'pending', 'succeeded', 'failed')", name="status"),
+        CheckConstraint(
+            "status IN ('awaiting_approval', 'rejected', 'requested', 'pending', 'succeeded', 'failed')",
+            name="status",
+        ),
         CheckConstraint("amount > 0", name="amount"),
+        Index(
+            "ix_refunds_awaiting_approval",
+            "expires_at",
+            postgresql_where=text("status = 'awaiting_approval'"),
+        ),
         Index("uq_refunds_reference", "gateway", "reference", unique=True),
         Index("uq_refunds_key", "order_id", "key", unique=True),
     )
@@ -118,6 +139,13 @@ class Refund(Row, Base):
     """The caller's Idempotency-Key."""
     request_digest: Mapped[str | None]
     """SHA-256 of what was asked with it."""
+    keeps_rights: Mapped[bool] = mapped_column(server_default="false")
+    """Goodwill: what is given back whole by this one stays the customer's."""
+    decided_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    """Who approved or rejected it, where it waited for that; None for its time that ran out."""
+    decided_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
+    """Until when it may be approved."""
     failure: Mapped[str | None]
 
 
@@ -140,6 +168,10 @@ class Dispute(Row, Base):
     __table_args__ = (
         UniqueConstraint("gateway", "reference"),
         CheckConstraint("outcome IN ('won', 'lost', 'withdrawn')", name="outcome"),
+        CheckConstraint(
+            "response IN ('none', 'submitting', 'submitted', 'accepting', 'accepted')", name="response"
+        ),
+        Index("ix_disputes_open", "due_by", postgresql_where=text("outcome IS NULL")),
     )
 
     uid: Mapped[Uid]
@@ -156,6 +188,45 @@ class Dispute(Row, Base):
     due_by: Mapped[datetime | None]
     outcome: Mapped[str | None]
     closed_at: Mapped[datetime | None]
+    evidence: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    """What operators wrote in place of our draft, by field; from `submitting` on what is sent, whole."""
+    evidence_version: Mapped[int] = mapped_column(server_default="1")
+    """Counts its changes, so that two who write at once do not undo each other's."""
+    response: Mapped[str] = mapped_column(server_default="none")
+    """Our answer: none → submitting → submitted, or none → accepting → accepted; back to none where it was refused."""
+    responded_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    responded_at: Mapped[datetime | None]
+    response_key: Mapped[str | None]
+    """The idempotency key of the answer that is being given."""
+    response_failure: Mapped[str | None]
+    """Why the last one came to nothing."""
+
+
+class DisputeFile(Row, Base):
+    """A file of a dispute's evidence; `field` says what it proves. One for each field."""
+
+    __tablename__ = "dispute_files"
+    __table_args__ = (UniqueConstraint("dispute_id", "field"),)
+
+    dispute_id: Mapped[int] = mapped_column(ForeignKey("disputes.id"))
+    field: Mapped[str]
+    name: Mapped[str]
+    content_type: Mapped[str]
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+    key: Mapped[str] = mapped_column(unique=True)
+    """The idempotency key of its way to the gateway."""
+    reference: Mapped[str | None]
+    """The gateway's own id of it, once it is there."""
+
+
+class AttentionNote(Row, Base):
+    """An operator looked at something that needed a person: it is off the list. `subject` as the list names it."""
+
+    __tablename__ = "attention_notes"
+
+    subject: Mapped[str] = mapped_column(unique=True)
+    note: Mapped[str]
+    by: Mapped[int] = mapped_column(ForeignKey("users.id"))
 
 
 class ExternalEvent(Row, Base):

@@ -1,23 +1,40 @@
-"""What operators do about money: note that an invoice was paid, give money back, look at an order's account."""
+"""What operators do about money: note that an invoice was paid, give money back, restore what ended, look at an
+order's account."""
 
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Collection, Sequence
+from typing import Literal, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from paletta_server.accounts import contacts
 from paletta_server.accounts.security import Principal
 from paletta_server.audit.service import record
-from paletta_server.core.errors import Conflict, NotFound
+from paletta_server.core.errors import Conflict, Invalid, NotFound
+from paletta_server.core.ids import SHORTEST
+from paletta_server.core.notify import announce
+from paletta_server.core.pagination import PageParams, newest_first
 from paletta_server.core.runtime import Runtime
+from paletta_server.delivery import log
 from paletta_server.orders import service as orders
 from paletta_server.orders.models import Order
 from paletta_server.payments import service
-from paletta_server.payments.books import parts_of
+from paletta_server.payments.books import WAITING, parts_of
 from paletta_server.payments.gateways.invoice import InvoiceGateway
 from paletta_server.payments.models import Dispute, Payment, Refund
-from paletta_server.payments.refunds import refund
-from paletta_server.payments.schemas import AccountView, DisputeView, PaymentView, RefundIn, RefundView
+from paletta_server.payments.refunds import Wish, not_disputed, nothing_extends, paying, plan, refund
+from paletta_server.payments.schemas import (
+    AccountView,
+    DisputeView,
+    MoneyBack,
+    PaymentView,
+    PlannedItem,
+    RefundIn,
+    RefundPlan,
+    RefundView,
+    RestoreIn,
+)
+from paletta_server.payments.settling import set_rights
 
 View = TypeVar("View", PaymentView, DisputeView)
 
@@ -58,19 +75,136 @@ async def mark_paid(runtime: Runtime, user: Principal, text: str, *, reference: 
 async def give_back(
     runtime: Runtime, user: Principal, text: str, wanted: RefundIn, *, key: str | None
 ) -> RefundView:
-    """Give money back for some items or for all. Raises as `refunds.refund`, and `NotFound`."""
+    """Give money back for some items or for all. Raises as `refunds.refund`."""
     async with runtime.db.transaction() as session:
         order = await orders.find_any(session, text)
-        by_uid = {item.uid: item.id for item in await orders.items(session, order.id)}
-    amounts = None
-    if wanted.items is not None:
-        for uid in wanted.items:
-            if uid not in by_uid:
-                raise NotFound("item", uid[:40])
-        amounts = {by_uid[uid]: amount for uid, amount in wanted.items.items()}
-    made = await refund(runtime, order.id, amounts, wanted.reason, user, key=key)
+        amounts = await _amounts(session, order, wanted)
+    made = await refund(
+        runtime, order.id, amounts, wanted.reason, user, amount=wanted.amount, keep=wanted.keep, key=key
+    )
     async with runtime.db.transaction() as session:
-        return (await _refunds(session, order, [made]))[0]
+        return (await refund_views(session, [made]))[0]
+
+
+async def plan_refund(runtime: Runtime, user: Principal, text: str, wanted: RefundIn) -> RefundPlan:
+    """What `give_back` would do. Raises as it does, and changes nothing."""
+    async with runtime.db.transaction() as session:
+        order = await orders.find_any(session, text)
+        amounts = await _amounts(session, order, wanted)
+        wish = Wish(amounts, wanted.amount, wanted.keep, wanted.reason)
+        planned = await plan(session, runtime.settings, order.id, wish, user)
+        rights = await log.rights(session, order.id)
+        room = planned.books.room()
+        return RefundPlan(
+            order=order.number,
+            currency=order.currency,
+            amount=planned.total,
+            approval=planned.approval,
+            items=[
+                PlannedItem(
+                    id=item.uid,
+                    clip_id=item.clip_uid,
+                    title=item.title,
+                    amount=planned.parts[item.id],
+                    left=room[item.id] - planned.parts[item.id],
+                    right=_right(rights[item.id], room[item.id] == planned.parts[item.id], keep=wanted.keep),
+                    downloads=rights[item.id].downloads,
+                )
+                for item in planned.books.items
+                if item.id in planned.parts
+            ],
+        )
+
+
+def _right(now: log.Right, whole: bool, *, keep: bool) -> Literal["stays", "ends", "goodwill", "has ended"]:
+    if now.status == "revoked":
+        return "has ended"
+    if not whole:
+        return "stays"
+    return "goodwill" if keep else "ends"
+
+
+async def _amounts(session: AsyncSession, order: Order, wanted: RefundIn) -> dict[int, int | None] | None:
+    if wanted.items is None:
+        return None
+    keys = await item_keys(session, order, wanted.items)
+    return {keys[text]: amount for text, amount in wanted.items.items()}
+
+
+async def item_keys(session: AsyncSession, order: Order, texts: Collection[str]) -> dict[str, int]:
+    """Keys of an order's items, by what they were called: an item's or a clip's id, or its beginning.
+
+    Raises `NotFound`, `Conflict` (`ambiguous_id`), and `Invalid` (`same_item`) where two mean one.
+    """
+    items = await orders.items(session, order.id)
+    keys: dict[str, int] = {}
+    for text in texts:
+        exact = [item for item in items if text in (item.uid, item.clip_uid)]
+        fitting = exact or [
+            item for item in items if len(text) >= SHORTEST and _begins(text, item.uid, item.clip_uid)
+        ]
+        if not fitting:
+            raise NotFound("item", text[:40], hint=f"`paletta admin orders show {order.number}` lists them")
+        if len(fitting) > 1:
+            raise Conflict(
+                f"`{text[:40]}` fits more than one item of order {order.number}",
+                code="ambiguous_id",
+                hint="add a letter or two: " + ", ".join(item.uid for item in fitting),
+            )
+        if fitting[0].id in keys.values():
+            raise Invalid(f"`{text[:40]}` means an item that was named already", code="same_item")
+        keys[text] = fitting[0].id
+    return keys
+
+
+def _begins(text: str, *uids: str) -> bool:
+    return any(uid.startswith(text) or uid.partition("_")[2].startswith(text) for uid in uids)
+
+
+async def restore(runtime: Runtime, user: Principal, text: str, wanted: RestoreIn) -> AccountView:
+    """Leave items to their customer although their money went back: goodwill, until the money comes or a dispute is
+    lost later. Items whose right never ended stay as they are.
+
+    Raises `NotFound`, `Conflict`: `not_paid`, `nothing_to_restore`, `extended` where a paid upgrade counts on the
+    money that is gone, `base_ended` where the item is such an upgrade, and `disputed` while a bank decides.
+    """
+    async with runtime.db.transaction() as session:
+        order = await orders.lock(session, (await orders.find_any(session, text)).id)
+        keys = set((await item_keys(session, order, wanted.items)).values()) if wanted.items else None
+        books = await paying(session, order)
+        not_disputed(books)
+        rights = await log.rights(session, order.id)
+        ended = {
+            key
+            for key, right in rights.items()
+            if right.own_status == "revoked" and (keys is None or key in keys)
+        }
+        if not ended:
+            raise Conflict(
+                f"nothing of order {order.number} that you name has ended", code="nothing_to_restore"
+            )
+        await nothing_extends(session, ended)
+        await _bases_stand(session, ended)
+        await orders.set_goodwill(session, order.id, dict.fromkeys(ended, books.now))
+        await set_rights(books)
+        uids = [item.uid for item in books.items if item.id in ended]
+        details = {"items": uids, "reason": wanted.reason}
+        await record(session, user, "order:restored", order.uid, details=details)
+        await announce(session, orders.topic(order))
+        return await account(session, order)
+
+
+async def _bases_stand(session: AsyncSession, item_ids: Collection[int]) -> None:
+    bases = {item.upgrade_of for item in (await orders.items_of(session, item_ids)).values()} - {None}
+    for base in (await orders.items_of(session, {key for key in bases if key is not None})).values():
+        right = (await log.rights(session, base.order_id)).get(base.id)
+        if right is None or right.status == "revoked":
+            order = (await orders.by_key(session, [base.order_id]))[base.order_id]
+            raise Conflict(
+                f"it extends what order {order.number} gave, and that has ended",
+                code="base_ended",
+                hint=f"restore order {order.number} first",
+            )
 
 
 async def account(session: AsyncSession, order: Order) -> AccountView:
@@ -85,15 +219,36 @@ async def account(session: AsyncSession, order: Order) -> AccountView:
         total=order.total,
         refunded=order.refunded,
         payments=[_view(PaymentView, row) for row in payments],
-        refunds=await refunds_of(session, order),
+        refunds=await refund_views(session, await _refunds(session, order)),
         disputes=[_view(DisputeView, row) for row in disputes],
     )
 
 
-async def refunds_of(session: AsyncSession, order: Order) -> list[RefundView]:
-    """The refunds of an order, oldest first."""
+async def refunds_of(session: AsyncSession, order: Order) -> list[MoneyBack]:
+    """The refunds of an order for its customer, oldest first: those that nobody has to agree to any more."""
+    found = [one for one in await _refunds(session, order) if one.status not in (WAITING, "rejected")]
+    return [
+        MoneyBack.model_validate(one.model_dump(include=set(MoneyBack.model_fields)))
+        for one in await refund_views(session, found)
+    ]
+
+
+async def list_refunds(
+    session: AsyncSession, page: PageParams, *, status: str | None, order: str | None
+) -> tuple[list[RefundView], str | None]:
+    """A page of everybody's refunds, newest first. Raises `NotFound` for an unknown order."""
+    query = select(Refund)
+    if status is not None:
+        query = query.where(Refund.status == status)
+    if order is not None:
+        query = query.where(Refund.order_id == (await orders.find_any(session, order)).id)
+    rows, cursor = await newest_first(session, query, Refund.id, page)
+    return await refund_views(session, [refund for (refund,) in rows]), cursor
+
+
+async def _refunds(session: AsyncSession, order: Order) -> list[Refund]:
     found = await session.scalars(select(Refund).where(Refund.order_id == order.id).order_by(Refund.id))
-    return await _refunds(session, order, list(found))
+    return list(found)
 
 
 def _view(kind: type[View], row: Payment | Dispute) -> View:
@@ -101,17 +256,29 @@ def _view(kind: type[View], row: Payment | Dispute) -> View:
     return kind(id=row.uid, **{name: getattr(row, name) for name in names})
 
 
-async def _refunds(session: AsyncSession, order: Order, refunds: Sequence[Refund]) -> list[RefundView]:
-    uids = {item.id: item.uid for item in await orders.items(session, order.id)}
+async def refund_views(session: AsyncSession, refunds: Sequence[Refund]) -> list[RefundView]:
+    """Refunds of any orders, as operators see them."""
     parts = await parts_of(session, refunds)
+    items = await orders.items_of(session, {key for mine in parts.values() for key in mine})
+    their = await orders.by_key(session, {row.order_id for row in refunds})
+    people = {key for row in refunds for key in (row.requested_by, row.decided_by) if key is not None}
+    emails = await contacts.emails_of(session, people)
     return [
         RefundView(
             id=row.uid,
+            order=their[row.order_id].number,
             status=row.status,
             currency=row.currency,
             amount=row.amount,
             reason=row.reason,
-            items={uids[key]: part for key, part in parts[row.id].items()},
+            items={items[key].uid: part for key, part in parts[row.id].items()},
+            keep=row.keeps_rights,
+            requested_by=emails.get(row.requested_by or 0),
+            decided_by=emails.get(row.decided_by or 0),
+            decided_at=row.decided_at,
+            expires_at=row.expires_at,
+            gateway=row.gateway,
+            reference=row.reference,
             failure=row.failure,
             created_at=row.created_at,
         )

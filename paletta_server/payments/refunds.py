@@ -3,9 +3,11 @@
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -17,10 +19,11 @@ from paletta_server.core.ids import new_uid
 from paletta_server.core.jobs import defer
 from paletta_server.core.notify import announce
 from paletta_server.core.runtime import Runtime
+from paletta_server.core.settings import Settings
 from paletta_server.orders import service as orders
 from paletta_server.orders.models import Order
 from paletta_server.payments import allocation, disputes, gateways
-from paletta_server.payments.books import Books
+from paletta_server.payments.books import WAITING, Books
 from paletta_server.payments.gateway import Failed, GatewayDown, Refused
 from paletta_server.payments.models import Payment, Refund, RefundItem
 from paletta_server.payments.settling import locked, settle
@@ -33,75 +36,137 @@ KEY_LIVES = timedelta(hours=12)
 """Gateways forget idempotency keys, Stripe after 24 hours: after this long we look before we ask again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be given back: `amounts` in minor units with tax by item (None for an item: all that is left of it),
+    or `amount` spread over the items, or all that is left. `keep`: what is given back whole stays the customer's."""
+
+    amounts: Mapping[int, int | None] | None = None
+    amount: int | None = None
+    keep: bool = False
+    reason: str = ""
+
+    @property
+    def digest(self) -> str:
+        items = sorted(self.amounts.items()) if self.amounts is not None else None
+        asked: list[Any] = [items, self.reason]
+        if self.amount is not None or self.keep:
+            asked += [self.amount, self.keep]
+        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
 async def refund(
     runtime: Runtime,
     order_id: int,
-    amounts: Mapping[int, int] | None,
+    amounts: Mapping[int, int | None] | None,
     reason: str,
     actor: Actor | None,
     *,
+    amount: int | None = None,
+    keep: bool = False,
     key: str | None = None,
 ) -> Refund:
-    """Give back `amounts` (minor units with tax, by item; None: all that is left). With a `key` that was used
-    before: that refund.
+    """Give back what `Wish` says. With a `key` that was used before: that refund.
 
-    The answer may still be `requested` where the gateway is away, or `failed` where it refused. Raises `Conflict`
-    (`not_paid`, `over_refund`, `disputed`, `nothing_left`, `extended`, `key_reused`) and `Invalid` (`bad_amount`).
+    The answer may still be `requested` where the gateway is away, or `failed` where it refused; `awaiting_approval`
+    where the amount wants a second operator. Raises `Conflict` (`not_paid`, `over_refund`, `disputed`, `nothing_left`,
+    `extended`, `key_reused`), `NotFound` and `Invalid` (`bad_amount`).
     """
-    digest = _digest(amounts, reason)
+    wish = Wish(amounts, amount, keep, reason)
     async with runtime.db.transaction() as session:
-        made = await _request(session, order_id, amounts, reason, actor, key, digest)
+        made = await _request(session, runtime.settings, order_id, wish, actor, key)
     with suppress(GatewayDown):  # it stays reserved, and the job asks again
         await send(runtime, made.id)
     async with runtime.db.transaction() as session:
         return await session.get_one(Refund, made.id)
 
 
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A refund that could be made now: how much of which item, and whether it would wait for a second operator."""
+
+    books: Books
+    parts: Mapping[int, int]
+    approval: bool
+
+    @property
+    def total(self) -> int:
+        return sum(self.parts.values())
+
+
+async def plan(
+    session: AsyncSession, settings: Settings, order_id: int, wish: Wish, actor: Actor | None
+) -> Planned:
+    """What a refund would be, with the order locked. Raises as `refund`."""
+    order = await orders.lock(session, order_id)
+    books = await paying(session, order)
+    not_disputed(books)
+    parts = _parts(books, wish)
+    await nothing_extends(session, parts)
+    return Planned(books, parts, actor is not None and _is_large(books, settings, sum(parts.values())))
+
+
+def _is_large(books: Books, settings: Settings, total: int) -> bool:
+    """Whether a second operator has to agree: what one alone gives back of an order counts together."""
+    limit = settings.refund_approval_above
+    alone = sum(
+        one.amount
+        for one in books.refunds
+        if one.requested_by is not None
+        and one.decided_by is None
+        and one.status not in ("failed", "rejected")
+    )
+    return limit is not None and alone + total > limit
+
+
 async def _request(
     session: AsyncSession,
+    settings: Settings,
     order_id: int,
-    amounts: Mapping[int, int] | None,
-    reason: str,
+    wish: Wish,
     actor: Actor | None,
     key: str | None,
-    digest: str,
 ) -> Refund:
     order = await orders.lock(session, order_id)
-    if key is not None and (known := await _asked_before(session, order, key, digest)) is not None:
+    if key is not None and (known := await _asked_before(session, order, key, wish.digest)) is not None:
         return known
-    books = await _paying(session, order)
-    _not_disputed(books)
-    parts = _parts(books, amounts)
-    await _nothing_extends(session, parts)
-    total = sum(parts.values())
+    planned = await plan(session, settings, order_id, wish, actor)
+    books, total = planned.books, planned.total
     await _reserve(session, books, total)
     made = Refund(
         uid=new_uid("refund"),
         payment_id=books.payment.id,
         order_id=order.id,
         gateway=books.payment.gateway,
-        status="requested",
+        status=WAITING if planned.approval else "requested",
         currency=books.payment.currency,
         amount=total,
-        reason=reason,
+        reason=wish.reason,
         requested_by=actor.user_id if actor else None,
         key=key,
-        request_digest=digest,
+        request_digest=wish.digest,
+        keeps_rights=wish.keep,
+        expires_at=func.now() + timedelta(hours=settings.refund_approval_hours) if planned.approval else None,
     )
     session.add(made)
     await session.flush()
     session.add_all(
-        RefundItem(refund_id=made.id, order_item_id=item, amount=part) for item, part in parts.items()
+        RefundItem(refund_id=made.id, order_item_id=item, amount=part) for item, part in planned.parts.items()
     )
-    details = {"refund": made.uid, "amount": total, "currency": made.currency, "reason": reason}
+    details = {
+        "refund": made.uid,
+        "amount": total,
+        "currency": made.currency,
+        "reason": wish.reason,
+        "keep": wish.keep,
+        "status": made.status,
+    }
     await record(session, actor, "refund:requested", order.uid, details=details)
-    await defer(session, "payments.send_refund", delay_seconds=AGAIN_SECONDS, refund_id=made.id)
+    if planned.approval:
+        await defer(session, "payments.tell_approval", refund_id=made.id)
+    else:
+        await defer(session, "payments.send_refund", delay_seconds=AGAIN_SECONDS, refund_id=made.id)
     return made
-
-
-def _digest(amounts: Mapping[int, int] | None, reason: str) -> str:
-    asked = [sorted(amounts.items()) if amounts is not None else None, reason]
-    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
 async def _asked_before(session: AsyncSession, order: Order, key: str, digest: str) -> Refund | None:
@@ -111,8 +176,9 @@ async def _asked_before(session: AsyncSession, order: Order, key: str, digest: s
     return known
 
 
-async def _nothing_extends(session: AsyncSession, parts: Mapping[int, int]) -> None:
-    """An upgrade was paid as a difference: without its base it would have cost too little."""
+async def nothing_extends(session: AsyncSession, parts: Collection[int]) -> None:
+    """An upgrade was paid as a difference: without its base it would have cost too little. Raises `Conflict`
+    (`extended`)."""
     for order in (await orders.extensions(session, parts)).values():
         first = "cancel" if order.status == "pending" else "refund"
         raise Conflict(
@@ -122,8 +188,8 @@ async def _nothing_extends(session: AsyncSession, parts: Mapping[int, int]) -> N
         )
 
 
-async def _paying(session: AsyncSession, order: Order) -> Books:
-    """The books of the payment that paid the order."""
+async def paying(session: AsyncSession, order: Order) -> Books:
+    """The books of the payment that paid the order. Raises `Conflict` (`not_paid`)."""
     payment = await session.scalar(
         select(Payment).where(Payment.order_id == order.id, Payment.status == "succeeded")
     )
@@ -132,36 +198,48 @@ async def _paying(session: AsyncSession, order: Order) -> Books:
     return await locked(session, payment)
 
 
-def _parts(books: Books, amounts: Mapping[int, int] | None) -> dict[int, int]:
-    room = books.room()
+def _parts(books: Books, wish: Wish) -> dict[int, int]:
+    room, amounts = books.room(), wish.amounts
     if amounts is None:
         payment = books.payment
         left = payment.captured - payment.refunded - payment.pending_refunds - payment.disputed
-        amounts = allocation.spread(left, room)
+        if wish.amount is not None:
+            _within(books, wish.amount, min(left, sum(room.values())), "order")
+        amounts = allocation.spread(left if wish.amount is None else wish.amount, room)
     if not amounts:
         raise Conflict(f"nothing of order {books.order.number} is left to give back", code="nothing_left")
+    parts: dict[int, int] = {}
     for item, amount in amounts.items():
         if item not in room:
             raise NotFound("item", str(item))
-        if amount <= 0:
-            raise Invalid("a refund must be more than nothing", code="bad_amount")
-        if amount > room[item]:
-            most = money.text(room[item], books.order.currency)
-            raise Conflict(
-                f"{most} {books.order.currency} at most can be given back for this item",
-                code="over_refund",
-                left=room[item],
-            )
-    return dict(amounts)
+        if amount is None and not room[item]:
+            raise Conflict("nothing of this item is left to give back", code="nothing_left")
+        parts[item] = room[item] if amount is None else amount
+        _within(books, parts[item], room[item], "item")
+    return parts
 
 
-def _not_disputed(books: Books) -> None:
-    if any(disputes.blocks_refunds(one.status, one.outcome) for one in books.disputes.values()):
+def _within(books: Books, amount: int, most: int, what: str) -> None:
+    if amount <= 0:
+        raise Invalid("a refund must be more than nothing", code="bad_amount")
+    if amount > most:
+        currency = books.order.currency
         raise Conflict(
-            "the payment is disputed: the bank decides who gets the money",
-            code="disputed",
-            hint="accept the dispute at the gateway to give the money back",
+            f"{money.text(most, currency)} {currency} at most can be given back for this {what}",
+            code="over_refund",
+            left=most,
         )
+
+
+def not_disputed(books: Books) -> None:
+    """Raises `Conflict` (`disputed`)."""
+    for one in books.disputes.values():
+        if disputes.blocks_refunds(one.status, one.outcome):
+            raise Conflict(
+                "the payment is disputed: the bank decides who gets the money",
+                code="disputed",
+                hint=f"`paletta admin disputes accept {one.uid}` leaves the money to the customer",
+            )
 
 
 async def _reserve(session: AsyncSession, books: Books, amount: int) -> None:

@@ -17,7 +17,6 @@ from paletta_server.payments.sandbox.pages import InUse
 from paletta_server.payments.schemas import (
     AccountView,
     MarkPaid,
-    MoneyBack,
     Received,
     RefundIn,
     RefundsView,
@@ -68,8 +67,7 @@ async def refund_order(
 @router.get("/orders/{order}/refunds", responses=GUARDED)
 async def show_refunds(user: Customer, session: SessionDep, order: str) -> RefundsView:
     """What was given back of one of the caller's own orders, and how far it has come."""
-    found = await operators.refunds_of(session, await orders.find(session, user, order))
-    return RefundsView(items=[MoneyBack.model_validate(one.model_dump()) for one in found])
+    return RefundsView(items=await operators.refunds_of(session, await orders.find(session, user, order)))
 
 
 @router.post("/orders/{order}/sandbox", responses=GUARDED, dependencies=[InUse])

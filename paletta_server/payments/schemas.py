@@ -1,9 +1,9 @@
 """What the payment routes take and give. Amounts are minor units of `currency`."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from paletta_server.core.words import Visible
 from paletta_server.payments.sandbox.desk import Action
@@ -29,20 +29,37 @@ class MarkPaid(_Strict):
 
 
 class RefundIn(_Strict):
+    """Neither `items` nor `amount` gives back all that is left. `keep`: what is given back whole stays the
+    customer's."""
+
     reason: Reason
-    items: dict[str, int] | None = None
-    """Minor units to give back, tax included, by item id; null gives back all that is left."""
+    items: Annotated[dict[str, int | None], Field(min_length=1, max_length=1000)] | None = None
+    """Minor units to give back, tax included, by item id; null for an item: all that is left of it."""
+    amount: int | None = None
+    """Minor units, spread over the items in proportion to what is left of each."""
+    keep: bool = False
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.items is not None and self.amount is not None:
+            raise ValueError("name `items` or an `amount`, not both")
+        return self
 
 
-class MoneyBack(BaseModel):
-    """A refund as its customer sees it. `items`: minor units by item id."""
+class _Back(BaseModel):
+    """A refund. `items`: minor units by item id."""
 
     id: str
-    status: Literal["requested", "pending", "succeeded", "failed"]
     currency: str
     amount: int
     items: dict[str, int]
     created_at: datetime
+
+
+class MoneyBack(_Back):
+    """A refund as its customer sees it: from when it was certain."""
+
+    status: Literal["requested", "pending", "succeeded", "failed"]
 
 
 class RefundsView(BaseModel):
@@ -51,11 +68,53 @@ class RefundsView(BaseModel):
     items: list[MoneyBack]
 
 
-class RefundView(MoneyBack):
-    """The same as operators see it: with why it was given, in their words, and why it failed."""
+class RefundView(_Back):
+    """A refund as operators see it. `reason` is in their words, `failure` says why it failed or was rejected."""
 
+    status: str
+    order: str
+    """Its number."""
     reason: str
+    keep: bool
+    requested_by: str | None
+    """An address; null for the service itself, or somebody at the gateway."""
+    decided_by: str | None
+    decided_at: datetime | None
+    expires_at: datetime | None
+    gateway: str
+    reference: str | None
     failure: str | None
+
+
+class RestoreIn(_Strict):
+    """Items by id, their own or their clips'; none means all that has ended."""
+
+    reason: Reason
+    items: Annotated[list[Annotated[str, Field(max_length=100)]], Field(max_length=1000)] = []
+
+
+class PlannedItem(BaseModel):
+    """What a refund would do to an item. `right`: what becomes of the right to its files."""
+
+    id: str
+    clip_id: str
+    title: str
+    amount: int
+    left: int
+    """Of what was paid for it, afterwards."""
+    right: Literal["stays", "ends", "goodwill", "has ended"]
+    downloads: int
+
+
+class RefundPlan(BaseModel):
+    """What a refund would do, were it asked for now."""
+
+    order: str
+    currency: str
+    amount: int
+    approval: bool
+    """Whether it would wait for a second operator."""
+    items: list[PlannedItem]
 
 
 class PaymentView(BaseModel):
@@ -87,6 +146,9 @@ class DisputeView(BaseModel):
     due_by: datetime | None
     created_at: datetime
     closed_at: datetime | None
+    response: str
+    responded_at: datetime | None
+    response_failure: str | None
 
 
 class AccountView(BaseModel):

@@ -29,7 +29,7 @@ from paletta_server.earnings import service as earnings
 from paletta_server.orders import service as orders
 from paletta_server.orders.models import Order
 from paletta_server.orders.schemas import PayView
-from paletta_server.payments import gateways
+from paletta_server.payments import answering, gateways
 from paletta_server.payments.gateway import Checkout, CheckoutRequest, Failed, GatewayDown, Line, Refused
 from paletta_server.payments.models import Payment, Refund
 from paletta_server.payments.refunds import AGAIN_SECONDS, refund, send
@@ -277,6 +277,15 @@ async def close(runtime: Runtime, payment_id: int) -> None:
     await settle(runtime, payment_id)
 
 
+async def adopt(session: AsyncSession, payment_id: int, reference: str) -> None:
+    """The gateway's name of a checkout of whose opening we never heard the end."""
+    await session.execute(
+        update(Payment)
+        .where(Payment.id == payment_id, Payment.reference.is_(None))
+        .values(reference=reference)
+    )
+
+
 # ---- looking after everything
 
 
@@ -324,6 +333,9 @@ async def reconcile(runtime: Runtime) -> None:
         await round_.do("send_refund", gateway, refund_id, send, runtime)
     async with runtime.db.transaction() as session:
         overdue = await orders.expired(session, limit=AT_ONCE)
+        unanswered = await answering.unsent(session)
+    for dispute_id, gateway in unanswered:
+        await round_.do("send_answer", gateway, dispute_id, answering.send, runtime)
     for order_id, gateway in overdue:
         await round_.do("expire", gateway, order_id, _expire, runtime)
 

@@ -122,7 +122,7 @@ async def _write(books: Books, state: PaymentState) -> None:
     if payment.status == "succeeded":
         await _fulfil(books, state.currency)
         await _give_back(books)
-        await delivery.set_rights(session, books.order.id, _rights(books))
+        await set_rights(books)
     elif payment.status == "surplus":
         await _return_surplus(books)
     elif payment.status in OPEN and state.status == "open" and books.order.status != "pending":
@@ -201,19 +201,37 @@ async def _give_back(books: Books) -> None:
         await delivery.notice_refund(session, order.id)
 
 
-def _rights(books: Books) -> dict[int, str]:
-    """What refunds and disputes leave of the right to each item, as they stand now: a refund that failed after all
-    and a dispute that an appeal won give back what they had taken."""
-    given, quarrels = books.given_back(), books.disputes.values()
-    lost = any(disputes.takes_away(one.outcome, one.withdrawn) for one in quarrels)
-    held = any(disputes.holds_back(one.outcome, one.withdrawn) for one in quarrels)
+async def set_rights(books: Books) -> None:
+    """Let the rights to what was ordered be what refunds and disputes leave of them, as they stand now: a refund that
+    failed after all and a dispute that an appeal won give back what they had taken.
 
-    def right(key: int, gross: int) -> str:
-        if lost or books.order.status == "refunded" or 0 < gross <= given.get(key, 0):
-            return "revoked"
-        return "suspended" if held else "granted"
+    Goodwill outweighs what ended a right before it was given, and is over once there is nothing to outweigh.
+    """
+    lost = [one for one in books.disputes.values() if disputes.takes_away(one.outcome, one.withdrawn)]
+    held = any(disputes.holds_back(one.outcome, one.withdrawn) for one in books.disputes.values())
+    back, kept = given_back_whole(books), books.kept()
+    goodwill: dict[int, datetime | None] = {}
+    rights: dict[int, str] = {}
+    for item in books.items:
+        since = item.goodwill_at
+        if not lost and item.id not in back:
+            since = None
+        elif not lost and item.id in kept:
+            since = since or books.now
+        ended = item.id in back or bool(lost)
+        covered = since is not None and all(one.closed_at and one.closed_at <= since for one in lost)
+        goodwill[item.id] = since
+        rights[item.id] = "revoked" if ended and not covered else "suspended" if held else "granted"
+    await orders.set_goodwill(books.session, books.order.id, goodwill)
+    await delivery.set_rights(books.session, books.order.id, rights)
 
-    return {key: right(key, gross) for key, gross in books.gross.items()}
+
+def given_back_whole(books: Books) -> set[int]:
+    """Items of which refunds left nothing."""
+    given = books.given_back()
+    if books.order.status == "refunded":
+        return set(books.gross)
+    return {key for key, gross in books.gross.items() if 0 < gross <= given.get(key, 0)}
 
 
 async def _return_surplus(books: Books) -> None:

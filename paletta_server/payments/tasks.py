@@ -2,9 +2,9 @@
 
 import logging
 
-from paletta_server.core.jobs import RETRIES, job
+from paletta_server.core.jobs import INSISTENT, RETRIES, job
 from paletta_server.core.runtime import Runtime
-from paletta_server.payments import inbox, service
+from paletta_server.payments import alarms, answering, approvals, inbox, service
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +29,36 @@ async def close(runtime: Runtime, *, payment_id: int) -> None:
 
 @job("payments.reconcile", cron="* * * * *")
 async def reconcile(runtime: Runtime) -> None:
-    """Find what no event told us, and expire unpaid orders."""
+    """Find what no event told us, and expire unpaid orders and refunds that nobody approved."""
     await service.reconcile(runtime)
+    await approvals.expire(runtime)
+
+
+@job("payments.send_answer")
+async def send_answer(runtime: Runtime, *, dispute_id: int) -> None:
+    """Give the gateway an answer to a dispute, unless that was done."""
+    await answering.send(runtime, dispute_id)
+
+
+@job("payments.tell_approval", queue="mail", retries=INSISTENT)
+async def tell_approval(runtime: Runtime, *, refund_id: int) -> None:
+    """Tell the operators that a refund waits for a second one of them."""
+    async with runtime.db.transaction() as session:
+        await alarms.tell_approval(session, runtime.settings, refund_id)
+
+
+@job("payments.tell_dispute", queue="mail", retries=INSISTENT)
+async def tell_dispute(runtime: Runtime, *, dispute_id: int, at: str | None = None) -> None:
+    """Tell the operators that a dispute was opened, or that it was closed `at` a time."""
+    async with runtime.db.transaction() as session:
+        await alarms.tell_dispute(session, runtime.settings, dispute_id, at)
+
+
+@job("payments.remind_of_disputes", queue="mail", cron="23 * * * *")
+async def remind_of_disputes(runtime: Runtime) -> None:
+    """Name the disputes whose deadline comes near."""
+    async with runtime.db.transaction() as session:
+        await alarms.remind(session, runtime.settings)
 
 
 @job("payments.prune_events", cron="17 4 * * *", retries=RETRIES)

@@ -10,12 +10,15 @@ import pytest
 from sqlalchemy import select, text
 
 from paletta_server.core.runtime import Runtime
+from paletta_server.delivery import service as delivery
+from paletta_server.orders import service as orders
 from paletta_server.payments import service
 from paletta_server.payments.models import Payment
 from paletta_server.payments.sandbox import desk
 from tests.conftest import Person
 from tests.support.accounts import RunJobs
 from tests.support.clips import Shelf
+from tests.support.locks import blocked
 from tests.support.payments import Account, account
 from tests.support.shop import Customer
 from tests.support.stack import MailSink
@@ -57,10 +60,11 @@ class Shop:
     async def rights(self, *order_ids: int) -> list[str | None]:
         return [right for order_id in order_ids for right in (await self.account(order_id)).rights]
 
-    async def refund(self, order_id: int) -> httpx.Response:
+    async def refund(self, order_id: int, **more: Any) -> httpx.Response:
         number = (await self.account(order_id)).order.number
         path = f"/v1/admin/orders/{number}/refunds"
-        return await self.customer.client.post(path, json={"reason": "asked for"}, headers=self.operator)
+        body = {"reason": "asked for", **more}
+        return await self.customer.client.post(path, json=body, headers=self.operator)
 
 
 @pytest.fixture
@@ -159,6 +163,60 @@ async def test_a_base_is_not_refunded_under_its_upgrade(shop: Shop, clip: str) -
     assert (await shop.account(waiting)).order.status == "refunded", given.text
     assert (await shop.refund(base)).status_code == 201
     assert await shop.rights(base, waiting) == ["revoked", "revoked"]
+
+
+async def test_what_is_being_given_back_or_was_left_for_nothing_counts_towards_nothing(
+    shop: Shop, clip: str
+) -> None:
+    order_id = await shop.order(clip, **BASE)
+    async with shop.runtime.db.transaction() as session:
+        payment = await session.scalar(select(Payment).where(Payment.order_id == order_id))
+        assert payment is not None
+        how = desk.Telling(copies=0, refunds_as="pending")
+        await desk.act(session, str(payment.reference), "success", how)
+    await service.settle(shop.runtime, payment.id)
+    assert (await due(shop, clip, **UPGRADE))[1] > 0
+    given = await shop.refund(order_id, keep=True)
+    assert given.json()["status"] == "pending"
+    assert (await due(shop, clip, **UPGRADE))[1] == 0
+    async with shop.runtime.db.transaction() as session:
+        await session.execute(text("UPDATE sandbox_refunds SET status = 'succeeded'"))
+    await service.settle(shop.runtime, payment.id)
+    assert await shop.rights(order_id) == ["granted"]
+    assert (await due(shop, clip, **UPGRADE))[1] == 0
+
+
+async def test_checkout_waits_for_a_refund_of_what_it_counts_on(shop: Shop, clip: str) -> None:
+    base = await shop.buy(clip, **BASE)
+    await shop.customer.add(clip, **UPGRADE)
+    async with shop.runtime.db.transaction() as session:
+        await orders.lock(session, base)
+        buying = asyncio.create_task(shop.customer.check_out(status=409))
+        await blocked(shop.runtime)
+        items = await orders.items(session, base)
+        await orders.set_refunds(session, base, {item.id: item.amount + item.tax for item in items})
+        await delivery.set_rights(session, base, {item.id: "revoked" for item in items})
+    assert (await buying)["code"] == "cart_changed"
+
+
+async def test_an_upgrade_bought_while_its_base_is_given_back(shop: Shop, clip: str) -> None:
+    """On connections of their own: the base goes back, or the difference counts, and never both."""
+    for _ in range(4):
+        base = await shop.buy(clip, **BASE)
+        await shop.customer.add(clip, **UPGRADE)
+        answers = await asyncio.gather(
+            shop.refund(base, keep=True),
+            shop.customer.client.post(
+                "/v1/checkout", json={"gateway": "sandbox"}, headers=shop.customer.person.headers
+            ),
+        )
+        assert sorted(answer.status_code for answer in answers) == [201, 409], [one.text for one in answers]
+        assert {answer.json().get("code") for answer in answers} & {"extended", "cart_changed"}
+        await shop.customer.call("DELETE", "/v1/cart", 204)
+        async with shop.runtime.db.transaction() as session:
+            for table in ("entitlements", "payment_events", "refund_items", "refunds", "payments"):
+                await session.execute(text(f"TRUNCATE {table} CASCADE"))
+            await session.execute(text("UPDATE orders SET status = 'cancelled' WHERE status = 'pending'"))
 
 
 async def test_money_for_an_upgrade_of_what_has_ended_goes_back(shop: Shop, clip: str) -> None:

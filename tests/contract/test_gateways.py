@@ -18,14 +18,16 @@ from pydantic import SecretStr
 from paletta_server.core.runtime import Runtime
 from paletta_server.orders import service as orders
 from paletta_server.orders.models import Order
-from paletta_server.payments import gateways, service
+from paletta_server.payments import evidence, gateways, service
 from paletta_server.payments.gateway import (
     CheckoutRequest,
+    Evidence,
     Failed,
     Forged,
     Gateway,
     GatewayDown,
     Line,
+    Listed,
     Refused,
 )
 from paletta_server.payments.gateways.invoice import InvoiceGateway
@@ -64,6 +66,8 @@ class Subject:
 
     gateway: Gateway
     pay: Callable[[str], Awaitable[None]]
+    dispute: Callable[[str], Awaitable[str]] | None = None
+    """Has a bank dispute a paid checkout, and tells the dispute's reference."""
 
 
 @pytest.fixture
@@ -91,14 +95,26 @@ async def subject(
         async def pay_stripe(reference: str) -> None:
             fake.pay(reference)
 
-        return Subject(gateways.of(runtime, "stripe"), pay_stripe)
+        async def dispute_stripe(reference: str) -> str:
+            intent = fake.sessions[reference]["payment_intent"]
+            dispute = fake.dispute(fake.intents[intent]["latest_charge"])
+            fake.move_dispute(dispute, funds="withdrawn")
+            return dispute
+
+        return Subject(gateways.of(runtime, "stripe"), pay_stripe, dispute_stripe)
     if name == "sandbox":
 
         async def press(reference: str) -> None:
             async with runtime.db.transaction() as session:
                 await desk.act(session, reference, "success", desk.Telling(copies=0))
 
-        return Subject(gateways.of(runtime, "sandbox"), press)
+        async def dispute_there(reference: str) -> str:
+            async with runtime.db.transaction() as session:
+                checkout = await desk.act(session, reference, "dispute", desk.Telling(copies=0))
+                [dispute] = await desk.disputes_of(session, checkout)
+                return dispute.reference
+
+        return Subject(gateways.of(runtime, "sandbox"), press, dispute_there)
     if name == "invoice":
         admin = await make_user("admin")
         operator = (await Till.of(runtime, admin.email, admin.email)).customer
@@ -112,7 +128,10 @@ async def subject(
     async def pay_model(reference: str) -> None:
         model.pay(model.books[reference])
 
-    return Subject(model, pay_model)
+    async def dispute_model(reference: str) -> str:
+        return model.dispute(model.books[reference])
+
+    return Subject(model, pay_model, dispute_model)
 
 
 # ---- all of them
@@ -176,6 +195,92 @@ async def test_an_unknown_checkout_is_refused(subject: Subject) -> None:
 async def test_an_event_without_a_signature_is_forged(subject: Subject) -> None:
     with pytest.raises(Forged):
         subject.gateway.parse_event(b"{}", {})
+
+
+@pytest.fixture
+async def disputed(subject: Subject) -> tuple[Subject, str, str]:
+    """A checkout that was paid and is disputed, and the dispute."""
+    if subject.dispute is None:
+        pytest.skip("no bank stands behind it")
+    reference = (await subject.gateway.open_checkout(request())).reference
+    await subject.pay(reference)
+    return subject, reference, await subject.dispute(reference)
+
+
+EVIDENCE = {name: f"{name}: 12 Überall" for name in evidence.TEXTS} | {"customer_ip": "192.0.2.7"}
+
+
+async def test_evidence_is_taken_once(disputed: tuple[Subject, str, str]) -> None:
+    subject, reference, dispute = disputed
+    gateway = subject.gateway
+    [told] = (await gateway.fetch(reference)).disputes
+    assert (told.reference, told.status, told.answered) == (dispute, "needs_response", False)
+    files = {}
+    for field in evidence.FILES:
+        names = {
+            await gateway.upload_evidence(
+                key=f"evidence_{field}", name=f"{field}.pdf", content_type="application/pdf", data=b"%PDF-1.7"
+            )
+            for _ in range(2)
+        }
+        assert len(names) == 1, "the same key sends one file"
+        files[field] = names.pop()
+    sent = Evidence(EVIDENCE, files)
+    for _ in range(2):
+        await gateway.submit_evidence(dispute, key="answer_1", evidence=sent)
+    [told] = (await gateway.fetch(reference)).disputes
+    assert (told.status, told.answered) == ("under_review", True)
+    with pytest.raises(Refused):
+        await gateway.submit_evidence(dispute, key="answer_2", evidence=sent)
+    with pytest.raises(Refused):
+        await gateway.accept_dispute(dispute, key="answer_3")
+
+
+async def test_a_dispute_that_is_given_up_is_lost(disputed: tuple[Subject, str, str]) -> None:
+    subject, reference, dispute = disputed
+    for _ in range(2):
+        await subject.gateway.accept_dispute(dispute, key="answer_1")
+    [told] = (await subject.gateway.fetch(reference)).disputes
+    assert (told.status, told.answered) == ("lost", False)
+    assert sum(move.amount for move in told.movements) == -AMOUNT
+    with pytest.raises(Refused):
+        await subject.gateway.submit_evidence(dispute, key="answer_2", evidence=Evidence(EVIDENCE, {}))
+    with pytest.raises(Refused):
+        await subject.gateway.accept_dispute("dispute_nobody", key="answer_3")
+
+
+async def test_checkouts_are_listed_page_by_page(subject: Subject) -> None:
+    before = datetime.now(UTC) - timedelta(minutes=1)
+    made = [
+        (await subject.gateway.open_checkout(request(f"pay_{n}222222222222"))).reference for n in range(5)
+    ]
+    await subject.pay(made[2])
+    found: list[Listed] = []
+    cursor: str | None = None
+    while True:
+        page = await subject.gateway.list_checkouts(before, cursor)
+        found += page.checkouts
+        cursor = page.cursor
+        if cursor is None:
+            break
+    assert sorted(one.reference for one in found) == sorted(made)
+    assert {one.payment for one in found} == {f"pay_{n}222222222222" for n in range(5)}
+    assert {one.reference: one.captured for one in found if one.captured} == {made[2]: AMOUNT}
+    if subject.gateway.name != "model":
+        late = await subject.gateway.list_checkouts(datetime.now(UTC) + timedelta(minutes=1))
+        assert late.checkouts == ()
+
+
+async def test_an_invoice_has_no_disputes(runtime: Runtime) -> None:
+    gateway = InvoiceGateway(runtime.db)
+    assert not gateway.takes_files
+    for asking in (
+        gateway.upload_evidence(key="k", name="a.pdf", content_type="application/pdf", data=b"%PDF"),
+        gateway.submit_evidence("d", key="k", evidence=Evidence({}, {})),
+        gateway.accept_dispute("d", key="k"),
+    ):
+        with pytest.raises(Refused):
+            await asking
 
 
 # ---- Stripe alone

@@ -25,17 +25,30 @@ import typing_extensions
 from fastapi import FastAPI, Request, Response
 from stripe._request_options import RequestOptions
 from stripe.params import (
+    DisputeCloseParams,
     DisputeListParams,
+    DisputeUpdateParams,
+    FileCreateParams,
     RefundCreateParams,
     RefundListParams,
 )
-from stripe.params.checkout import SessionCreateParams, SessionExpireParams, SessionRetrieveParams
+from stripe.params.checkout import (
+    SessionCreateParams,
+    SessionExpireParams,
+    SessionListParams,
+    SessionRetrieveParams,
+)
 
 VERSION = "2026-10-28.endive"
 KEY = "sk_test_paletta"
 WEBHOOK_SECRET = "whsec_paletta"
 _NAMES = {**vars(sys.modules[RequestOptions.__module__]), "StripeContext": str}
 """What the SDK's types name and their modules import for type checkers only."""
+_FILE_FIELDS = {
+    "cancellation_policy", "customer_communication", "customer_signature", "duplicate_charge_documentation",
+    "receipt", "refund_policy", "service_documentation", "shipping_documentation", "uncategorized_file",
+}  # fmt: skip
+"""Of a dispute's evidence, those that hold the id of a file."""
 LEAST = 50
 """Stripe charges half a dollar at least."""
 
@@ -113,6 +126,18 @@ def nested(pairs: list[tuple[str, str]]) -> dict[str, Any]:
     return found
 
 
+async def _params(request: Request) -> dict[str, Any]:
+    if request.method == "GET":
+        return nested(parse_qsl(request.url.query, keep_blank_values=True))
+    if request.headers.get("content-type", "").startswith("multipart/"):
+        form = await request.form()
+        return {
+            name: one if isinstance(one, str) else (one.filename, await one.read())
+            for name, one in form.items()
+        }
+    return nested(parse_qsl((await request.body()).decode(), keep_blank_values=True))
+
+
 @dataclass
 class FakeStripe:
     """`app` is to be served; the rest is what happens there."""
@@ -122,6 +147,7 @@ class FakeStripe:
     charges: dict[str, dict[str, Any]] = field(default_factory=dict)
     refunds: dict[str, dict[str, Any]] = field(default_factory=dict)
     disputes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
     outbox: list[str] = field(default_factory=list)
     requests: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     lose: list[str] = field(default_factory=list)
@@ -139,8 +165,7 @@ class FakeStripe:
     # ---- the API
 
     async def _serve(self, request: Request, path: str) -> Response:
-        raw = (await request.body()).decode() if request.method == "POST" else request.url.query
-        params = nested(parse_qsl(raw, keep_blank_values=True))
+        params = await _params(request)
         self.requests.append((request.method, path, params))
         lost = self.lose.pop(0) if self.lose else None
         try:
@@ -187,11 +212,15 @@ class FakeStripe:
     def _route(self, method: str, path: str, params: dict[str, Any]) -> dict[str, Any]:
         routes: list[tuple[str, str, Any, Callable[..., dict[str, Any]]]] = [
             ("POST", r"checkout/sessions", SessionCreateParams, self._open),
+            ("GET", r"checkout/sessions", SessionListParams, self._list_sessions),
             ("GET", r"checkout/sessions/(\w+)", SessionRetrieveParams, self._show),
             ("POST", r"checkout/sessions/(\w+)/expire", SessionExpireParams, self._close),
             ("POST", r"refunds", RefundCreateParams, self._refund),
             ("GET", r"refunds", RefundListParams, self._list_refunds),
             ("GET", r"disputes", DisputeListParams, self._list_disputes),
+            ("POST", r"disputes/(\w+)", DisputeUpdateParams, self._update_dispute),
+            ("POST", r"disputes/(\w+)/close", DisputeCloseParams, self._close_dispute),
+            ("POST", r"files", FileCreateParams, self._upload),
         ]
         for wanted, pattern, hint, answer in routes:
             found = re.fullmatch(pattern, path)
@@ -237,6 +266,7 @@ class FakeStripe:
             "currency": currencies.pop(),
             "amount_total": total,
             "metadata": params.get("metadata", {}),
+            "created": now,
             "expires_at": expires,
             "_intent_metadata": params.get("payment_intent_data", {}).get("metadata", {}),
         }
@@ -314,6 +344,62 @@ class FakeStripe:
     def _list_disputes(self, params: dict[str, Any]) -> dict[str, Any]:
         return self._page(params, self.disputes, "/v1/disputes")
 
+    def _list_sessions(self, params: dict[str, Any]) -> dict[str, Any]:
+        since = int(params.get("created", {}).get("gte", 0))
+        wanted = [self._public(one) for one in self.sessions.values() if one["created"] >= since]
+        wanted.reverse()
+        if after := params.get("starting_after"):
+            if after not in self.sessions:
+                raise Refusal(f"No such checkout.session: '{after}'", code="resource_missing")
+            wanted = wanted[[one["id"] for one in wanted].index(after) + 1 :]
+        limit = min(int(params.get("limit", 10)), 2)
+        return {
+            "object": "list", "url": "/v1/checkout/sessions", "has_more": len(wanted) > limit,
+            "data": wanted[:limit],
+        }  # fmt: skip
+
+    def _undecided(self, dispute_id: str) -> dict[str, Any]:
+        dispute = self.disputes.get(dispute_id)
+        if dispute is None:
+            raise Refusal(f"No such dispute: '{dispute_id}'", status=404, code="resource_missing")
+        if dispute["status"] not in ("needs_response", "warning_needs_response"):
+            raise Refusal(f"This dispute is {dispute['status']} and takes nothing any more.")
+        return dispute
+
+    def _update_dispute(self, params: dict[str, Any], dispute_id: str) -> dict[str, Any]:
+        dispute, evidence = self._undecided(dispute_id), params.get("evidence", {})
+        texts = {name: text for name, text in evidence.items() if name not in _FILE_FIELDS}
+        if sum(map(len, texts.values())) > 150_000:
+            raise Refusal("The combined character count of all fields is limited to 150,000.")
+        for name in evidence.keys() & _FILE_FIELDS:
+            if evidence[name] not in self.files:
+                raise Refusal(f"No such file: '{evidence[name]}'", param=f"evidence[{name}]")
+        dispute["evidence"] = {**dispute["evidence"], **evidence}
+        details = dispute["evidence_details"]
+        details["has_evidence"] = bool(dispute["evidence"])
+        if params.get("submit", "true") == "true":
+            details["submission_count"] += 1
+            waiting = "warning_under_review" if dispute["status"].startswith("warning_") else "under_review"
+            self.move_dispute(dispute_id, status=waiting)
+        return dispute
+
+    def _close_dispute(self, _params: dict[str, Any], dispute_id: str) -> dict[str, Any]:
+        dispute = self._undecided(dispute_id)
+        self.move_dispute(dispute_id, status="lost")
+        return dispute
+
+    def _upload(self, params: dict[str, Any]) -> dict[str, Any]:
+        name, data = params["file"]
+        if not data or len(data) > 5 * 1024 * 1024:
+            raise Refusal("The file is empty or too large.", param="file")
+        if not data.startswith((b"%PDF", b"\xff\xd8\xff", b"\x89PNG")):
+            raise Refusal("We only accept PDF, JPEG and PNG.", param="file", code="file_type_invalid")
+        file_id = self._new("file")
+        self.files[file_id] = {
+            "id": file_id, "object": "file", "filename": name, "purpose": params["purpose"], "size": len(data),
+        }  # fmt: skip
+        return self.files[file_id]
+
     # ---- what people and banks do
 
     def pay(self, session_id: str) -> None:
@@ -387,8 +473,11 @@ class FakeStripe:
         self.disputes[dispute_id] = {
             "id": dispute_id, "object": "dispute", "amount": charge["amount"], "charge": charge_id,
             "payment_intent": charge["payment_intent"], "currency": charge["currency"], "status": status,
-            "reason": "fraudulent", "evidence_details": {"due_by": int(time.time()) + 7 * 86400},
-            "balance_transactions": [], "metadata": {},
+            "reason": "fraudulent", "balance_transactions": [], "metadata": {}, "evidence": {},
+            "evidence_details": {
+                "due_by": int(time.time()) + 7 * 86400, "has_evidence": False, "past_due": False,
+                "submission_count": 0,
+            },
         }  # fmt: skip
         self._tell("charge.dispute.created", self.disputes[dispute_id])
         return dispute_id

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import count
 
 from paletta_server.payments.gateway import (
@@ -16,9 +17,12 @@ from paletta_server.payments.gateway import (
     CheckoutStatus,
     DisputeState,
     Event,
+    Evidence,
     Failure,
     Forged,
     GatewayDown,
+    Listed,
+    Listing,
     Movement,
     PaymentState,
     RefundState,
@@ -41,6 +45,7 @@ class Book:
     attempts: int = 0
     refunds: dict[str, RefundState] = field(default_factory=dict)
     disputes: dict[str, DisputeState] = field(default_factory=dict)
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def charge(self) -> str | None:
@@ -64,6 +69,7 @@ class ModelGateway:
     """The gateway `model`. `lose` says what happens to the next calls: None, "question" or "answer"."""
 
     name: str = "model"
+    takes_files: bool = True
     books: dict[str, Book] = field(default_factory=dict)
     lose: list[str | None] = field(default_factory=list)
     refund_as: RefundStatus = "succeeded"
@@ -130,6 +136,52 @@ class ModelGateway:
         if self.books[reference].status == "open":
             self.books[reference].status = "expired"
         self._answers()
+
+    async def upload_evidence(self, *, key: str, name: str, content_type: str, data: bytes) -> str:
+        self.calls.append("upload")
+        self._arrives()
+        self._keys.setdefault(key, self._new("file"))
+        self._answers()
+        return self._keys[key]
+
+    async def submit_evidence(self, dispute: str, *, key: str, evidence: Evidence) -> None:
+        self.calls.append("submit")
+        self._arrives()
+        self._respond(dispute, key, "under_review", answered=True)
+        self._answers()
+
+    async def accept_dispute(self, dispute: str, *, key: str) -> None:
+        self.calls.append("accept")
+        self._arrives()
+        self._respond(dispute, key, "lost", answered=False)
+        self._answers()
+
+    def _respond(self, dispute: str, key: str, status: str, *, answered: bool) -> None:
+        found = [one for one in self.books.values() if dispute in one.disputes]
+        if not found:
+            raise Refused("no such dispute")
+        if self._keys.get(key) == dispute:
+            return
+        told = found[0].disputes[dispute]
+        if told.status != "needs_response":
+            raise Refused(f"the dispute is {told.status}")
+        self._keys[key] = dispute
+        self.move_dispute(found[0], dispute, status)
+        found[0].disputes[dispute] = replace(found[0].disputes[dispute], answered=answered)
+
+    async def list_checkouts(self, since: datetime, cursor: str | None = None) -> Listing:
+        self._arrives()
+        rows = list(self.books.values())
+        start = int(cursor or 0)
+        page = rows[start : start + 2]
+        self._answers()
+        return Listing(
+            tuple(
+                Listed(one.reference, one.request.key, one.request.currency, one.captured, one.created_at)
+                for one in page
+            ),
+            str(start + 2) if start + 2 < len(rows) else None,
+        )
 
     def parse_event(self, body: bytes, headers: Mapping[str, str]) -> Event:
         raise Forged("the model's events are delivered by hand")

@@ -1,6 +1,6 @@
 """earnings: royalties, the ledger, bank details and payouts
 
-Revision: 0014, after 0012. It must suit the code of the revision before it. That code sells and refunds without
+Revision: 0014, after 0013. It must suit the code of the revision before it. That code sells and refunds without
 posting; `earnings.catch_up` posts what it left out, as it does for everything that was sold before.
 """
 
@@ -9,7 +9,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0014"
-down_revision = "0012"
+down_revision = "0013"
 branch_labels = None
 depends_on = None
 

@@ -5,6 +5,7 @@ The bank is the outside system here, and operators are its messengers; what they
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -12,22 +13,29 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.core.database import Database
 from paletta_server.payments.gateway import (
+    LISTED,
     Checkout,
     CheckoutRequest,
     CheckoutStatus,
     Event,
+    Evidence,
     Forged,
+    Listed,
+    Listing,
     PaymentState,
     RefundState,
     Refused,
+    position,
 )
 from paletta_server.payments.models import Invoice, InvoiceEntry
 
 PREFIX = "INV-"
+NO_DISPUTES = "there is no bank behind an invoice that could dispute it"
 
 
 class InvoiceGateway:
     name = "invoice"
+    takes_files = False
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -99,6 +107,33 @@ class InvoiceGateway:
                 .where(Invoice.id == invoice.id, Invoice.closed_at.is_(None))
                 .values(closed_at=func.now())
             )
+
+    async def upload_evidence(self, *, key: str, name: str, content_type: str, data: bytes) -> str:
+        raise Refused(NO_DISPUTES)
+
+    async def submit_evidence(self, dispute: str, *, key: str, evidence: Evidence) -> None:
+        raise Refused(NO_DISPUTES)
+
+    async def accept_dispute(self, dispute: str, *, key: str) -> None:
+        raise Refused(NO_DISPUTES)
+
+    async def list_checkouts(self, since: datetime, cursor: str | None = None) -> Listing:
+        received = (
+            select(func.coalesce(func.sum(InvoiceEntry.amount), 0))
+            .where(InvoiceEntry.invoice_id == Invoice.id, InvoiceEntry.kind == "received")
+            .correlate(Invoice)
+            .scalar_subquery()
+        )
+        query = select(Invoice, received).where(Invoice.created_at >= since, Invoice.id > position(cursor))
+        async with self._db.transaction() as session:
+            rows = (await session.execute(query.order_by(Invoice.id).limit(LISTED))).all()
+        return Listing(
+            tuple(
+                Listed(one.reference, one.key, one.currency, int(captured), one.created_at)
+                for one, captured in rows
+            ),
+            str(rows[-1][0].id) if len(rows) == LISTED else None,
+        )
 
     def parse_event(self, body: bytes, headers: Mapping[str, str]) -> Event:
         raise Forged("invoices have no events")

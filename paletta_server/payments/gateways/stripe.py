@@ -4,6 +4,7 @@ Card numbers are typed on Stripe's page; nothing of them reaches us. The SDK add
 connections, each with the idempotency key of the first try.
 """
 
+import io
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -16,16 +17,20 @@ from pydantic import SecretStr
 
 from paletta_server.core.settings import Settings
 from paletta_server.payments.gateway import (
+    LISTED,
     TOLERANCE_SECONDS,
     Checkout,
     CheckoutRequest,
     CheckoutStatus,
     DisputeState,
     Event,
+    Evidence,
     Failed,
     Failure,
     Forged,
     GatewayDown,
+    Listed,
+    Listing,
     Movement,
     PaymentState,
     RefundState,
@@ -47,10 +52,21 @@ _REFUNDS: Mapping[str, RefundStatus] = {
     "pending": "pending",
     "requires_action": "pending",
 }
+_EVIDENCE: Mapping[str, str] = {
+    "customer_email": "customer_email_address",
+    "customer_ip": "customer_purchase_ip",
+    "access_log": "access_activity_log",
+    "refund_terms": "refund_policy_disclosure",
+    "refund_refusal": "refund_refusal_explanation",
+    "explanation": "uncategorized_text",
+    "other": "uncategorized_file",
+}
+"""Stripe's names of our fields of evidence, where they differ."""
 
 
 class StripeGateway:
     name = "stripe"
+    takes_files = True
 
     def __init__(self, settings: Settings) -> None:
         if settings.stripe_secret_key is None:
@@ -139,6 +155,48 @@ class StripeGateway:
             if state.status == "open":
                 raise
 
+    async def upload_evidence(self, *, key: str, name: str, content_type: str, data: bytes) -> str:
+        content = io.BytesIO(data)
+        content.name = name
+        async with _asking(keyed=True):
+            made = await self._client.v1.files.create_async(
+                params={"purpose": "dispute_evidence", "file": content}, options={"idempotency_key": key}
+            )
+        return made.id
+
+    async def submit_evidence(self, dispute: str, *, key: str, evidence: Evidence) -> None:
+        told: Any = {
+            _EVIDENCE.get(name, name): text for name, text in {**evidence.texts, **evidence.files}.items()
+        }
+        async with _asking(keyed=True):
+            await self._client.v1.disputes.update_async(
+                dispute, params={"evidence": told, "submit": True}, options={"idempotency_key": key}
+            )
+
+    async def accept_dispute(self, dispute: str, *, key: str) -> None:
+        async with _asking(keyed=True):
+            await self._client.v1.disputes.close_async(dispute, options={"idempotency_key": key})
+
+    async def list_checkouts(self, since: datetime, cursor: str | None = None) -> Listing:
+        params: Any = {"created": {"gte": int(since.timestamp())}, "limit": LISTED}
+        if cursor is not None:
+            params["starting_after"] = cursor
+        async with _asking():
+            page = await self._client.v1.checkout.sessions.list_async(params=params)
+        return Listing(
+            tuple(
+                Listed(
+                    one.id,
+                    one.client_reference_id,
+                    _currency(one.currency),
+                    (one.amount_total or 0) if one.payment_status == "paid" else 0,
+                    _time(one.created),
+                )
+                for one in page.data
+            ),
+            page.data[-1].id if page.has_more and page.data else None,
+        )
+
     def parse_event(self, body: bytes, headers: Mapping[str, str]) -> Event:
         secret = self._webhook_secret.get_secret_value() if self._webhook_secret else ""
         try:
@@ -157,7 +215,7 @@ def _client(key: SecretStr, base: str | None) -> stripe.StripeClient:
     return stripe.StripeClient(
         key.get_secret_value(),
         stripe_version=API_VERSION,
-        base_addresses={"api": base} if base else {},
+        base_addresses={"api": base, "files": base} if base else {},
         max_network_retries=RETRIES,
         http_client=stripe.HTTPXClient(timeout=TIMEOUT_SECONDS),
     )
@@ -227,6 +285,7 @@ def _dispute(told: stripe.Dispute) -> DisputeState:
             )
             for move in told.balance_transactions
         ),
+        answered=told.evidence_details.submission_count > 0,
     )
 
 

@@ -9,9 +9,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.core.errors import Conflict, NotFound
@@ -22,6 +23,7 @@ from paletta_server.payments.sandbox.models import (
     SandboxCheckout,
     SandboxDispute,
     SandboxEvent,
+    SandboxFile,
     SandboxRefund,
 )
 
@@ -33,6 +35,8 @@ that was not done, and has the bank take the money back a little later."""
 ACTIONS: tuple[Action, ...] = get_args(Action)
 REASON = "the card was declined"
 EVIDENCE = timedelta(days=9)
+UNDECIDED = ("needs_response", "under_review")
+"""What a dispute is until the bank decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +188,7 @@ async def open_dispute(session: AsyncSession, checkout: SandboxCheckout, how: Te
 
 async def end_dispute(session: AsyncSession, checkout: SandboxCheckout, *, won: bool, how: Telling) -> None:
     """The bank decides. Raises `Conflict` (`no_dispute`)."""
-    undecided = [one for one in await disputes_of(session, checkout) if one.status == "needs_response"]
+    undecided = [one for one in await disputes_of(session, checkout) if one.status in UNDECIDED]
     if not undecided:
         raise Conflict("there is no open dispute", code="no_dispute")
     for one in undecided:
@@ -192,6 +196,47 @@ async def end_dispute(session: AsyncSession, checkout: SandboxCheckout, *, won: 
     await session.flush()
     told = ["dispute.funds_reinstated", "dispute.closed"] if won else ["dispute.closed"]
     await tell(session, checkout, told, how)
+
+
+async def answer_dispute(
+    session: AsyncSession, reference: str, *, key: str, evidence: dict[str, Any] | None
+) -> None:
+    """The shop sends evidence, once, or with None gives the dispute up. The same key again changes nothing.
+
+    Raises `Refused`.
+    """
+    checkout_id = await session.scalar(
+        select(SandboxDispute.checkout_id).where(SandboxDispute.reference == reference)
+    )
+    if checkout_id is None:
+        raise Refused(f"sandbox: there is no dispute `{reference[:80]}`")
+    checkout = await session.get_one(SandboxCheckout, checkout_id, with_for_update=True)
+    [dispute] = [one for one in await disputes_of(session, checkout) if one.reference == reference]
+    if dispute.response_key == key:
+        return
+    if dispute.status != "needs_response":
+        raise Refused(f"sandbox: the dispute is {dispute.status.replace('_', ' ')} already")
+    dispute.response_key = key
+    if evidence is None:
+        dispute.status = "lost"
+    else:
+        dispute.status, dispute.evidence = "under_review", evidence
+    await session.flush()
+    await tell(session, checkout, ["dispute.closed" if evidence is None else "dispute.updated"], Telling())
+
+
+async def keep_file(session: AsyncSession, *, key: str, name: str, size: int) -> str:
+    """A file that the shop sends, once for each key; its name here."""
+    await session.execute(
+        insert(SandboxFile)
+        .values(reference=new_reference("file"), key=key, name=name, size=size)
+        .on_conflict_do_nothing(index_elements=["key"])
+    )
+    kept = await session.scalar(select(SandboxFile).where(SandboxFile.key == key))
+    assert kept is not None
+    if (kept.name, kept.size) != (name, size):
+        raise Refused("sandbox: this key was used for another file")
+    return kept.reference
 
 
 async def tell(session: AsyncSession, checkout: SandboxCheckout, kinds: list[str], how: Telling) -> None:

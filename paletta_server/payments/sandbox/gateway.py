@@ -3,23 +3,29 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from paletta_server.core.runtime import Runtime
 from paletta_server.payments.gateway import (
+    LISTED,
     Checkout,
     CheckoutRequest,
     CheckoutStatus,
     DisputeState,
     Event,
+    Evidence,
     Failure,
     Forged,
+    Listed,
+    Listing,
     Movement,
     PaymentState,
     RefundState,
     Refused,
+    position,
 )
 from paletta_server.payments.sandbox import desk
 from paletta_server.payments.sandbox.models import SandboxCheckout, SandboxDispute, SandboxRefund
@@ -30,6 +36,7 @@ _OVER: dict[str, CheckoutStatus] = {"complete": "succeeded", "expired": "expired
 
 class SandboxGateway:
     name = "sandbox"
+    takes_files = True
 
     def __init__(self, runtime: Runtime) -> None:
         desk.refuse_in_production(runtime.settings)
@@ -89,6 +96,35 @@ class SandboxGateway:
         async with self._runtime.db.transaction() as session:
             await desk.expire(session, await desk.find(session, reference, lock=True))
 
+    async def upload_evidence(self, *, key: str, name: str, content_type: str, data: bytes) -> str:
+        async with self._runtime.db.transaction() as session:
+            return await desk.keep_file(session, key=key, name=name, size=len(data))
+
+    async def submit_evidence(self, dispute: str, *, key: str, evidence: Evidence) -> None:
+        told = {"texts": dict(evidence.texts), "files": dict(evidence.files)}
+        async with self._runtime.db.transaction() as session:
+            await desk.answer_dispute(session, dispute, key=key, evidence=told)
+
+    async def accept_dispute(self, dispute: str, *, key: str) -> None:
+        async with self._runtime.db.transaction() as session:
+            await desk.answer_dispute(session, dispute, key=key, evidence=None)
+
+    async def list_checkouts(self, since: datetime, cursor: str | None = None) -> Listing:
+        query = (
+            select(SandboxCheckout)
+            .where(SandboxCheckout.created_at >= since, SandboxCheckout.id > position(cursor))
+            .order_by(SandboxCheckout.id)
+            .limit(LISTED)
+        )
+        async with self._runtime.db.transaction() as session:
+            found = list(await session.scalars(query))
+        return Listing(
+            tuple(
+                Listed(one.reference, one.key, one.currency, one.captured, one.created_at) for one in found
+            ),
+            str(found[-1].id) if len(found) == LISTED else None,
+        )
+
     def parse_event(self, body: bytes, headers: Mapping[str, str]) -> Event:
         secret = self._runtime.settings.sandbox_secret
         verify(body, headers.get(HEADER.lower()), secret.get_secret_value() if secret else "")
@@ -116,4 +152,12 @@ def _dispute(told: SandboxDispute) -> DisputeState:
     moves = [Movement(f"{told.reference}:withdrawn", -told.amount)]
     if told.reinstated:
         moves.append(Movement(f"{told.reference}:reinstated", told.amount))
-    return DisputeState(told.reference, told.status, told.amount, told.reason, told.due_by, tuple(moves))
+    return DisputeState(
+        told.reference,
+        told.status,
+        told.amount,
+        told.reason,
+        told.due_by,
+        tuple(moves),
+        answered=bool(told.evidence),
+    )

@@ -68,10 +68,13 @@ def _quarrel(found: SandboxCheckout, disputes: Sequence[SandboxDispute]) -> str:
           {_DELIVERY}
         </form>"""
     status = disputes[-1].status
-    if status != "needs_response":
+    if status not in ("needs_response", "under_review"):
         winner = "The shop" if status == "won" else "The customer"
         return f"<h2>Disputed</h2><p>{winner} won the dispute.</p>"
-    return f"""<h2>Disputed</h2><p>The bank has taken the money back and decides.</p>{form}
+    said = "The bank has taken the money back and waits for the shop's evidence."
+    if status == "under_review":
+        said = "The bank has the money and the shop's evidence, and decides."
+    return f"""<h2>Disputed</h2><p>{said}</p>{form}
           <button class="plain" name="action" value="dispute-won">Let the shop win</button>
           <button class="plain" name="action" value="dispute-lost">Let the customer win</button>
           {_DELIVERY}

@@ -61,6 +61,21 @@ class SandboxDispute(Row, Base):
     status: Mapped[str] = mapped_column(server_default="needs_response")
     reinstated: Mapped[bool] = mapped_column(server_default="false")
     due_by: Mapped[datetime]
+    evidence: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    """As the shop sent it, by field."""
+    response_key: Mapped[str | None]
+    """The idempotency key of the shop's answer."""
+
+
+class SandboxFile(Row, Base):
+    """A file that the shop sent as evidence; what is in it nobody reads."""
+
+    __tablename__ = "sandbox_files"
+
+    reference: Mapped[str] = mapped_column(unique=True)
+    key: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    size: Mapped[int] = mapped_column(BigInteger)
 
 
 class SandboxEvent(Row, Base):

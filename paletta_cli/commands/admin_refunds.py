@@ -1,0 +1,159 @@
+"""`paletta admin refunds create | list | show | approve | reject`: money back to customers."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from paletta_cli.commands import DryRun, Json, Yes
+from paletta_cli.commands.orders import Order
+
+app = typer.Typer(no_args_is_help=True, help="money back: create, list, show, approve, reject")
+
+Refund = Annotated[str, typer.Argument(metavar="REFUND", help="its id; the beginning is enough")]
+
+
+class Status(StrEnum):
+    AWAITING_APPROVAL = "awaiting_approval"
+    REQUESTED = "requested"
+    PENDING = "pending"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    REJECTED = "rejected"
+
+
+@app.command()
+def create(
+    order: Order,
+    reason: Annotated[str, typer.Option(help="why; operators see it, the customer does not")],
+    everything: Annotated[bool, typer.Option("--all", help="all that is left of the order")] = False,
+    item: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ITEM[=AMOUNT]", help="an item or clip: all that is left of it, or so much; repeatable"
+        ),
+    ] = None,
+    amount: Annotated[
+        str | None, typer.Option(metavar="AMOUNT", help="so much, spread over what is left of the items")
+    ] = None,
+    keep: Annotated[
+        bool,
+        typer.Option("--keep/--revoke", help="goodwill: what goes back whole stays the customer's, or ends"),
+    ] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """give money back: all, by item, or an amount; says first what it does to the licences
+
+    A large one waits for a second operator. What was fetched is not taken back; the right to fetch it ends.
+    """
+    import secrets
+
+    from paletta_cli.api import connect, segment
+    from paletta_cli.desk import refunds
+    from paletta_cli.output import Output
+
+    out = Output(json=json)
+    with connect() as service:
+        found = refunds.find_order(service, order)
+        body = refunds.wish(
+            found, items=item or (), amount_=amount, everything=everything, keep=keep, reason=reason
+        )
+        path = f"/v1/admin/orders/{segment(found['id'])}/refunds"
+        plan = service.post(f"{path}/plan", body, idempotent=True)
+        refunds.show_plan(out, plan)
+        if dry_run:
+            out.data(plan)
+            out.note("nothing was changed")
+            return
+        if not out.confirm("give it back?", yes=yes):
+            out.note("nothing was changed")
+            raise typer.Exit(1)
+        # The amounts that were shown: what somebody else gives back meanwhile must not change them.
+        made = service.request(
+            "POST",
+            path,
+            body={**body, "amount": None, "items": {one["id"]: one["amount"] for one in plan["items"]}},
+            headers={"idempotency-key": secrets.token_urlsafe(16)},
+            idempotent=True,
+        )
+    refunds.tell(out, made)
+    if made["status"] == "failed":
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_(
+    status: Annotated[Status | None, typer.Option(help="only those that stand there")] = None,
+    order: Annotated[str | None, typer.Option(metavar="ORDER", help="of this order")] = None,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="how many, newest first")] = 50,
+    json: Json = False,
+) -> None:
+    """everybody's refunds, newest first"""
+    from paletta_cli.api import connect
+    from paletta_cli.desk import refunds
+    from paletta_cli.output import Output
+
+    with connect() as service:
+        found = service.pages(
+            "/v1/admin/refunds",
+            most=limit,
+            limit=min(limit, 200),
+            status=status.value if status else None,
+            order=order,
+        )
+        refunds.show_list(Output(json=json), list(found))
+
+
+@app.command()
+def show(refund: Refund, json: Json = False) -> None:
+    """one refund: how much of what, who asked, who decided"""
+    from paletta_cli.api import connect, segment
+    from paletta_cli.desk import refunds
+    from paletta_cli.output import Output
+
+    with connect() as service:
+        refunds.show(Output(json=json), service.get(f"/v1/admin/refunds/{segment(refund)}"))
+
+
+@app.command()
+def approve(refund: Refund, yes: Yes = False, json: Json = False) -> None:
+    """let a refund go ahead that another operator asked for"""
+    from paletta_cli.api import connect, segment
+    from paletta_cli.desk import refunds
+    from paletta_cli.desk.words import amount
+    from paletta_cli.output import Output
+
+    out = Output(json=json)
+    with connect() as service:
+        found = service.get(f"/v1/admin/refunds/{segment(refund)}")
+        sum_ = amount(found["amount"], found["currency"])
+        asked = (
+            f"{found['requested_by']} wants to give back {sum_} of order {found['order']}: {found['reason']}"
+        )
+        out.note(asked)
+        if not out.confirm("approve?", yes=yes):
+            raise typer.Exit(1)
+        done = service.post(f"/v1/admin/refunds/{segment(found['id'])}/approve", idempotent=True)
+    refunds.tell(out, done)
+    if done["status"] == "failed":
+        raise typer.Exit(1)
+
+
+@app.command()
+def reject(
+    refund: Refund,
+    reason: Annotated[str, typer.Option(help="why not; whoever asked for it sees it")],
+    json: Json = False,
+) -> None:
+    """give up a refund that waits for approval, or withdraw your own"""
+    from paletta_cli.api import connect, segment
+    from paletta_cli.desk import refunds
+    from paletta_cli.output import Output
+
+    with connect() as service:
+        done = service.post(
+            f"/v1/admin/refunds/{segment(refund)}/reject", {"reason": reason}, idempotent=True
+        )
+    refunds.tell(Output(json=json), done)

@@ -1,0 +1,122 @@
+"""Mails to operators: a refund wants a second person, a dispute was opened, ends soon unanswered, or is over."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from paletta_server.accounts import contacts
+from paletta_server.core import money
+from paletta_server.core.mail import send_mail
+from paletta_server.core.settings import Settings
+from paletta_server.orders import service as orders
+from paletta_server.payments.books import WAITING
+from paletta_server.payments.disputes import wants_answer
+from paletta_server.payments.models import Dispute, Refund
+
+DAYS = (1, 2, 7)
+"""How long before a dispute's deadline operators are reminded."""
+
+
+async def tell_approval(session: AsyncSession, settings: Settings, refund_id: int) -> None:
+    """A refund waits for a second operator; once for each."""
+    refund = await session.get_one(Refund, refund_id)
+    if refund.status != WAITING:
+        return
+    order = (await orders.by_key(session, [refund.order_id]))[refund.order_id]
+    emails = await contacts.emails_of(session, {refund.requested_by or 0})
+    who, sum_ = emails.get(refund.requested_by or 0, "an operator"), _amount(refund.amount, refund.currency)
+    lines = [
+        f"{who} wants to give back {sum_} of order {order.number}, because: {refund.reason}",
+        f"Somebody else has to agree until {_moment(refund.expires_at)}; then the money is free again.",
+        f"  paletta admin refunds show {refund.uid}\n  paletta admin refunds approve {refund.uid}",
+    ]
+    await _tell(
+        session, settings, f"Order {order.number}: a refund waits", lines, f"refund-waits:{refund.uid}"
+    )
+
+
+async def tell_dispute(session: AsyncSession, settings: Settings, dispute_id: int, at: str | None) -> None:
+    """A dispute was opened, or closed `at` a time; once for each."""
+    dispute = await session.get_one(Dispute, dispute_id)
+    number = (await orders.by_key(session, [dispute.order_id]))[dispute.order_id].number
+    sum_ = _amount(dispute.amount, dispute.currency)
+    if at is None:
+        lines = [
+            f"The bank of order {number}'s customer disputes {sum_}: {dispute.reason or 'no reason given'}.",
+            *([f"An answer is due by {_moment(dispute.due_by)}."] if dispute.due_by else []),
+            _how(dispute),
+        ]
+        subject, key = f"Order {number}: disputed", f"dispute-opened:{dispute.uid}"
+    else:
+        ended = {"won": "was won", "lost": "was lost", "withdrawn": "is over without a decision"}
+        if dispute.outcome is None:
+            return
+        lines = [f"The dispute over {sum_} of order {number} {ended[dispute.outcome]}."]
+        subject = f"Order {number}: the dispute {ended[dispute.outcome]}"
+        key = f"dispute-closed:{dispute.uid}:{dispute.outcome}:{at}"
+    await _tell(session, settings, subject, lines, key)
+
+
+async def remind(session: AsyncSession, settings: Settings, *, now: datetime | None = None) -> None:
+    """Name the disputes that end unanswered in seven, two or one days, each once for each of these. `now`: as of then
+    rather than by the database's clock."""
+    now = now or (await session.execute(select(func.now()))).scalar_one()
+    rows = await session.scalars(
+        select(Dispute)
+        .where(
+            Dispute.outcome.is_(None),
+            Dispute.response == "none",
+            Dispute.due_by > now,
+            Dispute.due_by <= now + timedelta(days=max(DAYS)),
+        )
+        .order_by(Dispute.id)
+    )
+    for dispute in rows.all():
+        if wants_answer(dispute.status):
+            await _remind(session, settings, dispute, now)
+
+
+async def _remind(session: AsyncSession, settings: Settings, dispute: Dispute, now: datetime) -> None:
+    assert dispute.due_by is not None
+    left = dispute.due_by - now
+    days = min(days for days in DAYS if left <= timedelta(days=days))
+    number = (await orders.by_key(session, [dispute.order_id]))[dispute.order_id].number
+    lines = [
+        f"Nobody has answered the dispute over {_amount(dispute.amount, dispute.currency)} of order {number}.",
+        f"Without an answer it is lost at {_moment(dispute.due_by)}.",
+        _how(dispute),
+    ]
+    when = "a day" if days == 1 else f"{days} days"
+    key = f"dispute-due:{dispute.uid}:{dispute.due_by:%Y-%m-%dT%H:%M}:{days}"
+    await _tell(session, settings, f"Order {number}: the dispute ends in {when}", lines, key)
+
+
+def _how(dispute: Dispute) -> str:
+    return (
+        f"  paletta admin disputes show {dispute.uid}\n"
+        f"  paletta admin disputes evidence {dispute.uid} --edit\n"
+        f"  paletta admin disputes submit {dispute.uid}"
+    )
+
+
+async def _tell(
+    session: AsyncSession, settings: Settings, subject: str, lines: Sequence[str], key: str
+) -> None:
+    for address in settings.operator_emails:
+        await send_mail(
+            session,
+            to=address,
+            subject=subject,
+            text="\n\n".join(lines) + f"\n\n-- \nPaletta\n{settings.public_url}\n",
+            dedup_key=f"{key}:{address}",
+        )
+
+
+def _amount(minor: int, currency: str) -> str:
+    return f"{money.text(minor, currency)} {currency}"
+
+
+def _moment(moment: datetime | None) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if moment else "an unknown time"
