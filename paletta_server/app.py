@@ -20,6 +20,8 @@ import paletta_server.tasks  # noqa: F401 (routes defer jobs)
 from paletta_server import __version__
 from paletta_server.accounts.routes import pages as account_pages
 from paletta_server.accounts.routes import router as accounts
+from paletta_server.analytics.collector import Collector
+from paletta_server.analytics.routes import router as analytics
 from paletta_server.clips.routes import router as clips
 from paletta_server.collections.routes import router as collections
 from paletta_server.core.errors import Invalid, NotFound, PalettaError, TooLarge, Unavailable
@@ -54,7 +56,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with Runtime.open(chosen, listen=True) as runtime:
             app.state.runtime = runtime
-            async with Search.open(runtime) as app.state.search:
+            async with (
+                Search.open(runtime) as app.state.search,
+                Collector.open(runtime.db) as app.state.analytics,
+            ):
                 yield
 
     app = FastAPI(
@@ -80,6 +85,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         sandbox_pages,
         delivery,
         delivery_pages,
+        analytics,
     ):
         app.include_router(router)
     app.add_exception_handler(PalettaError, _known)

@@ -30,6 +30,7 @@ class Permission(StrEnum):
     MANAGE_PRICES = "admin:prices"
     MANAGE_ORDERS = "admin:orders"
     SEE_LOGS = "admin:logs"
+    SEE_ANALYTICS = "admin:analytics"
 
 
 PERMISSIONS: Final[dict[Permission, frozenset[str]]] = {
@@ -47,6 +48,7 @@ PERMISSIONS: Final[dict[Permission, frozenset[str]]] = {
     Permission.MANAGE_PRICES: ADMINS,
     Permission.MANAGE_ORDERS: ADMINS,
     Permission.SEE_LOGS: ADMINS,
+    Permission.SEE_ANALYTICS: ADMINS,
 }
 
 

@@ -81,6 +81,7 @@ TABLE = """
     admin:prices                           x
     admin:orders                           x
     admin:logs                             x
+    admin:analytics                        x
 """
 """The rows of the mission's role table that exist so far, column by column."""
 
