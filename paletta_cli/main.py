@@ -56,7 +56,7 @@ COMMANDS = {
     "whoami": Command("account", "whoami", "who is logged in, and where", _ACCOUNT),
     "profile": Command("profile", "app", "see and change your profile", _ACCOUNT),
     "tokens": Command("tokens", "app", "list, create and revoke API tokens", _ACCOUNT),
-    "admin": Command("admin", "app", "taxonomy, prices, review and applications", _OPERATE),
+    "admin": Command("admin", "app", "taxonomy, prices, review, applications and statistics", _OPERATE),
 }
 
 # Options of `paletta` itself that are accepted anywhere on the line, because people add them at the end.
