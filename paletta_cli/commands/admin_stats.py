@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -58,13 +58,11 @@ def stats(
     if parquet is not None:
         exports.require_parquet()
     chosen = showing.chosen(report.value, table)
+    asked: dict[str, Any] = {"from": _day(since), "to": _day(until), "by": by.value}
+    if report.value in showing.WITH_TOP:
+        asked["top"] = top
     with connect() as service:
-        found = service.get(
-            f"/v1/admin/stats/{report.value}",
-            **{"from": _day(since), "to": _day(until)},
-            by=by.value,
-            top=top if report.value in showing.WITH_TOP else None,
-        )
+        found = service.get(f"/v1/admin/stats/{report.value}", **asked)
     out = Output(json=json)
     if parquet is not None:
         rows = exports.write_parquet(found, chosen, parquet)

@@ -167,6 +167,7 @@ def show(out: Output, report: str, found: Mapping[str, Any], *, only: Table | No
         return
     from paletta_cli.stats import charts
 
+    told = False
     out.line(f"{found['since']} to {found['until']}, as of {found['as_of'][:16].replace('T', ' ')} UTC")
     for table in [only] if only else REPORTS[report]:
         rows = [row for row in found[table.name] if table.keep(row)]
@@ -178,7 +179,8 @@ def show(out: Output, report: str, found: Mapping[str, Any], *, only: Table | No
             for drawn in charts.of(found[table.name], table.chart, table.by):
                 out.drawing(drawn)
         out.table([readable(row) for row in rows], table.columns)
-    if not any(found[table.name] for table in REPORTS[report]):
+        told = True
+    if not told:
         out.note("nothing happened in these days")
 
 

@@ -55,15 +55,16 @@ async def contributors(session: AsyncSession, span: Span, top: int) -> Rows:
     """Whose clips earned most in each currency; `contributor` is an account's key."""
     query = f"""
         SELECT users.uid AS contributor_id, users.id AS contributor, currency, clips, units, revenue, refunded
-        FROM ({_ranked("contributor_id")}) AS best JOIN users ON users.id = best.contributor_id
+        FROM ({_ranked("contributor_id", "count(DISTINCT clip_id) AS clips,")}) AS best
+          JOIN users ON users.id = best.contributor_id
         WHERE place <= :top ORDER BY currency, place
     """  # noqa: S608
     return await _ask(session, query, span, top=top)
 
 
-def _ranked(key: str) -> str:
+def _ranked(key: str, more: str = "") -> str:
     return f"""
-        SELECT currency, {key}, count(DISTINCT clip_id) AS clips, sum(units) AS units, sum(revenue) AS revenue,
+        SELECT currency, {key}, {more} sum(units) AS units, sum(revenue) AS revenue,
           sum(refunded) AS refunded,
           row_number() OVER (PARTITION BY currency ORDER BY sum(revenue) DESC, sum(units) DESC, {key}) AS place
         FROM analytics_sold WHERE {_WITHIN} GROUP BY currency, {key}
