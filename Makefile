@@ -6,8 +6,10 @@ STAMP  := $(VENV)/.installed
 PEERS  := .venv-bench
 JOBS   ?= 4
 CLIPS  ?= 1000000
+EVENTS ?= 10000000
 
-.PHONY: demo test check bench-upload bench-download bench-ingest bench-search bench-likeness bench-api bench-cli clean format
+.PHONY: demo test check bench-upload bench-download bench-ingest bench-search bench-likeness bench-api bench-cli \
+  bench-stats clean format
 
 demo: $(STAMP)
 	$(BIN)/python -m tests.demo
@@ -40,6 +42,9 @@ bench-api: $(STAMP)
 
 bench-cli: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.commands
+
+bench-stats: $(STAMP)
+	$(BIN)/python -m tests.benchmarks.stats --events $(EVENTS)
 
 format: $(STAMP)
 	$(BIN)/ruff format .

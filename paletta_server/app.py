@@ -20,6 +20,8 @@ import paletta_server.tasks  # noqa: F401 (routes defer jobs)
 from paletta_server import __version__
 from paletta_server.accounts.routes import pages as account_pages
 from paletta_server.accounts.routes import router as accounts
+from paletta_server.analytics.collector import Collector
+from paletta_server.analytics.routes import router as analytics
 from paletta_server.audit.routes import router as audit
 from paletta_server.clips.routes import router as clips
 from paletta_server.collections.routes import router as collections
@@ -63,7 +65,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with Runtime.open(chosen, listen=True) as runtime:
             app.state.runtime = runtime
-            async with Search.open(runtime) as app.state.search, Switches.open(runtime) as app.state.switches:
+            async with (
+                Search.open(runtime) as app.state.search,
+                Switches.open(runtime) as app.state.switches,
+                Collector.open(runtime.db) as app.state.analytics,
+            ):
                 yield
 
     app = FastAPI(
@@ -97,6 +103,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         delivery_pages,
         audit,
         earnings,
+        analytics,
     ):
         app.include_router(router)
     app.add_exception_handler(PalettaError, _known)

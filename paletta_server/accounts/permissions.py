@@ -34,6 +34,7 @@ class Permission(StrEnum):
     MANAGE_PAYOUTS = "admin:payouts"
     SEE_LOGS = "admin:logs"
     MANAGE_FLAGS = "admin:flags"
+    SEE_ANALYTICS = "admin:analytics"
 
 
 PERMISSIONS: Final[dict[Permission, frozenset[str]]] = {
@@ -55,6 +56,7 @@ PERMISSIONS: Final[dict[Permission, frozenset[str]]] = {
     Permission.MANAGE_PAYOUTS: ADMINS,
     Permission.SEE_LOGS: ADMINS,
     Permission.MANAGE_FLAGS: ADMINS,
+    Permission.SEE_ANALYTICS: ADMINS,
 }
 
 

@@ -103,6 +103,9 @@ class Settings(BaseSettings):
     delivery_link_hours: int = Field(48, ge=1)
     download_url_seconds: int = Field(300, ge=1, le=3600)
 
+    analytics_raw_days: int = Field(90, ge=1)
+    """How long single events are kept; their sums by day stay for good."""
+
     password_min_length: int = Field(15, ge=8)
     token_idle_days: int = 30
     token_absolute_days: int = 90

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from paletta_server.core.database import Base, Row, Uid
@@ -23,6 +23,7 @@ class IngestRun(Row, Base):
             name="status",
         ),
         UniqueConstraint("upload_id", "attempt"),
+        Index("ix_ingest_runs_finished_at", "finished_at"),
     )
 
     uid: Mapped[Uid]

@@ -298,7 +298,10 @@ async def _refuse(runtime: Runtime, source: uploads.Source, attempt: Attempt, re
     async with runtime.db.transaction() as session:
         await uploads.lock(session, source.upload_id)
         try:
-            await runs.advance(session, attempt, "failed", finished_at=_now(), error=refused.reason)
+            codes = {"findings": [finding.code for finding in refused.findings]}
+            await runs.advance(
+                session, attempt, "failed", finished_at=_now(), error=refused.reason, figures=codes
+            )
         except Superseded:
             return
         await clips.fail(session, source.clip_id, reason=refused.reason, hint=refused.hint)

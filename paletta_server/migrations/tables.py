@@ -1,6 +1,7 @@
 """Every model, imported once, so that the metadata that migrations compare with is whole."""
 
 from paletta_server.accounts import models as _accounts  # noqa: F401
+from paletta_server.analytics import models as _analytics  # noqa: F401
 from paletta_server.audit import models as _audit  # noqa: F401
 from paletta_server.clips import models as _clips  # noqa: F401
 from paletta_server.collections import models as _collections  # noqa: F401

@@ -73,6 +73,8 @@ class Order(Row, Base):
         CheckConstraint("subtotal >= 0 AND tax >= 0 AND total = subtotal + tax", name="total"),
         CheckConstraint("refunded >= 0 AND refunded <= total", name="refunded"),
         Index("ix_orders_user_id", "user_id", "id"),
+        Index("ix_orders_created_at", "created_at"),
+        Index("ix_orders_paid_at", "paid_at"),
         Index("uq_orders_idempotency_key", "user_id", "idempotency_key", unique=True),
         Index("ix_orders_pending", "expires_at", postgresql_where=text("status = 'pending'")),
     )

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 
 from paletta_server.accounts.permissions import Permission
 from paletta_server.accounts.security import Principal, require
+from paletta_server.analytics.collector import NoteDep
 from paletta_server.core.database import SessionDep
 from paletta_server.core.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized, problems
 from paletta_server.core.pagination import Page, PageDep
@@ -89,9 +90,11 @@ async def show_cart(user: Customer, session: SessionDep) -> CartView:
 
 
 @router.post("/cart/items")
-async def add_to_cart(user: Customer, session: SessionDep, wanted: CartWishes) -> CartView:
+async def add_to_cart(user: Customer, session: SessionDep, note: NoteDep, wanted: CartWishes) -> CartView:
     """Put clips into the cart, or choose another tier or licence for those that are there; all or nothing."""
-    return await cart.add(session, user, wanted.clips)
+    found = await cart.add(session, user, wanted.clips)
+    note("cart", items=len(wanted.clips))
+    return found
 
 
 @router.delete("/cart/items/{clip}")
@@ -120,11 +123,13 @@ async def check_out(
     user: Customer,
     runtime: RuntimeDep,
     wanted: CheckoutIn,
+    note: NoteDep,
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> PayView:
     """Make an order of the cart, and open the gateway's page for it."""
     made = await checkout.check_out(runtime, user, wanted, key=idempotency_key)
+    note("checkout")
     response.headers["Location"] = f"/v1/orders/{made.order.id}"
     return made
 

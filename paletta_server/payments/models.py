@@ -89,6 +89,7 @@ class PaymentEvent(Row, Base):
     __tablename__ = "payment_events"
     __table_args__ = (
         UniqueConstraint("payment_id", "kind", "reference"),
+        Index("ix_payment_events_created_at", "created_at"),
         CheckConstraint("amount >= 0", name="amount"),
         CheckConstraint(f"kind IN {EVENTS!r}", name="kind"),
     )

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from paletta_server.accounts.dependencies import ClientIp
 from paletta_server.accounts.security import OptionalUser
+from paletta_server.analytics.collector import NoteDep
 from paletta_server.clips import views as clip_views
 from paletta_server.clips.service import is_listed
 from paletta_server.core import money
@@ -100,6 +101,8 @@ async def search(
     runtime: RuntimeDep,
     index: SearchDep,
     question: Annotated[Question, Depends(_question)],
+    note: NoteDep,
+    q: Text = "",
     min_price: Amount = None,
     max_price: Amount = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 24,
@@ -118,6 +121,8 @@ async def search(
         question = question.priced(parsing.money(min_price, max_price, digits))
     question = await service.with_present_names(session, question)
     found = await index.find(question, limit=limit, cursor=cursor, facets=facets)
+    if cursor is None:
+        note("search", query=q, hits=0 if found.instead else found.total.value)
     return await service.page(session, runtime.store, question, found)
 
 
@@ -138,6 +143,7 @@ async def show(
     session: SessionDep,
     runtime: RuntimeDep,
     index: SearchDep,
+    note: NoteDep,
     clip: str,
     response: Response,
 ) -> ClipPage:
@@ -149,4 +155,5 @@ async def show(
         related = await index.related(found.id)
         if user is None or user.user_id != found.owner_id:
             index.views.note(found.id, viewer_of(user.user_id if user else None, ip))
+            note("view", clip_id=found.id)
     return await service.clip_page(session, runtime.store, user, found, related)

@@ -59,6 +59,7 @@ class Upload(Row, Base):
             postgresql_where=text("state IN ('created', 'uploading', 'completing')"),
         ),
         Index("ix_uploads_owner_id", "owner_id", "sha256"),
+        Index("ix_uploads_created_at", "created_at"),
     )
 
     uid: Mapped[Uid]

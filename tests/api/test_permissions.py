@@ -85,6 +85,7 @@ TABLE = """
     admin:payouts                          x
     admin:logs                             x
     admin:flags                            x
+    admin:analytics                        x
 """
 """The rows of the mission's role table that exist so far, column by column."""
 

@@ -1,0 +1,1 @@
+"""`paletta admin stats`: reports as tables, charts and files."""

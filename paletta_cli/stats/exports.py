@@ -1,0 +1,67 @@
+"""A report's table as CSV (amounts as decimals) or Parquet (amounts in whole minor units, as the service has them)."""
+
+import csv
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from paletta_cli.errors import PalettaError, cannot
+from paletta_cli.stats.showing import Table, readable
+from paletta_cli.text import clean
+
+_FORMULA = ("=", "+", "-", "@", "\t")
+
+
+def csv_text(found: Mapping[str, Any], table: Table) -> str:
+    """With a heading, which an empty table has too. No cell of words begins as a spreadsheet's formula does."""
+    rows = [readable(row) for row in found[table.name]]
+    names = list(rows[0]) if rows else [column.key for column in table.columns]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    for row, raw in zip(rows, found[table.name], strict=True):
+        writer.writerow([_cell(row[name], raw[name]) for name in names])
+    return text.getvalue()
+
+
+def _cell(value: Any, raw: Any) -> Any:
+    if not isinstance(raw, str):
+        return value
+    said = clean(value)
+    return f"'{said}" if said.startswith(_FORMULA) else said
+
+
+def require_parquet() -> None:
+    """Raises PalettaError where the library is not installed: before anything is asked."""
+    from importlib.util import find_spec
+
+    if find_spec("pyarrow") is None:
+        raise PalettaError(
+            "writing Parquet needs a library that is not installed",
+            hint="`pip install 'paletta[parquet]'` (170 MB on disk), or use `--csv`",
+        )
+
+
+def write_parquet(found: Mapping[str, Any], table: Table, path: Path) -> int:
+    """Write a table; how many rows it has. The file is there whole or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [dict(row) for row in found[table.name]]
+    made = pa.Table.from_pylist(rows)
+    if "period" in made.column_names:
+        place = made.column_names.index("period")
+        made = made.set_column(place, "period", made["period"].cast(pa.date32()))
+    units = {"amounts": "whole minor units of `currency`", "since": found["since"], "until": found["until"]}
+    made = made.replace_schema_metadata(units)
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        pq.write_table(made, beside)
+        beside.replace(path)
+    except OSError as error:
+        raise cannot("write", path, error) from error
+    finally:
+        beside.unlink(missing_ok=True)
+    return len(rows)
