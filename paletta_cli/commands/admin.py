@@ -17,6 +17,7 @@ from paletta_cli.commands import (
     admin_reports,
     admin_review,
     admin_royalties,
+    admin_stats,
     admin_taxonomy,
     admin_uploads,
     admin_users,

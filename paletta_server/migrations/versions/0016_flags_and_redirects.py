@@ -1,6 +1,6 @@
 """flags, redirects of the taxonomy, what became of jobs, holds on the store; attempts that were forgiven stay
 
-Revision: 0016, after 0014. It must suit the code of the revision before it.
+Revision: 0016, after 0015. It must suit the code of the revision before it.
 """
 
 import sqlalchemy as sa
@@ -8,7 +8,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0016"
-down_revision = "0014"
+down_revision = "0015"
 branch_labels = None
 depends_on = None
 

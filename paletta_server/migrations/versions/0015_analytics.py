@@ -1,6 +1,6 @@
 """analytics: events, figures by day, and a note of the days whose books changed
 
-Revision: 0014, after 0010. It must suit the code of the revision before it, which only runs the triggers.
+Revision: 0015, after 0014. It must suit the code of the revision before it, which only runs the triggers.
 """
 
 from typing import Any
@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0014"
-down_revision = "0010"
+revision = "0015"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 
