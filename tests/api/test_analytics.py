@@ -118,9 +118,9 @@ async def test_only_admins_read_reports_and_mistakes_are_named(
     for params, code, words in (
         ({"from": "2026-02-02", "to": "2026-02-01"}, "bad_period", "`from` (2026-02-02)"),
         ({"from": "1990-01-01"}, "bad_period", "2000"),
-        ({"from": "yesterday"}, "invalid_request", "/from"),
-        ({"by": "year"}, "invalid_request", "/by"),
-        ({"top": 0}, "invalid_request", "/top"),
+        ({"from": "yesterday"}, "invalid_request", "`from`"),
+        ({"by": "year"}, "invalid_request", "`by`"),
+        ({"top": 0}, "invalid_request", "`top`"),
     ):
         answer = await client.get(path, params=params, headers=admin.headers)
         assert (answer.status_code, answer.json()["code"]) == (422, code)

@@ -124,7 +124,7 @@ async def test_late_events_belong_to_their_day(runtime: Runtime, collector: Coll
 async def test_a_batch_whose_commit_was_not_heard_of_is_there_once(
     runtime: Runtime, collector: Collector, client: httpx.AsyncClient
 ) -> None:
-    await client.get("/v1/clips", params={"q": "tram"})
+    await client.get("/v1/clips", params={"q": "quokka"})
     event = collector._waiting[-1]
     batch = collecting._Batch(collecting.uuid.uuid4(), [event] * 3)
     await collector.flush()
@@ -143,7 +143,7 @@ async def test_events_wait_for_a_database_that_is_away(
     theirs, collector._database = collector._database, away
     try:
         for _ in range(3):
-            assert (await client.get("/v1/clips", params={"q": "tram"})).status_code == 200
+            assert (await client.get("/v1/clips", params={"q": "quokka"})).status_code == 200
         for _ in range(2):
             with pytest.raises(Exception, match="connect"):
                 await collector.flush()
@@ -239,7 +239,7 @@ async def test_what_is_not_counted_yet_is_not_forgotten(runtime: Runtime, collec
 async def test_who_came_is_forgotten_within_days(
     runtime: Runtime, collector: Collector, client: httpx.AsyncClient, database_url: str
 ) -> None:
-    await client.get("/v1/clips", params={"q": "tram"})
+    await client.get("/v1/clips", params={"q": "quokka"})
     await collector.flush()
     await written(runtime, 5, days_ago=4)
     await rollup.roll_up(runtime.db)

@@ -134,13 +134,13 @@ async def test_one_that_cannot_be_decided_does_not_keep_the_others(shelf: Shelf,
     answer = json.loads(some.out)
     assert [one["id"] for one in answer["taken_down"]] == [TRAM]
     assert [(one["clip"], one["code"]) for one in answer["failed"]] == [
-        ("zebra2", "not_found"),
         ("ferry2", "already_taken_down"),
+        ("zebra2", "not_found"),
     ]
     assert some.err == (
-        "error: no clip `clip_zebra2`\n"
         "error: `ferry2`: this clip was taken down before\n"
         "hint: `--legal` withholds what was sold of it as well\n"
+        "error: no clip `clip_zebra2`\n"
         f"{TRAM}  {TITLE}  (live)\n"
         "nothing of it was sold\n"
         "error: 2 of 3 clips were not taken down\n"

@@ -20,7 +20,7 @@ from tests.demo.buying import buy
 from tests.demo.mails import keep_mails
 from tests.demo.operating import operate, take_over
 from tests.demo.selling import sell
-from tests.demo.shell import OUT, ROOT, DemoFailed, Person, say, service
+from tests.demo.shell import OUT, ROOT, DemoFailed, Person, free_port, say, service
 
 
 def main() -> int:
@@ -29,20 +29,20 @@ def main() -> int:
     OUT.mkdir()
     home = Path(tempfile.mkdtemp(prefix="paletta-demo-"))
     try:
-        password = secrets.token_urlsafe(18)
+        password, port = secrets.token_urlsafe(18), free_port()
         say(
             "One command starts the whole service on this machine: PostgreSQL, object store, mail, API, worker."
         )
-        with service(home, "service") as stack:
+        with service(home, "service", port) as stack:
             person = Person(home, stack)
             live = sell(person, password)
             buy(person, password, live)
             keep_mails(person.maildir, OUT)
         say("The operator wants to see clips before they are in the shop, and starts it again so.")
-        with service(home, "service", REVIEW="manual") as stack:
+        with service(home, "service", port, REVIEW="manual") as stack:
             operate(Person(home, stack), password, live)
         say("A machine is lost. On another one, an empty service takes the backup in …")
-        with service(home, "elsewhere") as stack:
+        with service(home, "elsewhere", free_port()) as stack:
             take_over(Person(home, stack), password)
     except DemoFailed as failed:
         print(f"\nthe demo failed: {failed}", file=sys.stderr)

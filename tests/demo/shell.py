@@ -109,12 +109,11 @@ def stack_environment(data: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def service(home: Path, data: str, **settings: str) -> Iterator[dict[str, Any]]:
+def service(home: Path, data: str, port: int, **settings: str) -> Iterator[dict[str, Any]]:
     """`paletta-server up` in the background, on a folder below `home`: its ready line, and a clean end."""
-    port = str(free_port())
     chosen = {f"PALETTA_{name}": value for name, value in settings.items()}
     shown = "".join(f"{name}={value} " for name, value in chosen.items())
-    command = ["paletta-server", "up", "--data", data, "--port", port]
+    command = ["paletta-server", "up", "--data", data, "--port", str(port)]
     print(f"\n$ {shown}{shlex.join(command)} &", flush=True)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PALETTA_")}
     with (home / f"{data}.log").open("ab") as log:

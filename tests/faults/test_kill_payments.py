@@ -204,7 +204,7 @@ def shop(whole_shop: Shop) -> Iterator[Shop]:
     for worker in whole_shop.site.extra:
         worker.kill()
     whole_shop.site.extra.clear()
-    whole_shop.site.sql("TRUNCATE orders, external_events, procrastinate_jobs CASCADE")
+    whole_shop.site.empty("orders, external_events, procrastinate_jobs")
 
 
 @pytest.mark.parametrize("moment", moments("POST", "/checkout/sessions"), ids=str)

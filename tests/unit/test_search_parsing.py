@@ -24,7 +24,6 @@ from paletta_server.search.index import Range
         ('"open phrase', ("open", "phrase"), (), ()),
         ("* [ ] ( : AND ~ \x1b[31m", ("and", "31m"), (), ()),
         ("", (), (), ()),
-        ('- -- ""', (), (), ()),
         ("カート", ("カート",), (), ()),
     ],
 )
@@ -32,6 +31,13 @@ def test_words_phrases_and_exclusions(
     written: str, words: tuple[str, ...], phrases: tuple[str, ...], without: tuple[str, ...]
 ) -> None:
     assert parsing.text(written) == (words, phrases, without)
+
+
+@pytest.mark.parametrize("written", ['- -- ""', "***", "🚋"])
+def test_what_has_no_word_is_no_search_for_everything(written: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        parsing.text(written)
+    assert refused.value.code == "no_words"
 
 
 def test_there_is_an_end_to_words() -> None:
