@@ -221,6 +221,14 @@ async def _until_stopped(lanes: Sequence[asyncio.Task[None]]) -> None:
             raise outcome
 
 
+_DROP = """
+    DELETE FROM procrastinate_jobs stale
+    WHERE id = %(job_id)s AND status = 'doing' AND worker_id IS NOT DISTINCT FROM %(worker_id)s
+      AND EXISTS (SELECT FROM procrastinate_jobs next
+        WHERE next.queueing_lock = %(queueing_lock)s AND next.status = 'todo')
+"""
+
+
 async def reap_stalled(app: procrastinate.App, stalled_seconds: float) -> int:
     """Give the jobs of workers that stopped breathing back to the queue; how many there were."""
     stalled = list(await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=stalled_seconds))
@@ -229,8 +237,13 @@ async def reap_stalled(app: procrastinate.App, stalled_seconds: float) -> int:
         try:
             await app.job_manager.retry_job(stale)
         except engine_errors.ConnectorException:
-            # Another worker's reaper was first, or the job ended after all.
-            log.info("stalled job was already dealt with", extra={"job_id": stale.id})
+            # Another worker's reaper was first, or the job ended after all, or the next turn of its schedule waits
+            # already: then this one is over, or it would hold back its successors for ever.
+            if stale.queueing_lock is not None:
+                await app.connector.execute_query_async(
+                    _DROP, job_id=stale.id, worker_id=stale.worker_id, queueing_lock=stale.queueing_lock
+                )
+            log.info("stalled job was dealt with", extra={"job_id": stale.id})
     return len(stalled)
 
 
