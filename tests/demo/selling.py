@@ -17,6 +17,7 @@ def sell(person: Person, password: str) -> list[dict[str, Any]]:
     accounts = {"olga": "admin", "ana": "contributor", "ben": "customer"}
     for email, role in ((f"{name}@example.org", role) for name, role in accounts.items()):
         person.run(f"paletta-server create-user {email} --role {role} --password-stdin", text=password)
+    person.run("paletta login --email ana@example.org --password-stdin", text=password)
     person.run("paletta --profile olga login --email olga@example.org --password-stdin", text=password)
     shutil.copy(ROOT / "manifests" / "taxonomy.yaml", home / "taxonomy.yaml")
     person.run("paletta --profile olga admin taxonomy apply taxonomy.yaml --yes", head=12)
@@ -28,7 +29,6 @@ def sell(person: Person, password: str) -> list[dict[str, Any]]:
     )
     print("one is a copy, and the manifest has a mistake.")
     make_folder(home / "lisbon")
-    person.run("paletta login --email ana@example.org --password-stdin", text=password)
     person.run("ls -sh lisbon")
     person.run("paletta manifest check lisbon", expect=3)
     person.run("sed -i 's/fodo/food/' lisbon/paletta.yaml")
