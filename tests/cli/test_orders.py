@@ -355,6 +355,34 @@ async def test_a_disputed_purchase_stays_where_it_is(
     assert len(locked(tmp_path)) == 1
 
 
+async def test_a_folder_of_another_account_is_left_alone(buyer: Run, till: Till, tmp_path: Path) -> None:
+    sold = await till.sell(Wanted("Tram", files=FILES))
+    await buyer("orders", "sync", "films")
+    ran = await buyer("orders", "sync", "films", "--prune", as_="contributor")
+    assert ran.code == 1, ran
+    assert "is of another account" in ran.err
+    assert (tmp_path / "films" / path_of(sold, 0, "Tram")).exists()
+
+
+async def test_clips_narrow_orders_and_their_ids_may_be_short(buyer: Run, till: Till, tmp_path: Path) -> None:
+    sold = await till.sell(Wanted("Tram", files=FILES), Wanted("Bus", files=FILES))
+    short = sold.items[0].clip_uid.removeprefix("clip_")[:6]
+    ran = await buyer("orders", "download", sold.order.number, "--clip", short, "--to", "films", "--json")
+    assert ran.code == 0, ran
+    assert [one["clip_id"] for one in json.loads(ran.out)["files"]] == [sold.items[0].clip_uid]
+
+
+async def test_an_ended_licence_fails_no_nightly_download(
+    buyer: Run, till: Till, runtime: Runtime, tmp_path: Path
+) -> None:
+    sold = await till.sell(Wanted("Tram", files=FILES), Wanted("Bus", files=FILES))
+    await change(runtime, revoke, [sold.items[0].id])
+    ran = await buyer("orders", "download", "--all", "--to", "films")
+    assert (ran.code, "was refunded or charged back" in ran.err) == (0, True), ran
+    ran = await buyer("orders", "download", "--clip", sold.items[0].clip_uid, "--to", "films")
+    assert ran.code == SOME_FAILED, ran
+
+
 async def test_bit_rot_is_found_and_healed(buyer: Run, till: Till, tmp_path: Path) -> None:
     sold = await till.sell(Wanted("Tram", files=FILES), Wanted("Bus", files=FILES))
     await buyer("orders", "sync", "films")
