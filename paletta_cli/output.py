@@ -55,16 +55,28 @@ class Column:
         return clean(value)
 
 
-def _fitting(wanted: Sequence[int], columns: Sequence[Column], room: int) -> list[int]:
-    """Widths that add up to `room`, if that can be: the widest text gives way, so that ids, amounts and results, which
-    are short, stay whole. Numbers never give way."""
-    widths = list(wanted)
+def _fitting(cells: Sequence[Sequence[str]], columns: Sequence[Column], room: int) -> list[int]:
+    """Widths that add up to `room`, if that can be.
+
+    What may be broken into lines gives way first, then words and paths, the longest first; so ids and results stay
+    whole as long as anything else can be shortened. Numbers never give way.
+    """
+    from rich.cells import cell_len
+
+    widths = [
+        max([cell_len(column.title), *(cell_len(line[n]) for line in cells)])
+        for n, column in enumerate(columns)
+    ]
+
+    ranks = [
+        0 if column.wrap else 1 if any(" " in line[n] or "/" in line[n] for line in cells) else 2
+        for n, column in enumerate(columns)
+    ]
     while sum(widths) > room:
         texts = [n for n, column in enumerate(columns) if not column.right and widths[n] > _LEAST]
         if not texts:
             break
-        widest = max(texts, key=lambda n: widths[n])
-        widths[widest] -= 1
+        widths[min(texts, key=lambda n: (ranks[n], -widths[n]))] -= 1
     return widths
 
 
@@ -227,7 +239,6 @@ class Output:
     def _rich_table(
         self, console: "Console", rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]
     ) -> None:
-        from rich.cells import cell_len
         from rich.table import Table
         from rich.text import Text
 
@@ -235,12 +246,8 @@ class Output:
             box=None, pad_edge=False, header_style="bold", show_header=any(c.title for c in columns)
         )
         cells = [[column.text(row) for column in columns] for row in rows]
-        wanted = [
-            max([cell_len(column.title), *(cell_len(line[n]) for line in cells)])
-            for n, column in enumerate(columns)
-        ]
         room = console.width - 2 * (len(columns) - 1)
-        for column, width in zip(columns, _fitting(wanted, columns, room), strict=True):
+        for column, width in zip(columns, _fitting(cells, columns, room), strict=True):
             table.add_column(
                 Text(column.title),
                 justify="right" if column.right else "left",

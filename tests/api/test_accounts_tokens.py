@@ -70,7 +70,8 @@ async def test_a_token_that_is_mistyped_cut_or_made_up_is_refused(
     engine = runtime.db.engine.sync_engine
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        asked.append(statement)
+        if "api_tokens" in statement:  # what the service does beside is none of this
+            asked.append(statement)
 
     event.listen(engine, "before_cursor_execute", note)
     try:
