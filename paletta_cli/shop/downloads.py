@@ -113,21 +113,39 @@ def sync(options: Options, out: Output) -> int:
             one.wanted.replaces = ours.get((one.wanted.item_id, str(one.wanted.path)))
             one.wanted.heal = one.wanted.distrust = options.verify
         wanted = {(one.wanted.item_id, str(one.wanted.path)) for one in chosen}
+        # Whatever lies where a chosen file belongs is that file's business now.
+        places = {names.same_name(one.wanted.path) for one in chosen}
         gone = [
-            entry for entry in before if entry.item not in resting and (entry.item, entry.path) not in wanted
+            entry
+            for entry in before
+            if entry.item not in resting
+            and (entry.item, entry.path) not in wanted
+            and names.same_name(PurePosixPath(entry.path)) not in places
         ]
+        finished = False
         run = _Run(service, stamps, folder, chosen, options, out)
         try:
             run.go()
+            finished = True
         finally:
             run.write_certificates()
             there = {
                 one.wanted.item_id: _entry(one) for one in chosen if one.wanted.stage in ("done", "kept")
             }
-            pruned = _prune(folder, gone, out) if options.prune else []
+            # What was to be replaced stays until its replacement is there.
+            missing = {one.wanted.item_id for one in chosen} - set(there)
+            over_now = [entry for entry in gone if entry.item not in missing]
+            pruned = _prune(folder, over_now, out) if options.prune and finished else []
             over = set(gone)
             left = sorted(over - set(pruned), key=lambda entry: entry.path)
-            unsettled = [entry for entry in before if entry.item not in there and entry not in over]
+            taken = {names.same_name(PurePosixPath(entry.path)) for entry in there.values()}
+            unsettled = [
+                entry
+                for entry in before
+                if entry.item not in there
+                and entry not in over
+                and names.same_name(PurePosixPath(entry.path)) not in taken
+            ]
             # What is not licensed any more stays in the file until it is gone from the folder.
             data = lockfile.dump([*there.values(), *unsettled, *left])
             if _lock_data(folder) != data:

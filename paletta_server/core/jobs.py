@@ -76,7 +76,7 @@ def job(
 ]:
     """Register `async def f(runtime, **arguments)` as a job.
 
-    With `cron` it also runs on that schedule (UTC), one turn at a time, and a turn that fails is left to the next
+    With `cron` it also runs on that schedule (UTC), and a turn that fails is left to the next
     one: while it waited for another try, no turn could be queued, and once one is, it cannot be tried again. One that
     comes daily may ask for `retries` all the same; they must be over before the next.
     """
@@ -104,7 +104,6 @@ def job(
             pass_context=True,
             retry=retries or (False if cron else RETRIES),
             queueing_lock=name if cron else None,
-            lock=name if cron else None,
         )(run)
         if cron:
             _app.periodic(cron=cron)(task)  # type: ignore[arg-type]  # its stub insists on a timestamp parameter

@@ -13,6 +13,7 @@ from decimal import Decimal
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from paletta_server.audit.service import record
 from paletta_server.core import money
@@ -81,9 +82,16 @@ async def grant(session: AsyncSession, order: Order, items: Sequence[OrderItem])
         return []
     await defer(session, "delivery.announce", order_id=order.id)
     await set_rights(session, order.id, {})
-    return [
-        item.id for item in items if item.upgrade_of in bases and bases[item.upgrade_of].status == "revoked"
-    ]
+    # Money that comes late may find that another order has had the base counted meanwhile.
+    counted = await session.scalars(
+        select(Entitlement.extends_id).where(
+            Entitlement.extends_id.in_([base.id for base in bases.values()]),
+            Entitlement.order_id != order.id,
+            Entitlement.status.in_(LIVING),
+        )
+    )
+    useless = set(counted) | {base.id for base in bases.values() if base.status == "revoked"}
+    return [item.id for item in items if item.upgrade_of in bases and bases[item.upgrade_of].id in useless]
 
 
 async def set_rights(session: AsyncSession, order_id: int, wanted: Mapping[int, str]) -> None:
@@ -213,6 +221,17 @@ async def orders_with(session: AsyncSession, user_id: int, clip_ids: Collection[
         select(Entitlement.order_id).where(
             Entitlement.user_id == user_id, Entitlement.clip_id.in_(clip_ids), Entitlement.status.in_(LIVING)
         )
+    )
+    return set(found)
+
+
+async def extended(session: AsyncSession, item_ids: Collection[int]) -> set[int]:
+    """Those of these items that something extends which its owner still has."""
+    base, upgrade = aliased(Entitlement), aliased(Entitlement)
+    found = await session.scalars(
+        select(base.order_item_id)
+        .join(upgrade, upgrade.extends_id == base.id)
+        .where(base.order_item_id.in_(item_ids), upgrade.status.in_(LIVING))
     )
     return set(found)
 

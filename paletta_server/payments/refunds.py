@@ -20,6 +20,7 @@ from paletta_server.core.jobs import defer
 from paletta_server.core.notify import announce
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
+from paletta_server.delivery import service as delivery
 from paletta_server.orders import service as orders
 from paletta_server.orders.models import Order
 from paletta_server.payments import allocation, disputes, gateways
@@ -179,7 +180,10 @@ async def _asked_before(session: AsyncSession, order: Order, key: str, digest: s
 async def nothing_extends(session: AsyncSession, parts: Collection[int]) -> None:
     """An upgrade was paid as a difference: without its base it would have cost too little. Raises `Conflict`
     (`extended`)."""
-    for order in (await orders.extensions(session, parts)).values():
+    living = await delivery.extended(session, parts)
+    for base, order in (await orders.extensions(session, parts)).items():
+        if order.status != "pending" and base not in living:
+            continue  # a lost dispute has ended it, and there is nothing of it to give back
         first = "cancel" if order.status == "pending" else "refund"
         raise Conflict(
             f"order {order.number} extends this licence for the difference",

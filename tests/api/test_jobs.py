@@ -66,11 +66,13 @@ async def test_a_scheduled_job_that_fails_makes_way_for_its_next_turn(
     assert sum(waits[:-1]) < 20 * 3600
     async with runtime.db.transaction() as session:
         await defer(session, name)
-    await run_worker(runtime, name="test", concurrency=1, wait=False)
-    async with runtime.db.transaction() as session:
-        statuses = text("SELECT status::text FROM procrastinate_jobs WHERE task_name = :name")
-        left = await session.scalars(statuses, {"name": name})
-        assert list(left) == ["failed"], "the next turn did its work"
+    left = ["todo"]
+    while "todo" in left:  # the worker's own schedule may come to a turn just now
+        await run_worker(runtime, name="test", concurrency=1, wait=False)
+        async with runtime.db.transaction() as session:
+            statuses = text("SELECT status::text FROM procrastinate_jobs WHERE task_name = :name")
+            left = list(await session.scalars(statuses, {"name": name}))
+    assert left == ["failed"], "the next turn did its work"
 
 
 @pytest.mark.parametrize(
