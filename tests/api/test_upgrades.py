@@ -220,6 +220,30 @@ async def test_an_upgrade_bought_while_its_base_is_given_back(shop: Shop, clip: 
             await session.execute(text("UPDATE orders SET status = 'cancelled' WHERE status = 'pending'"))
 
 
+async def test_a_base_can_be_refunded_once_its_upgrade_was_charged_back(shop: Shop, clip: str) -> None:
+    base, upgrade = await shop.buy(clip, **BASE), await shop.buy(clip, **UPGRADE)
+    assert (await shop.refund(base)).json()["code"] == "extended"
+    for action in ("dispute", "dispute-lost"):
+        await shop.press(upgrade, action)  # type: ignore[arg-type]
+    assert (await shop.refund(base)).status_code == 201
+    assert await shop.rights(base, upgrade) == ["revoked", "revoked"]
+
+
+async def test_late_money_for_a_second_upgrade_of_one_base_goes_back(shop: Shop, clip: str) -> None:
+    await shop.buy(clip, **BASE)
+    late = await shop.order(clip, gateway="invoice", **UPGRADE)
+    order = (await shop.account(late)).order
+    await shop.customer.call("POST", f"/v1/orders/{order.uid}/cancel")
+    await shop.customer.call("DELETE", "/v1/cart", 204)
+    await shop.buy(clip, **UPGRADE)
+    paid = await shop.customer.client.post(
+        f"/v1/admin/orders/{order.uid}/mark-paid", json={}, headers=shop.operator
+    )
+    assert paid.status_code == 200, paid.text
+    [refund] = (await shop.account(late)).refunds
+    assert refund.amount == order.total
+
+
 async def test_money_for_an_upgrade_of_what_has_ended_goes_back(shop: Shop, clip: str) -> None:
     base = await shop.buy(clip, **BASE)
     upgrade = await shop.order(clip, **UPGRADE)

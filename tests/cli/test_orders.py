@@ -383,6 +383,23 @@ async def test_an_ended_licence_fails_no_nightly_download(
     assert ran.code == SOME_FAILED, ran
 
 
+async def test_what_was_bought_again_stays_where_it_lay(
+    buyer: Run, till: Till, runtime: Runtime, tmp_path: Path
+) -> None:
+    layout = ("--layout", "{clip}-{title}.{ext}")
+    first = await till.sell(Wanted("Tram", files=FILES))
+    await buyer("orders", "sync", "films", *layout)
+    await change(runtime, revoke, [first.items[0].id])
+    again = await till.sell(Wanted("Tram", files=FILES, clip_id=first.items[0].clip_id))
+    for _ in range(2):
+        ran = await buyer("orders", "sync", "films", *layout, "--prune")
+        assert ran.code == 0, ran
+        assert [one["item"] for one in locked(tmp_path)] == [again.items[0].uid]
+        assert [name for name in tree(tmp_path / "films") if name.endswith(".mov")] == [
+            f"{first.items[0].clip_uid}-Tram.mov"
+        ]
+
+
 async def test_bit_rot_is_found_and_healed(buyer: Run, till: Till, tmp_path: Path) -> None:
     sold = await till.sell(Wanted("Tram", files=FILES), Wanted("Bus", files=FILES))
     await buyer("orders", "sync", "films")
