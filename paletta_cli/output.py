@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Mode = Literal["json", "table", "plain"]
+_READABLE = 24  # columns that what is broken into lines keeps as long as words elsewhere can be shortened
 _LEAST = 8  # columns of a terminal that a text keeps, however long the others are
 _STYLES = {"error": "1;31", "warning": "1;33", "hint": "1;36", "bold": "1"}
 
@@ -67,16 +68,18 @@ def _fitting(cells: Sequence[Sequence[str]], columns: Sequence[Column], room: in
         max([cell_len(column.title), *(cell_len(line[n]) for line in cells)])
         for n, column in enumerate(columns)
     ]
+    wordy = [any(" " in line[n] or "/" in line[n] for line in cells) for n in range(len(columns))]
 
-    ranks = [
-        0 if column.wrap else 1 if any(" " in line[n] or "/" in line[n] for line in cells) else 2
-        for n, column in enumerate(columns)
-    ]
+    def rank(n: int) -> int:
+        if columns[n].wrap:
+            return 0 if widths[n] > _READABLE else 2
+        return 1 if wordy[n] else 3
+
     while sum(widths) > room:
         texts = [n for n, column in enumerate(columns) if not column.right and widths[n] > _LEAST]
         if not texts:
             break
-        widths[min(texts, key=lambda n: (ranks[n], -widths[n]))] -= 1
+        widths[min(texts, key=lambda n: (rank(n), -widths[n]))] -= 1
     return widths
 
 

@@ -34,36 +34,35 @@ class Chosen:
 def bought(
     service: "Service", orders: Collection[str] = (), clips: Collection[str] = ()
 ) -> Iterator[dict[str, Any]]:
-    """Purchases of these clips, in these orders, or all of them, newest first; each once."""
+    """Purchases of these clips, in any of these orders, or all of them, newest first; each once. Raises where there is
+    nothing of a clip, or of an order of which everything is wanted."""
     seen: set[str] = set()
-    filters: list[dict[str, Any]] = [
-        {name: value for name, value in (("order", order), ("clip", clip)) if value}
-        for order in orders or ("",)
-        for clip in clips or ("",)
-        if order or clip
-    ]
-    for narrowed in filters or [{}]:
-        found = 0
-        for purchase in service.pages("/v1/me/purchases", limit=200, **narrowed):
-            found += 1
-            if purchase["item_id"] not in seen:
-                seen.add(purchase["item_id"])
-                yield purchase
-        if narrowed and not found:
-            raise _nothing(service, narrowed)
+    missing = dict.fromkeys(clips or orders)
+    for order in orders or ("",):
+        for clip in clips or ("",):
+            narrowed = {name: value for name, value in (("order", order), ("clip", clip)) if value}
+            for purchase in service.pages("/v1/me/purchases", limit=200, **narrowed):
+                missing.pop(clip or order, None)
+                if purchase["item_id"] not in seen:
+                    seen.add(purchase["item_id"])
+                    yield purchase
+    for name in missing:
+        raise _no_clip(name, within=orders) if clips else _nothing(service, name)
 
 
-def _nothing(service: "Service", narrowed: Mapping[str, Any]) -> PalettaError:
-    """Why there is nothing: an order that is not paid, or a clip that was not bought."""
+def _no_clip(name: str, *, within: Collection[str]) -> PalettaError:
+    where = f"in order {' or '.join(within)}" if within else "among your purchases"
+    return PalettaError(f"no clip `{name}` {where}", hint="see `paletta orders list`")
+
+
+def _nothing(service: "Service", name: str) -> PalettaError:
+    """Why there is nothing of an order: it is not paid."""
     from paletta_cli.api import segment
 
-    if "clip" not in narrowed:
-        order = service.get(f"/v1/orders/{segment(narrowed['order'])}")
-        hint = f"`paletta orders pay {order['number']}`" if order["status"] == "pending" else None
-        words = f"order {order['number']} is {order['status']}: there is nothing to download"
-        return PalettaError(words, hint=hint)
-    where = f"in order {narrowed['order']}" if "order" in narrowed else "among your purchases"
-    return PalettaError(f"no clip `{narrowed['clip']}` {where}", hint="see `paletta orders list`")
+    order = service.get(f"/v1/orders/{segment(name)}")
+    hint = f"`paletta orders pay {order['number']}`" if order["status"] == "pending" else None
+    words = f"order {order['number']} is {order['status']}: there is nothing to download"
+    return PalettaError(words, hint=hint)
 
 
 def choose(

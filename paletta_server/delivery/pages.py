@@ -26,7 +26,7 @@ Name = Annotated[str, Path(max_length=100)]
 UserAgent = Annotated[str | None, Header()]
 
 
-@pages.get("/{token}")
+@pages.api_route("/{token}", methods=["GET", "HEAD"])
 async def show(session: SessionDep, token: Secret) -> HTMLResponse:
     """What the order has to fetch."""
     try:

@@ -30,6 +30,7 @@ BARS: tuple[Colour, ...] = ((200, 85, 61), (224, 164, 88), (79, 138, 139))
 MARGIN = 22.0
 WIDTH = 210 - 2 * MARGIN
 STAR = " *"
+_JOINERS = "\u200c\u200d"
 _shaping = threading.Lock()
 """FiraGO is parsed by a library that makes no promises about threads."""
 
@@ -85,9 +86,8 @@ class Paper(FPDF):
         align: Align = Align.L,
     ) -> None:
         """Write `text` from where we stand, broken into lines of `width`, and go to the line below."""
-        words, foreign = fitted(text)
-        if words.endswith(STAR):
-            self.transcribed = True
+        words, foreign, spelt = fitted(text)
+        self.transcribed |= spelt
         left = self.get_x()
         self.set_text_color(*colour)
         if foreign:
@@ -156,29 +156,35 @@ def _free() -> Iterator[None]:
     yield
 
 
-def fitted(text: str) -> tuple[str, bool]:
-    """`text` as it can be printed, on one line, and whether it needs the embedded font."""
-    line = " ".join(
-        "".join(
-            char if unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Cn") or char == "\n" else " "
-            for char in unicodedata.normalize("NFC", text)
-        ).split(" ")
-    )
+def fitted(text: str) -> tuple[str, bool, bool]:
+    """`text` as it can be printed, on one line; whether it needs the embedded font, and whether it had to be spelt in
+    Latin letters: then it ends with a star."""
+    line = " ".join("".join(_printable(char) for char in unicodedata.normalize("NFC", text)).split(" "))
     try:
         line.encode("windows-1252")
     except UnicodeEncodeError:
         pass
     else:
-        return line, False
+        return line, False, False
     letters = _letters()
     printed = "".join(_spelt(char, letters) for char in line)
-    if printed != line:
+    spelt = printed != line
+    if spelt:
         printed += STAR
     try:
         printed.encode("windows-1252")
     except UnicodeEncodeError:
-        return printed, True
-    return " ".join(printed.split(" ")), False
+        return printed, True, spelt
+    return " ".join(printed.split(" ")), False, spelt
+
+
+def _printable(char: str) -> str:
+    category = unicodedata.category(char)
+    if (
+        category == "Cf"
+    ):  # marks that steer the text around them have no width: only Persian and Indic joiners stay
+        return char if char in _JOINERS else ""
+    return char if category not in ("Cc", "Cs", "Co", "Cn") or char == "\n" else " "
 
 
 def _spelt(char: str, letters: frozenset[int]) -> str:

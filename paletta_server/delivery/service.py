@@ -121,7 +121,7 @@ async def set_rights(session: AsyncSession, order_id: int, wanted: Mapping[int, 
         level = await _locked(session, Entitlement.extends_id.in_([row.id for row in level]))
     for row, before in changes:
         await record(session, None, f"entitlement:{row.status}", row.uid, details={"before": before})
-    await _tell(session, order_id, changes)
+    await _tell(session, order_id, changes, known)
     await _withdraw_links(session, {row.order_id for row, _ in changes if row.status == "revoked"})
 
 
@@ -136,20 +136,28 @@ async def _locked(session: AsyncSession, which: ColumnElement[bool]) -> list[Ent
     return list(found)
 
 
-async def _tell(session: AsyncSession, order_id: int, changes: Sequence[tuple[Entitlement, str]]) -> None:
+async def _tell(
+    session: AsyncSession,
+    order_id: int,
+    changes: Sequence[tuple[Entitlement, str]],
+    known: Mapping[int, Entitlement],
+) -> None:
     """A refund has a mail of its own; all else that takes or gives a right is told here, once for each order."""
-    own = {(before, row.status) for row, before in changes if row.order_id == order_id}
-    if any(after == "suspended" for _, after in own):
+    own = {row.status for row, _ in changes if row.order_id == order_id and row.status == row.own_status}
+    if "suspended" in own:
         await defer(session, "delivery.announce_dispute", order_id=order_id)
-    if any(after == "granted" for _, after in own):
+    if "granted" in own:
         now: datetime = (await session.execute(select(func.now()))).scalar_one()
         await defer(session, "delivery.announce_return", order_id=order_id, at=now.isoformat())
-    others = {(row.order_id, row.status) for row, _ in changes if row.order_id != order_id}
-    for other, status in sorted(others):
+    followed = set()
+    for row, _ in changes:
+        if row.order_id != order_id:
+            followed.add((row.order_id, order_id, row.status))
+        elif row.status != row.own_status and row.extends_id is not None:  # paid for while its base rests
+            followed.add((row.order_id, known[row.extends_id].order_id, row.status))
+    for other, base, status in sorted(followed):
         if status != "granted":
-            await defer(
-                session, "delivery.announce_extension", order_id=other, base_id=order_id, status=status
-            )
+            await defer(session, "delivery.announce_extension", order_id=other, base_id=base, status=status)
 
 
 async def _withdraw_links(session: AsyncSession, order_ids: Collection[int]) -> None:

@@ -401,8 +401,16 @@ async def _unsent(runtime: Runtime) -> list[tuple[int, str]]:
 
 
 async def _expire(runtime: Runtime, order_id: int) -> None:
-    """The checkout is closed first. Where it cannot be, because a bank is still deciding, the order waits."""
-    await cancel(runtime, order_id)
+    """The checkout is closed first. Where it cannot be, because a bank is still deciding or the gateway refuses, the
+    order waits, and those behind it in the queue do not."""
+    try:
+        await cancel(runtime, order_id)
+    except GatewayDown:
+        raise
+    except Exception:
+        async with runtime.db.transaction() as session:
+            await orders.put_off(session, order_id, UNDECIDED)
+        raise
     async with runtime.db.transaction() as session:
         order = await orders.lock(session, order_id)
         if await undecided(session, order_id):

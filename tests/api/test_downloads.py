@@ -355,6 +355,7 @@ async def test_the_page_lists_files_and_leads_to_them(
     for _ in range(3):
         page = await shop.client.get(path)
         assert page.status_code == 200, "looking uses nothing up"
+    assert (await shop.client.head(path)).status_code == 200, "mail scanners look before they fetch"
     assert "default-src 'none'" in page.headers["content-security-policy"]
     assert page.headers["cache-control"] == "no-store"
     assert "<script" not in page.text

@@ -14,7 +14,7 @@ from paletta_server.core.runtime import Runtime
 from paletta_server.orders import service as orders
 from paletta_server.orders.models import Order
 from paletta_server.payments import gateways, service
-from paletta_server.payments.gateway import GatewayDown, PaymentState
+from paletta_server.payments.gateway import GatewayDown, PaymentState, Refused
 from paletta_server.payments.models import Payment
 from tests.conftest import MakeUser, Person
 from tests.support.accounts import RunJobs
@@ -102,6 +102,22 @@ async def test_another_currency_pays_nothing(
     monkeypatch.setattr(model, "fetch", in_yen)
     await service.settle(counter.runtime, payment.id)
     assert (await counter.account(sold.order.id)).order.status == "pending"
+
+
+async def test_a_checkout_that_cannot_be_closed_waits_behind_the_others(
+    counter: Counter, model: ModelGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sold, _, _ = await opened(counter, model)
+
+    async def refuse(reference: str) -> None:
+        raise Refused(f"{reference} is of no kind that can be closed")
+
+    monkeypatch.setattr(model, "close_checkout", refuse)
+    await counter.age(Order, expires_at="1 minute")
+    await service.reconcile(counter.runtime)
+    assert (await counter.account(sold.order.id)).order.status == "pending"
+    async with counter.runtime.db.transaction() as session:
+        assert await orders.expired(session) == []
 
 
 # ---- what was taken comes back

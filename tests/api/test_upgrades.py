@@ -258,6 +258,23 @@ async def test_money_for_an_upgrade_of_what_has_ended_goes_back(shop: Shop, clip
     assert (found.order.status, found.rights) == ("refunded", ["revoked"])
 
 
+async def test_an_upgrade_that_is_paid_while_its_base_is_disputed(
+    shop: Shop, clip: str, run_jobs: RunJobs, mailbox: MailSink
+) -> None:
+    base = await shop.buy(clip, **BASE)
+    upgrade = await shop.order(clip, **UPGRADE)
+    await shop.press(base, "dispute")
+    await run_jobs()
+    mailbox.clear()
+    await shop.press(upgrade, "success")
+    assert await shop.rights(base, upgrade) == ["suspended", "suspended"]
+    await run_jobs()
+    first, second = [(await shop.account(one)).order.number for one in (base, upgrade)]
+    told = [str(mail["Subject"]) for mail in mailbox.to(shop.customer.person.email)]
+    assert f"Order {second}: held back with order {first}" in told
+    assert f"Order {second}: the payment is disputed" not in told
+
+
 async def test_a_base_that_ends_while_its_upgrade_is_granted(shop: Shop, clip: str) -> None:
     """On connections of their own, many times: whichever comes first, nobody has the better one for the difference."""
     for _ in range(5):

@@ -372,6 +372,20 @@ async def test_clips_narrow_orders_and_their_ids_may_be_short(buyer: Run, till: 
     assert [one["clip_id"] for one in json.loads(ran.out)["files"]] == [sold.items[0].clip_uid]
 
 
+async def test_a_clip_is_fetched_from_whichever_order_has_it(buyer: Run, till: Till, tmp_path: Path) -> None:
+    one = await till.sell(Wanted("Tram", files=FILES))
+    other = await till.sell(Wanted("Bus", files=FILES))
+    clip = one.items[0].clip_uid
+    words = ("orders", "download", one.order.number, other.order.number, "--to", "films", "--json")
+    ran = await buyer(*words, "--clip", clip)
+    assert ran.code == 0, ran
+    assert [file["clip_id"] for file in json.loads(ran.out)["files"]] == [clip]
+    ran = await buyer(*words, "--clip", clip, "--clip", "clip_zebra234")
+    assert ran.code == 1
+    where = f"{one.order.number} or {other.order.number}"
+    assert f"error: no clip `clip_zebra234` in order {where}" in ran.err
+
+
 async def test_an_ended_licence_fails_no_nightly_download(
     buyer: Run, till: Till, runtime: Runtime, tmp_path: Path
 ) -> None:
@@ -468,6 +482,22 @@ async def test_another_tier_takes_the_place_of_one_when_asked(
         ["hd/Tram.mov"],
     )
     assert sold.order.number in ran.out
+
+
+async def test_nothing_goes_before_its_replacement_is_there(buyer: Run, till: Till, tmp_path: Path) -> None:
+    sold = await till.sell(Wanted("Tram", files=FILES))
+    layout = ("--layout", "{tier}/{title}.{ext}", "--prune")
+    await buyer("orders", "sync", "films", *layout, "--tier", "hd")
+    [item] = sold.items
+    await till.store([item], {(item.uid, "original"): ORIGINAL[:-1]})
+    ran = await buyer("orders", "sync", "films", *layout)
+    assert ran.code == SOME_FAILED, ran
+    assert [one["path"] for one in locked(tmp_path)] == ["hd/Tram.mov"]
+    assert (tmp_path / "films" / "hd" / "Tram.mov").read_bytes() == HD
+    await till.store([item], {(item.uid, "original"): ORIGINAL})
+    ran = await buyer("orders", "sync", "films", *layout)
+    assert ran.code == 0, ran
+    assert {name for name in tree(tmp_path / "films") if name.endswith(".mov")} == {"original/Tram.mov"}
 
 
 async def test_a_changed_file_is_not_pruned(buyer: Run, till: Till, runtime: Runtime, tmp_path: Path) -> None:

@@ -182,6 +182,16 @@ def test_asks_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert err.getvalue() == "e-mail: e-mail: sure? [y/N] sure? [y/N] "
 
 
+def test_reasons_stay_readable_beside_long_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    out, stdout, _ = sink(terminal=True)
+    row = {"path": "shoot/" + "a" * 90 + ".mov", "id": "item_2bcd3fgh4jkm", "why": "the file is short " * 9}
+    out.table([row], [Column("path", "file"), Column("id", "id"), Column("why", "why", wrap=True)])
+    lines = stdout.getvalue().splitlines()
+    assert "item_2bcd3fgh4jkm" in lines[1]
+    assert max(len(line[line.index("the file") :].rstrip()) for line in lines if "the file" in line) >= 20
+
+
 @pytest.mark.parametrize(
     ("given", "shown"),
     [
