@@ -40,8 +40,8 @@ def bought(
     missing = dict.fromkeys(clips or orders)
     for order in orders or ("",):
         for clip in clips or ("",):
-            narrowed = {name: value for name, value in (("order", order), ("clip", clip)) if value}
-            for purchase in service.pages("/v1/me/purchases", limit=200, **narrowed):
+            page: dict[str, Any] = {"limit": 200, "order": order or None, "clip": clip or None}
+            for purchase in service.pages("/v1/me/purchases", **page):
                 missing.pop(clip or order, None)
                 if purchase["item_id"] not in seen:
                     seen.add(purchase["item_id"])
