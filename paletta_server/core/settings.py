@@ -33,6 +33,20 @@ class Settings(BaseSettings):
     s3_access_key: SecretStr | None = None
     s3_secret_key: SecretStr | None = None
 
+    aws_region: str | None = None
+    """Where AWS's services other than S3 are; None is the bucket's region."""
+    aws_endpoint: str | None = None
+    """Another address for all of AWS's services other than S3: a proxy, or a test's."""
+
+    transcoder: Literal["ffmpeg", "mediaconvert"] = "ffmpeg"
+    mediaconvert_endpoint: str | None = None
+    mediaconvert_role: str | None = None
+    """The role (ARN) with which MediaConvert reads and writes the bucket."""
+    mediaconvert_queue: str | None = None
+    """A queue (ARN) of MediaConvert; None is the account's default."""
+    completions_queue_url: str | None = None
+    """The SQS queue with MediaConvert's events, which `paletta-server completions` handles."""
+
     smtp_host: str = "127.0.0.1"
     smtp_port: int = 25
     smtp_username: str | None = None

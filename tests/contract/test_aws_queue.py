@@ -1,0 +1,76 @@
+"""Messages from SQS, against a server that speaks it (moto)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from paletta_server.aws.queues import Message, Queue, consume
+from paletta_server.core.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def queue(aws: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Queue:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "a-test")
+    client = boto3.client("sqs", endpoint_url=aws, region_name="eu-west-1")
+    dead = client.create_queue(QueueName=f"{request.node.name}-dead"[:80])["QueueUrl"]
+    arn = client.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 2})
+    made = client.create_queue(QueueName=request.node.name[:80], Attributes={"RedrivePolicy": redrive})
+    return Queue(Settings(aws_region="eu-west-1", aws_endpoint=aws), made["QueueUrl"])
+
+
+async def send(queue: Queue, *bodies: str) -> None:
+    for body in bodies:
+        await asyncio.to_thread(queue._client.send_message, QueueUrl=queue.url, MessageBody=body)
+
+
+async def test_what_is_handled_is_gone_and_the_loop_stops_when_told(queue: Queue) -> None:
+    await send(queue, *(str(number) for number in range(25)))
+    stop, seen = asyncio.Event(), []
+
+    async def handle(message: Message) -> None:
+        seen.append(message.body)
+        if len(seen) == 25:
+            stop.set()
+
+    await asyncio.wait_for(consume(queue, handle, stop=stop), 20)
+    assert sorted(seen, key=int) == [str(number) for number in range(25)]
+    assert await queue.receive(wait_seconds=0) == []
+
+
+async def test_what_cannot_be_handled_comes_back_until_the_queue_gives_it_up(queue: Queue) -> None:
+    await send(queue, "poison", "fine")
+    stop, seen = asyncio.Event(), []
+
+    async def handle(message: Message) -> None:
+        seen.append((message.body, message.receives))
+        if message.body == "poison":
+            raise ValueError("not understood")
+
+    receive = queue.receive
+
+    async def at_once(**_: int) -> list[Message]:
+        found = await receive(wait_seconds=0, visible_after_seconds=0)
+        if not found:
+            stop.set()
+        return found
+
+    queue.receive = at_once  # type: ignore[method-assign]
+    await asyncio.wait_for(consume(queue, handle, stop=stop), 20)
+    assert sorted(seen) == [("fine", 1), ("poison", 1), ("poison", 2)]
