@@ -439,12 +439,6 @@ async def _send(session: AsyncSession, to: str, mail: mails.Mail, key: str) -> N
     await send_mail(session, to=to, subject=mail.subject, text=mail.text, dedup_key=key)
 
 
-async def emails_of(session: AsyncSession, user_ids: Collection[int]) -> dict[int, str]:
-    """The addresses of several accounts, by key: for operators' lists, never for other people's."""
-    rows = await session.execute(select(User.id, User.email).where(User.id.in_(user_ids)))
-    return dict(rows.all())
-
-
 async def find_any(session: AsyncSession, text: str) -> User:
     """The account of an address or an id, which may be abbreviated. Raises `NotFound`."""
     if "@" in text:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query
 
-from paletta_server.accounts import lookup, throttle
+from paletta_server.accounts import directory, throttle
 from paletta_server.accounts.permissions import Permission
 from paletta_server.accounts.security import Principal, require
 from paletta_server.core.database import SessionDep
@@ -143,7 +143,7 @@ async def dismiss(
 @router.get("/admin/contributors/standing")
 async def list_standing(user: Moderator, session: SessionDep, page: PageDep) -> Page[ContributorStanding]:
     """What became of each contributor's clips in review; contributors newest first."""
-    people, cursor = await lookup.contributors(session, page)
+    people, cursor = await directory.contributors(session, page)
     found = await standing.of(session, [person.id for person in people])
     items = [
         ContributorStanding(contributor=Contributor.of(person), standing=found[person.id])
@@ -155,6 +155,6 @@ async def list_standing(user: Moderator, session: SessionDep, page: PageDep) -> 
 @router.get("/admin/contributors/{contributor}/standing")
 async def show_standing(user: Moderator, session: SessionDep, contributor: str) -> ContributorStanding:
     """What became of one contributor's clips in review; an address or an id."""
-    person = await lookup.find(session, contributor)
+    person = await directory.person(session, contributor)
     found = (await standing.of(session, [person.id]))[person.id]
     return ContributorStanding(contributor=Contributor.of(person), standing=found)

@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from paletta_server.accounts import lookup
+from paletta_server.accounts import directory
 from paletta_server.accounts.security import Principal
 from paletta_server.clips import review, views
 from paletta_server.clips.models import Clip
@@ -43,7 +43,7 @@ _HISTORY = 10
 
 async def among(session: AsyncSession, *, batch: str | None, contributor: str | None) -> Among:
     """Which clips are meant, as an operator names them. Raises `NotFound` or `Conflict`."""
-    owner_id = (await lookup.find(session, contributor)).id if contributor else None
+    owner_id = (await directory.person(session, contributor)).id if contributor else None
     batch_id = await progress.find_batch(session, batch) if batch else None
     return Among(owner_id, progress.clips_of_batch(batch_id) if batch_id is not None else None)
 
@@ -99,7 +99,7 @@ async def item(
     session: AsyncSession, store: ObjectStore, user: Principal, clip: Clip, *, until: datetime | None
 ) -> ReviewItem:
     """Everything that a moderator looks at before deciding."""
-    people = await lookup.contacts(session, [clip.owner_id])
+    people = await directory.people(session, [clip.owner_id])
     holder = await _holders(session, [clip.id])
     decisions = await session.scalars(
         select(ReviewDecision)
@@ -122,7 +122,7 @@ async def item(
 
 
 async def _alike(session: AsyncSession, clip: Clip, found: Sequence[Alike]) -> list[AlikeClip]:
-    people = await lookup.contacts(session, {one.clip.owner_id for one in found})
+    people = await directory.people(session, {one.clip.owner_id for one in found})
     return [
         AlikeClip(
             id=one.clip.uid,
@@ -147,7 +147,7 @@ async def _holders(session: AsyncSession, clip_ids: Sequence[int]) -> dict[int, 
             )
         )
     ).all()
-    people = await lookup.contacts(session, {moderator for _, moderator in rows})
+    people = await directory.people(session, {moderator for _, moderator in rows})
     return {clip_id: people[moderator].email for clip_id, moderator in rows}
 
 
@@ -158,7 +158,7 @@ async def listed(
     clips, cursor = await review.page(session, page, where, which)
     ids = [clip.id for clip in clips]
     owners = {clip.owner_id for clip in clips}
-    people = await lookup.contacts(session, owners)
+    people = await directory.people(session, owners)
     standings = await standing.of(session, owners)
     alike = await likeness.noted(session, ids)
     holders = await _holders(session, ids)

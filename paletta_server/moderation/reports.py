@@ -6,7 +6,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from paletta_server.accounts import lookup
+from paletta_server.accounts import directory
 from paletta_server.accounts.security import Principal
 from paletta_server.audit.service import record
 from paletta_server.clips import review, views
@@ -150,7 +150,7 @@ async def _find(session: AsyncSession, text: str) -> ClipReport:
 
 async def _views(session: AsyncSession, found: list[ClipReport]) -> list[ReportOut]:
     told = await clips.told_apart(session, {report.clip_id for report in found})
-    people = await lookup.contacts(
+    people = await directory.people(
         session, {user for report in found for user in (report.reporter_id, report.handled_by) if user}
     )
     return [

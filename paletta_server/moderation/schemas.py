@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from paletta_server.accounts.lookup import Contact
+from paletta_server.accounts.directory import Person as Account
 from paletta_server.clips.schemas import ClipDetail, ClipSummary
 from paletta_server.core.errors import Problem
 
@@ -107,8 +107,8 @@ class Contributor(BaseModel):
     name: str
 
     @classmethod
-    def of(cls, contact: Contact) -> Self:
-        return cls(id=contact.uid, email=contact.email, name=contact.name)
+    def of(cls, account: Account) -> Self:
+        return cls(id=account.uid, email=account.email, name=account.called)
 
 
 class Tally(BaseModel):

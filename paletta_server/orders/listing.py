@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from paletta_server.accounts import contacts
+from paletta_server.accounts import directory
 from paletta_server.core.pagination import PageParams, newest_first
 from paletta_server.orders.models import Order
 
@@ -32,7 +32,7 @@ class Filter:
     def conditions(self) -> list[ColumnElement[bool]]:
         wanted: list[ColumnElement[bool] | None] = [
             Order.status == self.status if self.status else None,
-            Order.user_id.in_(contacts.with_email(self.email)) if self.email else None,
+            Order.user_id.in_(directory.with_email(self.email)) if self.email else None,
             Order.gateway == self.gateway if self.gateway else None,
             Order.number.startswith(self.number.upper(), autoescape=True) if self.number else None,
             Order.created_at >= self.since if self.since else None,

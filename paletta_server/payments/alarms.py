@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from paletta_server.accounts import contacts
+from paletta_server.accounts import directory
 from paletta_server.core import money
 from paletta_server.core.mail import send_mail
 from paletta_server.core.settings import Settings
@@ -25,7 +25,7 @@ async def tell_approval(session: AsyncSession, settings: Settings, refund_id: in
     if refund.status != WAITING:
         return
     order = (await orders.by_key(session, [refund.order_id]))[refund.order_id]
-    emails = await contacts.emails_of(session, {refund.requested_by or 0})
+    emails = await directory.emails_of(session, {refund.requested_by or 0})
     who, sum_ = emails.get(refund.requested_by or 0, "an operator"), _amount(refund.amount, refund.currency)
     lines = [
         f"{who} wants to give back {sum_} of order {order.number}, because: {refund.reason}",

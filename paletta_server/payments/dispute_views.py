@@ -6,7 +6,7 @@ import binascii
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from paletta_server.accounts import contacts
+from paletta_server.accounts import directory
 from paletta_server.core.errors import Invalid
 from paletta_server.core.pagination import PageParams, newest_first
 from paletta_server.core.runtime import Runtime
@@ -52,7 +52,7 @@ async def show(session: AsyncSession, runtime: Runtime, dispute: Dispute) -> Adm
     """One dispute, with the evidence as it would be sent now, or as it was."""
     order = (await orders.by_key(session, [dispute.order_id]))[dispute.order_id]
     people = {order.user_id, *([dispute.responded_by] if dispute.responded_by else [])}
-    emails = await contacts.emails_of(session, people)
+    emails = await directory.emails_of(session, people)
     source = "operator" if dispute.response == "none" else "sent"
     return AdminDispute(
         **plain(dispute).model_dump(),

@@ -13,7 +13,7 @@ from typing import Final, Literal
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from paletta_server.accounts import contacts
+from paletta_server.accounts import directory
 from paletta_server.core import mail, money
 from paletta_server.core.errors import Conflict, Invalid, NotFound
 from paletta_server.core.ids import new_uid, resolve
@@ -217,7 +217,7 @@ def _unknown(name: str, known: Mapping[str, str]) -> Invalid:
 async def _draft(session: AsyncSession, dispute: Dispute) -> dict[str, str]:
     order = (await orders.by_key(session, [dispute.order_id]))[dispute.order_id]
     items = await orders.items(session, order.id)
-    email = (await contacts.emails_of(session, {order.user_id})).get(order.user_id, "")
+    email = (await directory.emails_of(session, {order.user_id})).get(order.user_id, "")
     paid = order.paid_at or order.created_at
     return {
         "customer_name": order.licensee,

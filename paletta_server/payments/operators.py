@@ -7,7 +7,7 @@ from typing import Literal, TypeVar
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from paletta_server.accounts import contacts
+from paletta_server.accounts import directory
 from paletta_server.accounts.security import Principal
 from paletta_server.audit.service import record
 from paletta_server.core.errors import Conflict, Invalid, NotFound
@@ -262,7 +262,7 @@ async def refund_views(session: AsyncSession, refunds: Sequence[Refund]) -> list
     items = await orders.items_of(session, {key for mine in parts.values() for key in mine})
     their = await orders.by_key(session, {row.order_id for row in refunds})
     people = {key for row in refunds for key in (row.requested_by, row.decided_by) if key is not None}
-    emails = await contacts.emails_of(session, people)
+    emails = await directory.emails_of(session, people)
     return [
         RefundView(
             id=row.uid,

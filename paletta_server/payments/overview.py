@@ -6,7 +6,7 @@ from dataclasses import replace
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from paletta_server.accounts import contacts
+from paletta_server.accounts import directory
 from paletta_server.audit import trail
 from paletta_server.core import mail
 from paletta_server.core.pagination import PageParams
@@ -40,7 +40,7 @@ async def listed(
 
 
 async def _summaries(session: AsyncSession, found: Sequence[Order]) -> list[AdminOrderSummary]:
-    emails = await contacts.emails_of(session, {order.user_id for order in found})
+    emails = await directory.emails_of(session, {order.user_id for order in found})
     rows = await session.scalars(
         select(Dispute.order_id).where(
             Dispute.order_id.in_([order.id for order in found]), Dispute.outcome.is_(None)
@@ -116,7 +116,7 @@ async def _items(session: AsyncSession, order: Order) -> list[AdminItem]:
 
 async def _trail(session: AsyncSession, objects: Sequence[str]) -> list[TrailEntry]:
     rows = await trail.of_objects(session, objects, most=MOST)
-    emails = await contacts.emails_of(session, {row.user_id for row in rows if row.user_id is not None})
+    emails = await directory.emails_of(session, {row.user_id for row in rows if row.user_id is not None})
     return [
         TrailEntry(
             at=row.at,

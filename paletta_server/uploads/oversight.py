@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Select, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from paletta_server.accounts import directory
 from paletta_server.accounts import service as accounts
 from paletta_server.accounts.security import Principal
 from paletta_server.audit.service import record
@@ -135,7 +136,7 @@ def _only_failed(upload: Upload) -> None:
 
 async def _views(session: AsyncSession, uploads: Sequence[Upload]) -> list[AdminUpload]:
     ids = [upload.id for upload in uploads]
-    emails = await accounts.emails_of(session, {upload.owner_id for upload in uploads})
+    emails = await directory.emails_of(session, {upload.owner_id for upload in uploads})
     batches = await _batches(session, ids)
     tries = await runs.counts(session, ids)
     times = await _times(session, ids)
