@@ -28,6 +28,7 @@ class State(StrEnum):
     PUBLISHING = "publishing"
     IN_REVIEW = "in_review"
     LIVE = "live"
+    CHANGES_REQUESTED = "changes_requested"
     TAKEN_DOWN = "taken_down"
     REJECTED = "rejected"
     FAILED = "failed"
@@ -40,7 +41,9 @@ class State(StrEnum):
 def list_(
     contributor: Annotated[str | None, typer.Option(help="only this one's: e-mail address or id")] = None,
     state: Annotated[State | None, typer.Option(help="only those at this stage")] = None,
-    since: Annotated[str | None, typer.Option(metavar="DATE", help="only those registered since")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="only those registered since; 7d and 24h will do")
+    ] = None,
     batch: Annotated[str | None, typer.Option(metavar="ID", help="only those of this batch")] = None,
     failed: Annotated[
         bool, typer.Option("--failed", help="only what failed, was rejected or expired")
@@ -50,13 +53,14 @@ def list_(
 ) -> None:
     """everybody's uploads with size, speed and outcome, newest first"""
     from paletta_cli.api import connect
+    from paletta_cli.moments import moment
     from paletta_cli.output import Column, Output
     from paletta_cli.text import rate, size, when
 
     filters: dict[str, Any] = {
         "contributor": contributor,
         "state": state.value if state else None,
-        "since": _moment(since) if since else None,
+        "since": moment(since, "--since"),
         "batch": batch,
         "failed": failed or None,
     }
@@ -146,33 +150,22 @@ def _show(found: dict[str, Any], *, json: bool) -> None:
     if out.mode == "json":
         return
     for run in found["runs"]:
-        spent = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in run["figures"].items())
+        figures = run["figures"].items()
+        spent = ", ".join(
+            f"{step} {value:.1f} s" for step, value in figures if isinstance(value, int | float)
+        )
         words = [
             when(run["began_at"]),
             f"run {run['attempt']}",
             run["status"],
             run["worker"],
             spent,
+            ", ".join(run["figures"].get("findings", ())),
             run["error"],
         ]
         out.line("  ".join(word for word in words if word))
     for event in found["history"]:
         out.line(f"{when(event['at'])}  {event['stage']}  {event.get('reason') or ''}".rstrip())
-
-
-def _moment(text: str) -> str:
-    """A date or time as people write it, with this machine's zone where it has none."""
-    from datetime import datetime
-
-    from paletta_cli.errors import UsageError
-
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(
-            f"`--since {text}` is no date", hint="write 2026-05-01, or 2026-05-01T14:30"
-        ) from None
-    return (found if found.tzinfo else found.astimezone()).isoformat()
 
 
 def _style(stage: str) -> str:

@@ -4,6 +4,7 @@ import csv
 import io
 import os
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,11 @@ from paletta_cli.errors import PalettaError, cannot
 from paletta_cli.stats.showing import Table, readable
 from paletta_cli.text import clean
 
+_WORDS = (
+    "currency", "clip_id", "title", "contributor", "contributor_id", "query", "state", "step", "reason", "kind",
+)  # fmt: skip
+_SHARES = ("of_previous", "of_first", "p50", "p95")
+"""Columns that are neither whole numbers nor the day that a period begins with."""
 _FORMULA = ("=", "+", "-", "@", "\t")
 
 
@@ -50,10 +56,17 @@ def write_parquet(found: Mapping[str, Any], table: Table, path: Path) -> int:
     import pyarrow.parquet as pq
 
     rows = [dict(row) for row in found[table.name]]
-    made = pa.Table.from_pylist(rows)
-    if "period" in made.column_names:
-        place = made.column_names.index("period")
-        made = made.set_column(place, "period", made["period"].cast(pa.date32()))
+    names = list(rows[0]) if rows else [column.key for column in table.columns]
+    for row in rows:
+        if "period" in row:
+            row["period"] = date.fromisoformat(row["period"])
+    # Named types, so that a month without sales and one with them can be read as one table.
+    types = {
+        "period": pa.date32(),
+        **dict.fromkeys(_WORDS, pa.string()),
+        **dict.fromkeys(_SHARES, pa.float64()),
+    }
+    made = pa.Table.from_pylist(rows, pa.schema([(name, types.get(name, pa.int64())) for name in names]))
     units = {"amounts": "whole minor units of `currency`", "since": found["since"], "until": found["until"]}
     made = made.replace_schema_metadata(units)
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")

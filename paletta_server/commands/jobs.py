@@ -63,7 +63,12 @@ def cancel(ids: Sequence[int]) -> int:
 
     async def one(session: AsyncSession, job_id: int) -> str:
         task, over = await queue.cancel(session, job_id)
-        return f"{job_id} ({task}) {'is cancelled' if over else 'was asked to stop'}"
+        words = f"{job_id} ({task}) {'is cancelled' if over else 'was asked to stop'}"
+        if task == "ingest.run":  # an upload without a job gets one from the sweep
+            words += (
+                "; its upload gets another within minutes, unless `paletta admin uploads cancel` ends that"
+            )
+        return words
 
     return _each(ids, "job:cancelled", one)
 

@@ -12,8 +12,8 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from datetime import datetime
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime, timedelta
 from typing import Any, Concatenate, ParamSpec, cast
 
 import procrastinate
@@ -163,6 +163,7 @@ async def run_worker(runtime: Runtime, *, name: str, concurrency: int, wait: boo
         ]
         try:
             if wait:
+                await make_up(app, runtime)
                 await _until_stopped(lanes)
             else:
                 await asyncio.gather(*lanes)
@@ -220,6 +221,36 @@ async def _until_stopped(lanes: Sequence[asyncio.Task[None]]) -> None:
             raise outcome
 
 
+async def make_up(app: procrastinate.App, runtime: Runtime) -> list[str]:
+    """Queue daily jobs whose last turn nobody was there for; their names.
+
+    The engine leaves out turns that are more than ten minutes late: on a machine that is off every night they would
+    never run. Whether one ran is read from the hours' tallies; a service younger than a day has missed nothing.
+    """
+    async with runtime.db.transaction() as session:
+        rows = await session.execute(text("SELECT task, max(last_at) FROM job_tallies GROUP BY task"))
+        found: dict[str, datetime] = dict(rows.all())
+        now, old = (
+            await session.execute(
+                text("SELECT now(), coalesce(min(hour) < now() - interval '1 day', false) FROM job_tallies")
+            )
+        ).one()
+    missed = []
+    for name, _, due in scheduled_tasks():
+        last = found.get(name)
+        first = due(now)
+        if due(first) - first < timedelta(hours=20) or (last is None and not old):
+            continue
+        if last is None or due(last) < now - timedelta(minutes=10):
+            with suppress(engine_errors.AlreadyEnqueued):
+                await app.configure_task(name).defer_async(timestamp=int(now.timestamp()))
+                missed.append(name)
+    if missed:
+        log.info("missed turns are made up for", extra={"jobs": missed})
+    return missed
+
+
+_TO_STOP = "SELECT abort_requested FROM procrastinate_jobs WHERE id = %(job_id)s"
 _DROP = """
     DELETE FROM procrastinate_jobs stale
     WHERE id = %(job_id)s AND status = 'doing' AND worker_id IS NOT DISTINCT FROM %(worker_id)s
@@ -234,6 +265,13 @@ async def reap_stalled(app: procrastinate.App, stalled_seconds: float) -> int:
     for stale in stalled:
         log.warning("job taken from a silent worker", extra={"job": stale.task_name, "job_id": stale.id})
         try:
+            asked = await app.connector.execute_query_one_async(_TO_STOP, job_id=stale.id)
+            if asked["abort_requested"]:  # somebody wanted it to end, and it has
+                assert stale.id is not None
+                await app.job_manager.finish_job_by_id_async(
+                    stale.id, status=procrastinate.jobs.Status.ABORTED, delete_job=False
+                )
+                continue
             await app.job_manager.retry_job(stale)
         except engine_errors.ConnectorException:
             # Another worker's reaper was first, or the job ended after all, or the next turn of its schedule waits

@@ -31,7 +31,14 @@ async def tell_first(session: AsyncSession, settings: Settings) -> int:
     for jobs in new:
         first = jobs[0]
         words = f"{first.task} failed"
-        await _mail(session, settings, f"A job failed: {first.task}", words, jobs, f"job-failed:{first.id}")
+        await _mail(
+            session,
+            settings,
+            f"A job failed: {first.task}",
+            words,
+            jobs,
+            f"job-failed:{first.id}:{first.at.isoformat()}",
+        )
         await queue.mark_told(session, [one.id for one in jobs])
     return len(new)
 

@@ -7,7 +7,7 @@ redirect of it.
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import any_, bindparam, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, any_, bindparam, delete, exists, func, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, BIGINT, TEXT, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -23,12 +23,16 @@ def _side(kind: Kind) -> tuple[Any, Any, Any]:
 
 
 async def ids(session: AsyncSession, kind: Kind, words: Collection[str]) -> dict[str, int]:
-    """The rows that former names lead to. The caller has looked for living ones."""
+    """The rows that former names lead to, locked against deletion. The caller has looked for living names."""
     if not words:
         return {}
-    column, _, _ = _side(kind)
+    column, key, _ = _side(kind)
     rows = await session.execute(
-        select(Redirect.word, column).where(Redirect.kind == kind, Redirect.word == _any(words))
+        select(Redirect.word, column)
+        .join(key.class_, key == column)
+        .where(Redirect.kind == kind, Redirect.word == _any(words))
+        .order_by(key)
+        .with_for_update(of=key.class_, read=True, key_share=True)
     )
     return dict(rows.all())
 
@@ -88,12 +92,17 @@ async def follow(session: AsyncSession, kind: Kind, merged: Mapping[int, int]) -
 
 
 async def forget_living(session: AsyncSession, kind: Kind) -> None:
-    """Drop the redirects of names that live again."""
+    """Drop the redirects of words that mean something by themselves again: names, and synonyms of tags."""
     _, key, name = _side(kind)
-    living = select(key).where(name == Redirect.word).correlate(Redirect).exists()
-    await session.execute(
-        delete(Redirect).where(Redirect.kind == kind, living).execution_options(synchronize_session=False)
-    )
+    living: list[ColumnElement[bool]] = [
+        select(key).where(name == Redirect.word).correlate(Redirect).exists()
+    ]
+    if kind == "tag":
+        living.append(Redirect.word.in_(select(func.jsonb_array_elements_text(Tag.synonyms))))
+    for alive in living:
+        await session.execute(
+            delete(Redirect).where(Redirect.kind == kind, alive).execution_options(synchronize_session=False)
+        )
 
 
 def _any(words: Collection[str]) -> Any:

@@ -10,8 +10,8 @@ from paletta_server.uploads.models import Upload
 
 State = Literal[
     "created", "uploading", "completing", "stored", "verified", "rejected", "expired", "cancelled",
-    "waiting", "verifying", "probing", "transcoding", "publishing", "in_review", "live", "taken_down", "failed",
-    "deleted",
+    "waiting", "verifying", "probing", "transcoding", "publishing", "in_review", "live", "changes_requested",
+    "taken_down", "failed", "deleted",
 ]  # fmt: skip
 """The states of the transfer, then the stages that only a watcher is told."""
 

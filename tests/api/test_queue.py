@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 import paletta_server.tasks  # noqa: F401 (every job there is)
 from paletta_server.core import queue
 from paletta_server.core.errors import Conflict, NotFound
-from paletta_server.core.jobs import defer, run_worker
+from paletta_server.core.jobs import defer, make_up, opened, reap_stalled, run_worker
 from paletta_server.core.runtime import Runtime
 from paletta_server.operations import failures
 from tests.support.stack import MailSink
@@ -143,6 +143,65 @@ async def test_the_first_of_a_kind_is_told_at_once_and_the_rest_once_a_day(
     [daily] = mailbox.to(OPERATOR)
     assert daily["Subject"].startswith("3 jobs failed")
     assert all(str(one) in daily.get_content() for one in (first, second))
+
+
+async def test_a_retried_job_that_dies_again_is_told_again(
+    runtime: Runtime, watched: Runtime, mailbox: MailSink, run_jobs: RunJobs
+) -> None:
+    dead = await broken(runtime, "accounts.sweep")
+    for _ in range(2):
+        async with watched.db.transaction() as session:
+            assert await failures.tell_first(session, watched.settings) == 1
+        async with runtime.db.transaction() as session:
+            await queue.retry(session, dead)
+            await session.execute(
+                text("UPDATE procrastinate_jobs SET attempts = 1000 WHERE id = :id"), {"id": dead}
+            )
+        await run_worker(runtime, name="test", concurrency=1, wait=False)
+    await run_jobs()
+    assert len(mailbox.to(OPERATOR)) == 2
+
+
+async def test_turns_that_nobody_was_there_for_are_made_up_for(runtime: Runtime) -> None:
+    hours_ago = "INSERT INTO job_tallies (task, hour, queue, last_at, last_outcome) VALUES" + ", ".join(
+        f"('{task}', date_trunc('hour', now() - interval '{hours} hours'), 'default',"
+        f" now() - interval '{hours} hours', 'done')"
+        for task, hours in (("accounts.sweep", 30), ("mail.sweep", 30), ("analytics.prune", 0))
+    )
+    async with opened(runtime.settings) as app:
+        assert await make_up(app, runtime) == [], "a new service has missed nothing"
+        async with runtime.db.transaction() as session:
+            await session.execute(text(hours_ago))
+        missed = await make_up(app, runtime)
+        assert "accounts.sweep" in missed
+        assert "payments.prune_events" in missed, "it never ran"
+        assert "analytics.prune" not in missed
+        assert "mail.sweep" not in missed, "its next turn is never far"
+        assert await make_up(app, runtime) == [], "they wait in the queue already"
+    await run_worker(runtime, name="test", concurrency=1, wait=False)
+    async with runtime.db.transaction() as session:
+        assert await queue.listed(session, task="accounts.sweep") == []
+
+
+async def test_what_was_to_stop_and_lost_its_worker_is_over(runtime: Runtime) -> None:
+    async with runtime.db.transaction() as session:
+        await defer(session, "mail.deliver", email_id=1)
+        [job] = await queue.listed(session, task="mail.deliver")
+        await session.execute(
+            text(
+                "WITH gone AS (INSERT INTO procrastinate_workers (last_heartbeat)"
+                " VALUES (now() - interval '1 hour') RETURNING id)"
+                " UPDATE procrastinate_jobs SET status = 'doing', worker_id = gone.id FROM gone"
+                " WHERE procrastinate_jobs.id = :id"
+            ),
+            {"id": job.id},
+        )
+        await queue.cancel(session, job.id)
+    async with opened(runtime.settings) as app:
+        assert await reap_stalled(app, 30) == 1
+    async with runtime.db.transaction() as session:
+        [over] = await queue.listed(session, task="mail.deliver")
+    assert over.status == "cancelled"
 
 
 async def test_without_operators_nobody_is_mailed(

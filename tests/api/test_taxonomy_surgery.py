@@ -14,7 +14,7 @@ from sqlalchemy import event, text
 
 from paletta_server.core.errors import Conflict
 from paletta_server.core.runtime import Runtime
-from paletta_server.taxonomy import apply, lock
+from paletta_server.taxonomy import apply, lock, service
 from tests.conftest import Person
 from tests.support.clips import Shelf
 from tests.support.locks import blocked
@@ -100,6 +100,21 @@ async def test_a_tag_keeps_its_former_names(
     assert "tram" not in [one["name"] for one in found.json()["items"]]
     taken = await operate("rename", 409, source="hill", target="street")
     assert taken["code"] == "exists"
+
+
+async def test_a_former_name_that_becomes_a_synonym_leads_there_only(
+    operate: Operate, up: Uploader, runtime: Runtime
+) -> None:
+    words = ["tram", "street", "hill", "yellow", "lisbon"]
+    await up.register(await up.batch(), item(b"a", keywords=words))
+    await operate("rename", source="tram", target="streetcar", kind="tag")
+    principal: Any = type("Admin", (), {"user_id": None})()
+    document = "paletta_taxonomy: 1\ncategories: []\ntags:\n- {name: yellow, synonyms: [tram]}\n"
+    async with runtime.db.transaction() as session:
+        await apply.apply(session, principal, document, filename="tags.yaml")
+    async with runtime.db.transaction() as session:
+        assert await service.stored_names(session, ["tram"]) == ["yellow"]
+        assert await service.current_names(session, "tag", ["tram"]) == ("tram",), "no redirect is left"
 
 
 async def test_search_filters_take_former_names(

@@ -80,7 +80,26 @@ async def test_everybodys_uploads_are_listed_shown_retried_and_cancelled(
     done = await admin("uploads", "cancel", waiting["upload_id"], "--yes", "--json")
     assert json.loads(done.out)["stage"] == "cancelled"
     odd = await admin("uploads", "list", "--since", "yesterday")
-    assert (odd.code, "is no date" in odd.err) == (2, True)
+    assert (odd.code, "is no moment" in odd.err) == (2, True)
+
+
+async def test_what_the_gate_found_is_shown(admin: Run, shelf: Shelf, runtime: Runtime) -> None:
+    sent = await shelf.up.send(b"a film that is too short")
+    async with runtime.db.transaction() as session:
+        await session.execute(
+            text(
+                "INSERT INTO ingest_runs (uid, upload_id, clip_id, attempt, status, prefix, figures, error)"
+                " SELECT 'run_abcdefghjkmn', u.id, u.clip_id, 1, 'failed', 'x/',"
+                ' \'{"findings": ["too_short", "too_small"]}\', \'it lasts one second\''
+                " FROM uploads u WHERE u.uid = :uid"
+            ),
+            {"uid": sent["upload_id"]},
+        )
+    shown = await admin("uploads", "show", sent["upload_id"])
+    assert shown.code == 0, shown.err
+    assert "run 1  failed  too_short, too_small  it lasts one second" in shown.out
+    since = await admin("uploads", "list", "--since", "24h", "--state", "changes_requested")
+    assert (since.code, since.out) == (0, "")
 
 
 async def test_the_taxonomy_is_merged_renamed_and_moved(admin: Run, shelf: Shelf, paletta: Run) -> None:

@@ -99,6 +99,13 @@ async def test_every_report_in_every_form(
     assert kept.err == f"wrote {len(read):,} rows of `{table}` to `kept.parquet`\n"
     import pyarrow.parquet as pq
 
+    unsold = await paletta(
+        "admin", "stats", report, "--to", "2001-01-01", "--parquet", "none.parquet", as_="admin"
+    )
+    assert unsold.code == 0, unsold.err
+    types = {one.name: one.type for one in pq.read_schema(tmp_path / "kept.parquet")}
+    assert all(types[one.name] == one.type for one in pq.read_schema(tmp_path / "none.parquet"))
+    assert len(pq.read_schema(tmp_path / "none.parquet")) > 0
     for row in (found := pq.read_table(tmp_path / "kept.parquet").to_pylist()):
         if "period" in row:
             row["period"] = row["period"].isoformat()
