@@ -185,7 +185,14 @@ def delete(user: User, yes: Yes = False, json: Json = False) -> None:
 
 
 @app.command()
-def erase(user: User, yes: Yes = False, json: Json = False) -> None:
+def erase(
+    user: User,
+    waive_earnings: Annotated[
+        bool, typer.Option("--waive-earnings", help="they give up what they have earned and were not paid")
+    ] = False,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
     """erase a person for good: everything but what law wants kept
 
     Orders, licences with their licensee, payments and the audit log stay. Their clips leave the shop; buyers keep what
@@ -200,7 +207,8 @@ def erase(user: User, yes: Yes = False, json: Json = False) -> None:
         found = service.get(f"{PATH}/{segment(user)}")
         if not yes:
             really(out, found)
-        found = service.post(f"{PATH}/{found['id']}/erase", {"id": found["id"], "own_account": yes})
+        body = {"id": found["id"], "own_account": yes, "waive_earnings": waive_earnings}
+        found = service.post(f"{PATH}/{found['id']}/erase", body)
     out.data(found)
     out.line(f"{found['id']} erased")
 
