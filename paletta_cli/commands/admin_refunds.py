@@ -25,7 +25,9 @@ class Status(StrEnum):
 @app.command()
 def create(
     order: Order,
-    reason: Annotated[str, typer.Option(help="why; operators see it, the customer does not")],
+    reason: Annotated[
+        str, typer.Option(help="why; no mail to the customer says so, an export of their data does")
+    ],
     everything: Annotated[bool, typer.Option("--all", help="all that is left of the order")] = False,
     item: Annotated[
         list[str] | None,

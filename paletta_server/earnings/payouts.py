@@ -73,6 +73,8 @@ async def _due(session: AsyncSession, settings: Settings) -> list[Due]:
 def _outcome(settings: Settings, person: Person, account: PayoutAccount | None, amount: int) -> Outcome:
     if person.erased:
         return "erased"
+    if person.deleted:
+        return "deleted"
     if not person.active:
         return "disabled"
     if amount < 0:
