@@ -177,8 +177,7 @@ def delete(user: User, yes: Yes = False, json: Json = False) -> None:
         found = service.get(f"{PATH}/{segment(user)}")
         if not out.confirm(f"close the account of {found['email']}?", yes=yes):
             raise typer.Exit(1)
-        own = "true" if yes else "false"
-        found = service.delete(f"{PATH}/{found['id']}?own_account={own}")
+        found = service.delete(f"{PATH}/{found['id']}", own_account=yes)
     out.data(found)
     out.line(f"{found['id']} deleted")
     out.hint("`paletta admin users erase` removes what it says of the person, for good")

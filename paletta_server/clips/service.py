@@ -361,6 +361,8 @@ class Told:
     title: str
     stage: str
     """`processing`, `deleted`, `live`, `in_review`, `changes_requested`, `taken_down` or `rejected`."""
+    taken_down: bool
+    """Also where it was deleted since."""
 
     @property
     def listed(self) -> bool:
@@ -385,6 +387,7 @@ async def told_apart(session: AsyncSession, clip_ids: Collection[int]) -> dict[i
             else STAGES.get(review, "rejected")
             if processing == "ready"
             else processing,
+            review == "taken_down",
         )
         for key, uid, owner_id, title, processing, review, deleted_at in rows
     }
