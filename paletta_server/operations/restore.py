@@ -180,13 +180,13 @@ async def _is_stored(runtime: Runtime, entry: Entry) -> bool:
 def _database(settings: Settings, dump: Path) -> None:
     """Replace everything in the schema, in one transaction."""
     _end_sessions(settings)  # their locks would be waited for
-    script = ["pg_restore", "--file=-", "--no-owner", "--no-privileges", "--schema=public", str(dump)]
-    apply = [
-        *("psql", "--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1"),
-        *("--command=SET lock_timeout = '60s'", "--command=DROP SCHEMA public CASCADE"),
-        *("--command=CREATE SCHEMA public", "--file=-"),
-    ]
-    pgtools.pipe(script, apply, conninfo=settings.libpq_url)
+    pgtools.apply(
+        ["pg_restore", "--file=-", "--no-owner", "--no-privileges", "--schema=public", str(dump)],
+        before="SET client_min_messages = warning; SET lock_timeout = '60s';"
+        " DROP SCHEMA public CASCADE; CREATE SCHEMA public;",
+        after="",
+        conninfo=settings.libpq_url,
+    )
 
 
 def _end_sessions(settings: Settings) -> None:

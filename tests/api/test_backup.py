@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from sqlalchemy import text
 
-from paletta_server.app import create_app
 from paletta_server.clips import service as clips
 from paletta_server.clips import tasks as clip_tasks
 from paletta_server.core.runtime import Runtime
@@ -21,70 +17,10 @@ from paletta_server.core.settings import Settings
 from paletta_server.operations import backup, pgtools
 from paletta_server.operations.backup_files import BackupError, Folder
 from paletta_server.operations.restore import restore, verify
-from tests.conftest import MakeUser, Person
-from tests.support.orders import Sold, Till, Wanted
-from tests.support.stack import Addresses, make_database
+from tests.conftest import Person
+from tests.support.backups import fetch, rewrite
+from tests.support.orders import Sold
 from tests.support.uploading import Uploader
-
-FILES = {"hd": b"an hd file" * 500, "original": b"the original file" * 5000}
-
-
-@pytest.fixture
-async def sold(runtime: Runtime, up: Uploader, make_user: MakeUser) -> tuple[Sold, Person]:
-    """A purchase, beside an upload that is stored and one that never came."""
-    await runtime.store.delete([one.key async for one in runtime.store.every_object()])
-    customer, contributor = await make_user("customer"), await make_user("contributor")
-    till = await Till.of(runtime, customer.email, contributor.email)
-    order = await till.sell(Wanted(files=FILES))
-    await put_originals(runtime)
-    await up.send(b"an upload that waits for its ingest")
-    return order, customer
-
-
-async def put_originals(runtime: Runtime) -> None:
-    """The clips that a till sells are listed, but have no original in the store: give them one."""
-    async with runtime.db.transaction() as session:
-        keys = list(await session.scalars(text("SELECT original_key FROM clips WHERE size = 1")))
-        await session.execute(
-            text("UPDATE clips SET sha256 = :digest WHERE size = 1"),
-            {"digest": hashlib.sha256(b"x").hexdigest()},
-        )
-    for key in keys:
-        runtime.store._client().put_object(Bucket=runtime.store.bucket, Key=str(key), Body=b"x")
-
-
-@pytest.fixture
-async def fresh(stack: Addresses, worker_name: str, settings: Settings, tmp_path: Path) -> Settings:
-    """Another service: a database with the schema alone, and a bucket of its own."""
-    made = settings.model_copy(
-        update={
-            "database_url": type(settings.database_url)(make_database(stack, f"paletta_{worker_name}_fresh")),
-            "s3_bucket": f"fresh-{worker_name}",
-            "search_dir": tmp_path / "search",
-        }
-    )
-    async with Runtime.open(made) as runtime:
-        await runtime.store.ensure_bucket(web_origin=made.public_url)
-        await runtime.store.delete([one.key async for one in runtime.store.every_object()])
-    return made
-
-
-async def fetch(settings: Settings, person: Person, sold: Sold) -> dict[tuple[str, str], bytes]:
-    """Everything that was bought, from the service that `settings` describe."""
-    app = create_app(settings)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=settings.public_url) as client,
-        httpx.AsyncClient(trust_env=False) as store,
-    ):
-        wanted = [{"item_id": item, "tier": tier} for item, tier in sold.data]
-        answer = await client.post("/v1/downloads", json={"files": wanted}, headers=person.headers)
-        assert answer.status_code == 200, answer.text
-        return {
-            (one["item_id"], one["tier"]): (await store.get(one["url"])).content
-            for one in answer.json()["files"]
-        }
-
 
 async def test_everything_is_lost_and_the_same_purchase_is_served_again(
     runtime: Runtime, sold: tuple[Sold, Person], fresh: Settings, tmp_path: Path
@@ -207,11 +143,6 @@ async def test_a_spoilt_backup_is_refused_before_anything_is_touched(
     spoil(folder)
     with pytest.raises(BackupError, match=words):
         verify(folder)
-
-
-def rewrite(folder: Folder, **changes: object) -> None:
-    path = folder.root / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 async def test_a_backup_by_reference_needs_the_bucket(
