@@ -16,11 +16,13 @@ from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
 from paletta_server.operations import backup, pgtools
 from paletta_server.operations.backup_files import BackupError, Folder
-from paletta_server.operations.restore import restore, verify
+from paletta_server.operations.backup_verifying import verify
+from paletta_server.operations.restore import restore
 from tests.conftest import Person
 from tests.support.backups import fetch, rewrite
 from tests.support.orders import Sold
 from tests.support.uploading import Uploader
+
 
 async def test_everything_is_lost_and_the_same_purchase_is_served_again(
     runtime: Runtime, sold: tuple[Sold, Person], fresh: Settings, tmp_path: Path
@@ -56,10 +58,78 @@ async def test_a_second_run_copies_what_is_new_and_drops_what_is_gone(
         keys = list(await session.scalars(text("SELECT original_key FROM clips WHERE size = 1")))
         await session.execute(text("UPDATE clips SET deleted_at = now() WHERE size = 1"))
     second = await backup.back_up(runtime, folder, "copy")
-    assert (second.copied, second.kept, second.dropped) == (1, 3, 1)
+    assert (second.copied, second.kept, second.dropped) == (1, 3, 0)
+    assert verify(folder) == second.manifest
+    # The one before is whole for one more turn.
+    assert folder.path_of(str(keys[0])).exists()
+    assert verify(folder, previous=True) == first.manifest
+    third = await backup.back_up(runtime, folder, "copy")
+    assert (third.kept, third.dropped) == (4, 1)
     assert not folder.path_of(str(keys[0])).exists()
     assert not (folder.root / first.manifest.dump).exists()
-    assert verify(folder) == second.manifest
+    assert verify(folder) == third.manifest
+    assert verify(folder, previous=True) == second.manifest
+
+
+async def test_a_damaged_copy_is_copied_again(
+    runtime: Runtime, sold: tuple[Sold, Person], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As soon as it was noticed: by a restore, when asked to look, and within a month by itself."""
+    folder = Folder(tmp_path / "backup")
+    await backup.back_up(runtime, folder, "copy")
+    copy = next(folder.objects.rglob("hd"))
+
+    def spoil() -> None:
+        copy.write_bytes(b"?" + copy.read_bytes()[1:])
+
+    monkeypatch.setattr(backup, "REREAD_DAYS", 2**40)
+    spoil()
+    assert (await backup.back_up(runtime, folder, "copy")).damaged == 0, "not every copy is read each day"
+    with pytest.raises(BackupError, match=r"is damaged\nhint: `paletta-server backup .* --verify`"):
+        verify(folder)
+    assert (await backup.back_up(runtime, folder, "copy")).copied == 1
+    verify(folder)
+    spoil()
+    done = await backup.back_up(runtime, folder, "copy", verify=True)
+    assert (done.damaged, done.copied, done.kept) == (1, 1, 3)
+    verify(folder)
+    spoil()
+    monkeypatch.setattr(backup, "REREAD_DAYS", 1)
+    assert (await backup.back_up(runtime, folder, "copy")).damaged == 1
+    verify(folder)
+    assert not list(folder.objects.rglob(".*")), "nothing is left of them"
+
+
+async def test_another_service_does_not_get_into_the_folder(
+    runtime: Runtime, sold: tuple[Sold, Person], fresh: Settings, tmp_path: Path
+) -> None:
+    folder = Folder(tmp_path / "backup")
+    done = await backup.back_up(runtime, folder, "copy")
+    files = sorted(folder.root.rglob("*"))
+    async with Runtime.open(fresh) as other:
+        with pytest.raises(BackupError, match="of another service"):
+            await backup.back_up(other, folder, "copy", shrink=True)
+        assert (verify(folder), sorted(folder.root.rglob("*"))) == (done.manifest, files)
+        await restore(other, folder, done.manifest)
+        # It is that service now.
+        assert (await backup.back_up(other, folder, "copy")).kept == 4
+
+
+async def test_a_service_that_lost_its_clips_is_not_backed_up_over_them(
+    runtime: Runtime, sold: tuple[Sold, Person], tmp_path: Path
+) -> None:
+    folder = Folder(tmp_path / "backup")
+    done = await backup.back_up(runtime, folder, "copy")
+    async with runtime.db.transaction() as session:
+        await session.execute(
+            text("SET LOCAL session_replication_role = replica")
+        )  # above the append-only tables
+        await session.execute(text("TRUNCATE clips, uploads, orders CASCADE"))
+    with pytest.raises(BackupError, match="does not refer to 4 of the 4 objects"):
+        await backup.back_up(runtime, folder, "copy")
+    assert verify(folder) == done.manifest
+    await backup.back_up(runtime, folder, "copy", shrink=True)
+    assert verify(folder, previous=True) == done.manifest
 
 
 async def test_a_backup_that_was_cut_off_is_none_and_goes_on(

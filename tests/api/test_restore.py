@@ -6,15 +6,19 @@ import asyncio
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import text
 
+from paletta_server.clips import tasks as clip_tasks
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
 from paletta_server.operations import backup, pgtools
-from paletta_server.operations.backup_files import Folder
-from paletta_server.operations.restore import restore, verify
+from paletta_server.operations.backup_files import BackupError, Folder
+from paletta_server.operations.backup_verifying import verify
+from paletta_server.operations.restore import restore, restore_objects
 from tests.conftest import Person
 from tests.support.orders import Sold
 
@@ -35,7 +39,9 @@ def mark(settings: Settings) -> None:
 
 def marked(settings: Settings) -> bool:
     with psycopg.connect(settings.libpq_url) as connection:
-        [found] = connection.execute("SELECT to_regclass('public.before_it') IS NOT NULL").fetchone() or [None]
+        [found] = connection.execute("SELECT to_regclass('public.before_it') IS NOT NULL").fetchone() or [
+            None
+        ]
     return bool(found)
 
 
@@ -74,7 +80,13 @@ async def test_a_program_that_dies_leaves_the_database_as_it_was(
     mark(fresh)
     async with Runtime.open(fresh) as target:
         manifest = await asyncio.to_thread(verify, folder)
-        for share, signal in ((0, "SIGKILL"), (0.2, "SIGKILL"), (0.5, "SIGTERM"), (0.9, "SIGKILL"), (1, "SIGKILL")):
+        for share, signal in (
+            (0, "SIGKILL"),
+            (0.2, "SIGKILL"),
+            (0.5, "SIGTERM"),
+            (0.9, "SIGKILL"),
+            (1, "SIGKILL"),
+        ):
             instead("pg_restore", DIES.format(share=share, signal=signal))
             with pytest.raises(pgtools.ToolError, match="`pg_restore` failed"):
                 await restore(target, folder, manifest)
@@ -101,3 +113,135 @@ async def test_an_error_of_the_database_is_the_one_that_is_told(
         with pytest.raises(pgtools.ToolError, match=r"`psql` failed: .*function nonsense\(\) does not exist"):
             await restore(target, folder, manifest)
     assert marked(fresh)
+
+
+async def overwrite(runtime: Runtime, key: str) -> bytes:
+    """Give an object as many other bytes; what it had."""
+    store = runtime.store
+    had: bytes = store._client().get_object(Bucket=store.bucket, Key=key)["Body"].read()
+    store._client().put_object(Bucket=store.bucket, Key=key, Body=bytes(len(had)))
+    return had
+
+
+async def content(runtime: Runtime, key: str) -> bytes:
+    store = runtime.store
+    return bytes(store._client().get_object(Bucket=store.bucket, Key=key)["Body"].read())
+
+
+async def test_a_sold_file_with_other_bytes_comes_back(
+    runtime: Runtime, sold: tuple[Sold, Person], folder: Folder, fresh: Settings
+) -> None:
+    """By itself, beside a database that is in use; and with everything."""
+    order, _ = sold
+    key = f"sale/{order.items[0].uid}/hd"
+    manifest = await asyncio.to_thread(verify, folder)
+    async with Runtime.open(fresh) as target:
+        await restore(target, folder, manifest)
+        had = await overwrite(target, key)
+        again = await restore(target, folder, manifest, replace_all=True)
+        assert (again.stored, again.there) == (1, 3)
+        assert await content(target, key) == had
+    await overwrite(runtime, key)
+    mark(runtime.settings)
+    only = await restore_objects(runtime, folder, manifest)
+    assert (only.stored, only.there, only.unknown, only.damaged) == (1, 3, 0, 0)
+    assert await content(runtime, key) == had
+    assert marked(runtime.settings), "the database is left alone"
+    with psycopg.connect(runtime.settings.libpq_url) as connection:
+        connection.execute("DROP TABLE before_it")
+
+
+async def test_objects_alone_leave_out_what_the_service_gave_up(
+    runtime: Runtime, sold: tuple[Sold, Person], folder: Folder
+) -> None:
+    order, _ = sold
+    hd, original = (f"sale/{order.items[0].uid}/{tier}" for tier in ("hd", "original"))
+    manifest = await asyncio.to_thread(verify, folder)
+    async with runtime.db.transaction() as session:
+        [gone] = await session.scalars(text("SELECT original_key FROM clips WHERE size = 1"))
+        await session.execute(text("UPDATE clips SET deleted_at = now() WHERE size = 1"))
+    await runtime.store.delete([gone, hd, original])
+    folder.path_of(original).write_bytes(bytes(folder.path_of(original).stat().st_size))
+    only = await restore_objects(runtime, folder, manifest)
+    assert (only.stored, only.there, only.unknown, only.damaged) == (1, 1, 1, 1)
+    assert await runtime.store.head(gone) is None
+    assert await runtime.store.head(hd) is not None
+    assert await runtime.store.head(original) is None, "a damaged copy is none"
+
+
+async def test_what_is_there_stays_until_the_database_is_replaced(
+    sold: tuple[Sold, Person], folder: Folder, fresh: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two jobs that delete, one begins after the restore has looked, and one was at it before there was a hold."""
+    manifest = await asyncio.to_thread(verify, folder)
+    order, _ = sold
+    hd, original = (f"sale/{order.items[0].uid}/{tier}" for tier in ("hd", "original"))
+    async with Runtime.open(fresh) as target:
+        await restore(target, folder, manifest)
+        async with target.db.transaction() as session:
+            await session.execute(text("TRUNCATE order_item_files CASCADE"))  # the shop goes on, without them
+        real = target.store.sha256
+
+        async def later(key: str) -> str:
+            digest = await real(key)
+            if key == hd:
+                await clip_tasks.discard(target, keys=[hd])
+            elif key == original:
+                await target.store.delete([original])
+            return digest
+
+        monkeypatch.setattr(target.store, "sha256", later)
+        kept: list[bool] = []
+        apply = pgtools.apply
+
+        def applied(*arguments: Any, **more: Any) -> None:
+            with psycopg.connect(fresh.libpq_url) as connection:
+                row = connection.execute(
+                    "SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'clips.discard'"
+                )
+                kept.append(row.fetchone() == (1,))
+            apply(*arguments, **more)
+
+        monkeypatch.setattr(pgtools, "apply", applied)
+        await restore(target, folder, manifest, replace_all=True)
+        assert kept == [True], "a deletion was put off"
+        assert await target.store.head(hd) is not None
+        assert await target.store.head(original) is not None
+
+
+async def test_a_living_worker_is_in_the_way(folder: Folder, fresh: Settings) -> None:
+    manifest = await asyncio.to_thread(verify, folder)
+    mark(fresh)
+    with psycopg.connect(fresh.libpq_url) as connection:
+        connection.execute("INSERT INTO procrastinate_workers DEFAULT VALUES")
+    async with Runtime.open(fresh) as target:
+        with pytest.raises(BackupError, match="workers are running"):
+            await restore(target, folder, manifest, replace_all=True)
+        assert marked(fresh)
+        with psycopg.connect(fresh.libpq_url) as connection:
+            connection.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'")
+        await restore(target, folder, manifest, replace_all=True)
+        assert not marked(fresh)
+
+
+async def test_a_restore_that_lost_its_end_goes_on(folder: Folder, fresh: Settings) -> None:
+    """After the database, before the index: what was done since stays."""
+    manifest = await asyncio.to_thread(verify, folder)
+
+    async def cut_off() -> None:
+        raise ConnectionError
+
+    finished: list[bool] = []
+
+    async def finish() -> None:
+        finished.append(True)
+
+    async with Runtime.open(fresh) as target:
+        with pytest.raises(ConnectionError):
+            await restore(target, folder, manifest, finish=cut_off)
+        mark(fresh)
+        await restore(target, folder, manifest, finish=finish)
+        assert finished == [True]
+        assert marked(fresh), "the database was replaced a second time"
+        with pytest.raises(BackupError, match="not empty"):
+            await restore(target, folder, manifest)
