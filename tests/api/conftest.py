@@ -15,6 +15,7 @@ from tests.support.clips import Shelf
 from tests.support.orders import Sold, Till, Wanted
 from tests.support.shop import Customer, set_prices
 from tests.support.stack import Addresses, make_database
+from tests.support.stock import Stock
 from tests.support.uploading import Uploader
 
 
@@ -81,3 +82,12 @@ async def fresh(stack: Addresses, worker_name: str, settings: Settings, tmp_path
         await runtime.store.ensure_bucket(web_origin=made.public_url)
         await runtime.store.delete([one.key async for one in runtime.store.every_object()])
     return made
+
+
+@pytest.fixture
+async def stock(up: Uploader, runtime: Runtime, tmp_path: Path) -> Stock:
+    """In a bucket that is empty: other tests leave objects behind."""
+    await runtime.store.delete([one.key async for one in runtime.store.every_object()])
+    async for one in runtime.store.open_multiparts():
+        await runtime.store.abort_multipart(one.key, one.id)
+    return Stock(up, runtime, tmp_path)

@@ -83,6 +83,10 @@ async def test_storage_audit(runtime: Runtime, settings: Settings, tmp_path: Pat
     assert out.startswith("missing\toriginals/clip_a/obj_a\tthe store does not have it")
     assert "1 missing; 1 remain" in err
     code, out, err = await ran(settings, tmp_path, "storage", "audit", "--fix")
+    assert (code, out) == (6, "")
+    assert "error: nothing more is mended: none of the 1 objects" in err
+    assert "pass --no-brake" in err
+    code, out, err = await ran(settings, tmp_path, "storage", "audit", "--fix", "--no-brake")
     assert (code, "its clip is withdrawn" in out) == (0, True), err
 
 
