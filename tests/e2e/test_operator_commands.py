@@ -134,7 +134,13 @@ def test_a_stack_is_backed_up_lost_and_restored_into_another(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "arguments", [("restore", "nowhere"), ("jobs", "retry"), ("storage", "audit", "--older-than", "0")]
+    "arguments",
+    [
+        ("restore", "nowhere"),
+        ("restore", ".", "--objects-only", "--replace"),
+        ("jobs", "retry"),
+        ("storage", "audit", "--older-than", "0"),
+    ],
 )
 def test_wrong_usage(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     done = server(*arguments, cwd=tmp_path)
