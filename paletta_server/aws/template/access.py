@@ -132,7 +132,9 @@ def _identity() -> Value:
 
 def _execution(part: Part, options: Options) -> None:
     """What ECS itself needs to start a task: the image, its logs, its secrets."""
-    groups = [get(f"{name.title()}Log", "Arn") for name in LOGS if name != "completions" or options.mediaconvert]
+    groups = [
+        get(f"{name.title()}Log", "Arn") for name in LOGS if name != "completions" or options.mediaconvert
+    ]
     named = sorted(secrets(options).values())
     part.resource(
         "ExecutionRole",

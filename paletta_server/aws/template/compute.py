@@ -175,7 +175,7 @@ def _definition(
 
 
 def _task(part: Part, options: Options, service: Service) -> None:
-    command = [service]
+    command: list[str] = [service]
     if service == "api":
         command += ["--host", "0.0.0.0", "--port", str(API_PORT)]  # noqa: S104 (behind the balancer's group)
     container = _container(
@@ -270,7 +270,9 @@ def _setup(part: Part, options: Options) -> None:
     for name, container in (("PrepareTask", prepare), ("MigrateTask", migrate)):
         _definition(part, name, container, cpu="512", memory="1024", role="SetupRole")
     part.output("PrepareTaskArn", ref("PrepareTask"), "Run once: makes the service's role in the database.")
-    part.output("MigrateTaskArn", ref("MigrateTask"), "Run before each new version: brings the schema up to date.")
+    part.output(
+        "MigrateTaskArn", ref("MigrateTask"), "Run before each new version: brings the schema up to date."
+    )
     part.output("ClusterName", ref("Cluster"), "Where tasks run.")
     subnets = private_subnets(options)
     part.output("TaskSubnets", {"Fn::Join": [",", subnets]}, "The subnets of tasks that are run by hand.")
@@ -305,9 +307,7 @@ def _scale_api(part: Part) -> None:
                 "TargetValue": 60,
                 "ScaleInCooldown": 300,
                 "ScaleOutCooldown": 60,
-                "PredefinedMetricSpecification": {
-                    "PredefinedMetricType": "ECSServiceAverageCPUUtilization"
-                },
+                "PredefinedMetricSpecification": {"PredefinedMetricType": "ECSServiceAverageCPUUtilization"},
             },
         },
     )
@@ -361,12 +361,15 @@ def _waiting_per_worker() -> list[Value]:
     return [
         {"Id": "waiting", "MetricStat": {"Metric": waiting, "Stat": "Maximum"}, "ReturnData": False},
         {"Id": "running", "MetricStat": {"Metric": running, "Stat": "Average"}, "ReturnData": False},
-        {"Id": "each", "Expression": "waiting / running", "Label": "Films for each worker", "ReturnData": True},
+        {
+            "Id": "each",
+            "Expression": "waiting / running",
+            "Label": "Films for each worker",
+            "ReturnData": True,
+        },
     ]
 
 
 def namespace() -> Value:
     """Where metrics of ours are."""
     return sub(METRICS_NAMESPACE + "/${AWS::StackName}")
-
-

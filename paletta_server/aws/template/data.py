@@ -11,6 +11,8 @@ from paletta_server.core.storage import STALE_MULTIPART_DAYS
 DATABASE, DATABASE_USER = "paletta", "paletta"
 DATABASE_OWNER = "paletta_owner"
 """RDS's first user: it prepares the role of the service (`aws prepare-database`) and is not used otherwise."""
+ENGINE = "18"
+"""A major version: RDS takes its minor ones by itself, and a stack that named one would want it back."""
 NONCURRENT_DAYS = 30
 """How long what was deleted or replaced can still be brought back."""
 
@@ -84,7 +86,9 @@ def _key(part: Part, options: Options) -> None:
                 "Condition": {
                     "StringLike": {
                         # Any distribution of this account: the one below needs the bucket, which needs this key.
-                        "aws:SourceArn": sub("arn:${AWS::Partition}:cloudfront::${AWS::AccountId}:distribution/*")
+                        "aws:SourceArn": sub(
+                            "arn:${AWS::Partition}:cloudfront::${AWS::AccountId}:distribution/*"
+                        )
                     }
                 },
             }
@@ -140,7 +144,7 @@ def _database(part: Part, options: Options) -> None:
         "DatabaseParameters",
         "RDS::DBParameterGroup",
         {
-            "Family": "postgres17",
+            "Family": f"postgres{ENGINE}",
             "Description": "TLS for everybody; a query that forgot its end is ended",
             "Parameters": {
                 "rds.force_ssl": "1",
@@ -212,16 +216,15 @@ def _bucket(part: Part, options: Options) -> None:
     )
     statements = [only_by_tls("s3:*", on=[get("Bucket", "Arn"), sub("${Bucket.Arn}/*")])]
     if options.cloudfront:
-        for prefix in ("originals/", "media/"):
-            statements.append(
-                {
-                    "Effect": "Allow",
-                    "Principal": {"Service": "cloudfront.amazonaws.com"},
-                    "Action": ["s3:GetObject"],
-                    "Resource": objects(prefix),
-                    "Condition": {"StringEquals": {"aws:SourceArn": _distribution()}},
-                }
-            )
+        statements.append(
+            {
+                "Effect": "Allow",
+                "Principal": {"Service": "cloudfront.amazonaws.com"},
+                "Action": ["s3:GetObject"],
+                "Resource": [objects("originals/"), objects("media/")],
+                "Condition": {"StringEquals": {"aws:SourceArn": _distribution()}},
+            }
+        )
     part.resource(
         "BucketPolicy",
         "S3::BucketPolicy",

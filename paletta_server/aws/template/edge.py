@@ -193,5 +193,3 @@ def _logs(part: Part) -> None:
 
 def _attributes(pairs: dict[str, Value]) -> list[Value]:
     return [{"Key": key, "Value": value} for key, value in pairs.items()]
-
-

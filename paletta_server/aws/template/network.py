@@ -20,7 +20,6 @@ def network(options: Options) -> Part:
     return part
 
 
-
 def vpc_ref(options: Options) -> Value:
     return ref("Vpc") if options.vpc == "new" else ref("VpcId")
 
