@@ -112,7 +112,15 @@ def _settings(options: Options) -> list[Need]:
     found = environment(options)
     if options.cloudfront:
         found["cloudfront_domain"] = {"Fn::GetAtt": ["Distribution", "DomainName"]}
-    return [Need("setting", f"PALETTA_{name.upper()}", shown(value)) for name, value in sorted(found.items())]
+    known = {"${Domain}": options.domain, "${AWS::Region}": options.region, "${Bucket}": options.bucket}
+
+    def text(value: Any) -> str:
+        found = shown(value)
+        for name, word in known.items():
+            found = found.replace(name, word or name)
+        return found
+
+    return [Need("setting", f"PALETTA_{name.upper()}", text(value)) for name, value in sorted(found.items())]
 
 
 def _secrets(options: Options) -> list[Need]:

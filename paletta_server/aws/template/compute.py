@@ -190,7 +190,7 @@ def _task(part: Part, options: Options, service: Service) -> None:
     if service == "api":
         container["PortMappings"] = [{"ContainerPort": API_PORT, "Protocol": "tcp"}]
         container["HealthCheck"] = {
-            "Command": ["CMD", "paletta-alive"],
+            "Command": ["CMD", "python", "-m", "paletta_server.alive"],
             "Interval": 15,
             "Timeout": 5,
             "Retries": 3,
