@@ -39,7 +39,17 @@ def run_check(settings: Settings, *, stack: str | None, as_json: bool) -> int:
 
 def examine(settings: Settings, stack: str | None, client: Client | None = None) -> list[Finding]:
     """Every check's finding in a fixed order."""
-    client = client or _clients(settings)
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        return _examine(settings, stack, client or _clients(settings))
+    except BotoCoreError as error:
+        # Clients cannot even be made: a profile that does not exist, a broken configuration file.
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        return [Finding("credentials", "unknown", why, "check AWS_PROFILE and ~/.aws/config")]
+
+
+def _examine(settings: Settings, stack: str | None, client: Client) -> list[Finding]:
     first: list[Finding] = []
     target = from_settings(settings)
     if stack is not None:
