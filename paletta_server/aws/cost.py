@@ -84,7 +84,7 @@ def load(path: Path | None = None) -> Book:
     if path is None:
         return Book(data)
     try:
-        given = yaml.safe_load(path.read_text("utf-8")) or {}
+        given = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PricesRefused(f"`{path}` cannot be read: {type(error).__name__}") from error
     if not isinstance(given, dict):
@@ -224,7 +224,7 @@ def _transcoding(book: Book, clips: int, new: int) -> list[Line]:
         ),
         Line("transcoding, ffmpeg on demand", basis, new * always, instead=True),
         Line("transcoding, MediaConvert", f"{new:,} clips at {managed:.4f}", new * managed, instead=True),
-        Line("completion handlers for MediaConvert", "2 × ½ vCPU", _handlers(book), instead=True),
+        Line("MediaConvert's handlers", "2 × ½ vCPU", _handlers(book), instead=True),
         Line("all clips once, ffmpeg on Spot", f"{clips:,} clips at {spot:.5f}", clips * spot, instead=True),
         Line(
             "all clips once, MediaConvert", f"{clips:,} clips at {managed:.4f}", clips * managed, instead=True
@@ -241,7 +241,7 @@ def _delivery(book: Book, clips: int, sold: int) -> list[Line]:
     )
     by_s3 = book.price("internet_out_gb", gigabytes) + book.price("s3_get_1000", requests / 1000)
     return [
-        Line("delivery, CloudFront", f"{_gb(gigabytes)}, {requests:,.0f} requests", by_cloudfront),
+        Line("delivery, CloudFront", f"{_gb(gigabytes)}, {requests / 1e6:,.2f} M requests", by_cloudfront),
         Line("delivery, straight from S3", f"{_gb(gigabytes)}", by_s3, instead=True),
     ]
 

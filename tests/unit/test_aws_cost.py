@@ -97,6 +97,7 @@ def test_prices_of_ones_own_go_over_ours(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
+        ("", "has to be a mapping"),
         ("[]", "has to be a mapping"),
         ("prices: {s3: 1}", "`s3` is not known"),
         ("prices: {secret: free}", "has to be a number"),
