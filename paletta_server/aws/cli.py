@@ -175,6 +175,24 @@ def prepare_database() -> None:
         terminal.say(line)
 
 
+@app.command("write-keys")
+def write_keys(
+    to: Annotated[
+        Path, typer.Option(help="The folder, made where it is missing, for this user's eyes only.")
+    ],
+) -> None:
+    """Write the private keys in DELIVERY_KEY_1, DELIVERY_KEY_2, … to 1.pem, 2.pem, …: secrets come as variables."""
+    from paletta_server.aws.keyfiles import KeysRefused, write
+    from paletta_server.commands import terminal
+
+    try:
+        written = write(to)
+    except KeysRefused as error:
+        terminal.error(str(error))
+        raise typer.Exit(1) from error
+    terminal.say(f"wrote {len(written)} key{'s' if len(written) > 1 else ''} to {to}")
+
+
 @app.command()
 def check(
     stack: Annotated[

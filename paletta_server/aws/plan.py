@@ -7,7 +7,13 @@ from typing import Any
 
 from paletta_server.aws.options import Options
 from paletta_server.aws.template import render
-from paletta_server.aws.template.environment import environment, secrets
+from paletta_server.aws.template.environment import (
+    DRAIN_SECONDS,
+    cloudfront_keys,
+    environment,
+    key_secrets,
+    secrets,
+)
 
 SERVICES = {
     "CertificateManager": "certificates",
@@ -109,9 +115,10 @@ def _before(options: Options) -> list[Need]:
 
 
 def _settings(options: Options) -> list[Need]:
-    found = environment(options)
+    found = environment(options) | {"drain_seconds": DRAIN_SECONDS, "sandbox": "prefer (workers)"}
     if options.cloudfront:
         found["cloudfront_domain"] = {"Fn::GetAtt": ["Distribution", "DomainName"]}
+        found["cloudfront_keys"] = cloudfront_keys(options)
     known = {"${Domain}": options.domain, "${AWS::Region}": options.region, "${Bucket}": options.bucket}
 
     def text(value: Any) -> str:
@@ -129,7 +136,7 @@ def _secrets(options: Options) -> list[Need]:
     return [
         Need("secret", f"PALETTA_{name.upper()}", made if name == "metrics_token" else filled)
         for name in secrets(options)
-    ]
+    ] + [Need("secret", f"DELIVERY_KEY_{number}", filled) for number in key_secrets(options)]
 
 
 def shown(value: Any) -> str:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from paletta_server.aws.options import Options
 from paletta_server.aws.template.data import DATABASE_USER, objects
-from paletta_server.aws.template.environment import Service, secrets
+from paletta_server.aws.template.environment import Service, key_secrets, secrets
 from paletta_server.aws.template.parts import Part, Value, get, ref, sub
 from paletta_server.aws.template.policies import allow, policy, trusted_by
 
-LOGS = ("api", "worker", "completions", "setup")
+LOGS = {
+    "api": "ApiLog",
+    "worker": "WorkerLog",
+    "completions": "CompletionsLog",
+    "mail-events": "MailHandlerLog",
+}
+SETUP_LOG = "SetupLog"
 READ, WRITE, DELETE = "s3:GetObject", "s3:PutObject", "s3:DeleteObject"
 MULTIPART = ("s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
 
@@ -20,6 +26,7 @@ def access(options: Options) -> Part:
     _role(part, "WorkerRole", options, _worker(options))
     if options.mediaconvert:
         _role(part, "CompletionsRole", options, _completions(options))
+    _role(part, "MailHandlerRole", options, [allow(*_CONSUMING, on=get("MailEventsQueue", "Arn"))])
     part.resource(
         "SetupRole",
         "IAM::Role",
@@ -33,7 +40,12 @@ def access(options: Options) -> Part:
 
 
 def service_role(service: Service) -> str:
-    return {"api": "ApiRole", "worker": "WorkerRole", "completions": "CompletionsRole"}[service]
+    return {
+        "api": "ApiRole",
+        "worker": "WorkerRole",
+        "completions": "CompletionsRole",
+        "mail-events": "MailHandlerRole",
+    }[service]
 
 
 def _role(part: Part, name: str, options: Options, statements: list[Value]) -> None:
@@ -81,7 +93,6 @@ def _worker(options: Options) -> list[Value]:
             "ses:SendRawEmail",
             on=[_identity(), sub(_SES + "configuration-set/${MailSettings}")],
         ),
-        allow(*_CONSUMING, on=get("MailEventsQueue", "Arn")),
     ]
     if options.mediaconvert:
         found += [
@@ -103,7 +114,7 @@ def _worker(options: Options) -> list[Value]:
 def _completions(_options: Options) -> list[Value]:
     """They check what was made, and make posters and storyboard of captured frames."""
     return [
-        allow(*_CONSUMING, on=[get("Completions", "Arn"), get("MailEventsQueue", "Arn")]),
+        allow(*_CONSUMING, on=get("Completions", "Arn")),
         allow(READ, on=[objects("originals/"), objects("media/"), objects("_paletta/")]),
         allow(WRITE, DELETE, *MULTIPART, on=objects("media/")),
         _listing(),
@@ -133,9 +144,10 @@ def _identity() -> Value:
 def _execution(part: Part, options: Options) -> None:
     """What ECS itself needs to start a task: the image, its logs, its secrets."""
     groups = [
-        get(f"{name.title()}Log", "Arn") for name in LOGS if name != "completions" or options.mediaconvert
+        get(log, "Arn") for service, log in LOGS.items() if service != "completions" or options.mediaconvert
     ]
-    named = sorted(secrets(options).values())
+    groups.append(get(SETUP_LOG, "Arn"))
+    named = sorted([*secrets(options).values(), *key_secrets(options).values()])
     part.resource(
         "ExecutionRole",
         "IAM::Role",

@@ -138,7 +138,7 @@ def _balancer(part: Part) -> None:
 def _services(part: Part, options: Options) -> None:
     for service in services(options):
         # Workers are meant to be busy; what tells there is the queue.
-        if service == "worker":
+        if service in ("worker", "mail-events"):
             continue
         _alarm(
             part,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from paletta_server.aws.options import Options
 from paletta_server.aws.template import access
 from paletta_server.aws.template.data import DATABASE_OWNER
 from paletta_server.aws.template.environment import (
+    KEY_FOLDER,
     WORK_FOLDER,
     Service,
     database_url,
+    key_secrets,
     of_migration,
     of_service,
     secrets_of_service,
@@ -24,8 +28,11 @@ STOP_SECONDS: dict[Service, int] = {
     "worker": 30,
     # A message in hand is finished; at worst it comes again.
     "completions": 60,
+    "mail-events": 60,
 }
 LOG_DAYS = 30
+SIZES = (("Api", 1024, 4096), ("Worker", 4096, 8192), ("Completions", 512, 1024), ("MailHandler", 256, 512))
+"""CPU units and MiB of a task."""
 METRICS_NAMESPACE = "Paletta"
 WAITING_PER_WORKER = 5
 """Films waiting for each worker that runs, at which more of them are started."""
@@ -50,9 +57,8 @@ def compute(options: Options) -> Part:
             "DefaultCapacityProviderStrategy": [{"CapacityProvider": "FARGATE", "Weight": 1}],
         },
     )
-    for name in access.LOGS:
-        if name != "completions" or options.mediaconvert:
-            part.resource(f"{name.title()}Log", "Logs::LogGroup", {"RetentionInDays": LOG_DAYS})
+    for log in [*(access.LOGS[service] for service in services(options)), access.SETUP_LOG]:
+        part.resource(log, "Logs::LogGroup", {"RetentionInDays": LOG_DAYS})
     for service in services(options):
         _task(part, options, service)
         _service(part, options, service)
@@ -63,12 +69,13 @@ def compute(options: Options) -> Part:
 
 
 def services(options: Options) -> tuple[Service, ...]:
-    return ("api", "worker", "completions") if options.mediaconvert else ("api", "worker")
+    found: tuple[Service, ...] = ("api", "worker", "mail-events")
+    return (*found, "completions") if options.mediaconvert else found
 
 
 def named(service: Service) -> str:
     """How the service's resources begin."""
-    return service.title()
+    return "MailHandler" if service == "mail-events" else service.title()
 
 
 def _parameters(part: Part, options: Options) -> None:
@@ -84,7 +91,7 @@ def _parameters(part: Part, options: Options) -> None:
     part.parameter(
         "Architecture", "What the image was built for.", Default="ARM64", AllowedValues=["ARM64", "X86_64"]
     )
-    for service, cpu, memory in (("Api", 1024, 4096), ("Worker", 4096, 8192), ("Completions", 512, 1024)):
+    for service, cpu, memory in SIZES:
         if service == "Completions" and not options.mediaconvert:
             continue
         part.parameter(f"{service}Cpu", "CPU units of a task; 1024 are one vCPU.", kind="Number", Default=cpu)
@@ -153,7 +160,15 @@ def _container(name: str, command: list[str], *, environment: list[Value], log: 
 
 
 def _definition(
-    part: Part, name: str, container: dict[str, Value], *, cpu: Value, memory: Value, role: str, **more: Value
+    part: Part,
+    name: str,
+    container: dict[str, Value],
+    *,
+    cpu: Value,
+    memory: Value,
+    role: str,
+    before: Sequence[Value] = (),
+    **more: Value,
 ) -> None:
     part.resource(
         name,
@@ -168,7 +183,7 @@ def _definition(
             "ExecutionRoleArn": get("ExecutionRole", "Arn"),
             "TaskRoleArn": get(role, "Arn"),
             "Volumes": [{"Name": "work"}, {"Name": "tmp"}],
-            "ContainerDefinitions": [container],
+            "ContainerDefinitions": [container, *before],
             **more,
         },
     )
@@ -179,7 +194,7 @@ def _task(part: Part, options: Options, service: Service) -> None:
     if service == "api":
         command += ["--host", "0.0.0.0", "--port", str(API_PORT)]  # noqa: S104 (behind the balancer's group)
     container = _container(
-        service, command, environment=of_service(options, service), log=f"{named(service)}Log"
+        service, command, environment=of_service(options, service), log=access.LOGS[service]
     )
     container["StopTimeout"] = STOP_SECONDS[service]
     if wanted := secrets_of_service(options, service):
@@ -196,6 +211,10 @@ def _task(part: Part, options: Options, service: Service) -> None:
             "Retries": 3,
             "StartPeriod": 60,
         }
+    before = []
+    if service == "api" and options.cloudfront:
+        before.append(_keys(options))
+        container["DependsOn"] = [{"ContainerName": "keys", "Condition": "SUCCESS"}]
     more = {"EphemeralStorage": {"SizeInGiB": ref("WorkerDiskGiB")}} if service == "worker" else {}
     _definition(
         part,
@@ -204,8 +223,22 @@ def _task(part: Part, options: Options, service: Service) -> None:
         cpu=ref(f"{named(service)}Cpu"),
         memory=ref(f"{named(service)}MemoryMiB"),
         role=access.service_role(service),
+        before=before,
         **more,
     )
+
+
+def _keys(options: Options) -> Value:
+    """Runs before the API: ECS gives secrets as variables, and the API reads private keys from files."""
+    container = _container(
+        "keys", ["aws", "write-keys", "--to", KEY_FOLDER], environment=[], log=access.LOGS["api"]
+    )
+    container["Essential"] = False
+    container["Secrets"] = [
+        {"Name": f"DELIVERY_KEY_{number}", "ValueFrom": ref(resource)}
+        for number, resource in key_secrets(options).items()
+    ]
+    return container
 
 
 def _network(options: Options) -> Value:
@@ -219,7 +252,9 @@ def _network(options: Options) -> Value:
 
 
 def _service(part: Part, options: Options, service: Service) -> None:
-    least = {"api": ref("ApiLeast"), "worker": ref("WorkersLeast"), "completions": 2}[service]
+    least = {"api": ref("ApiLeast"), "worker": ref("WorkersLeast"), "completions": 2, "mail-events": 1}[
+        service
+    ]
     properties: dict[str, Value] = {
         "Cluster": ref("Cluster"),
         "TaskDefinition": ref(f"{named(service)}Task"),
@@ -261,12 +296,12 @@ def _setup(part: Part, options: Options) -> None:
             "public_url": sub("https://${Domain}"),
         }
     )
-    prepare = _container("prepare", ["aws", "prepare-database"], environment=owner, log="SetupLog")
+    prepare = _container("prepare", ["aws", "prepare-database"], environment=owner, log=access.SETUP_LOG)
     # libpq takes the password from here where an address has none.
     prepare["Secrets"] = [
         {"Name": "PGPASSWORD", "ValueFrom": sub("${Database.MasterUserSecret.SecretArn}:password::")}
     ]
-    migrate = _container("migrate", ["migrate"], environment=of_migration(options), log="SetupLog")
+    migrate = _container("migrate", ["migrate"], environment=of_migration(options), log=access.SETUP_LOG)
     for name, container in (("PrepareTask", prepare), ("MigrateTask", migrate)):
         _definition(part, name, container, cpu="512", memory="1024", role="SetupRole")
     part.output("PrepareTaskArn", ref("PrepareTask"), "Run once: makes the service's role in the database.")

@@ -209,7 +209,7 @@ def _bucket(part: Part, options: Options) -> None:
             "BucketEncryption": {"ServerSideEncryptionConfiguration": [_encryption(options)]},
             "VersioningConfiguration": {"Status": "Enabled"},
             "CorsConfiguration": {"CorsRules": [_cors()]},
-            "LifecycleConfiguration": {"Rules": _lifecycle()},
+            "LifecycleConfiguration": {"Rules": _lifecycle(options)},
         },
         keep="Retain",
         why="The same rules as `paletta-server migrate --bucket` sets, which is not needed here.",
@@ -257,8 +257,9 @@ def _cors() -> Value:
     }
 
 
-def _lifecycle() -> list[Value]:
+def _lifecycle(options: Options) -> list[Value]:
     return [
+        *_class(options),
         {
             "Id": "stale-multiparts",
             "Status": "Enabled",
@@ -271,10 +272,25 @@ def _lifecycle() -> list[Value]:
             "ExpiredObjectDeleteMarker": True,
         },
         {
-            # What the readiness probe and the doctor try out.
+            # What the doctor tries out, where it could not clean up.
             "Id": "trials",
             "Status": "Enabled",
-            "Prefix": "_paletta/",
+            "Prefix": "_paletta/doctor-",
             "ExpirationInDays": NONCURRENT_DAYS,
         },
+    ]
+
+
+def _class(options: Options) -> list[Value]:
+    """Archives bill 90 days for what is deleted sooner; most that is refused is so within the first month."""
+    if options.originals_class == "STANDARD":
+        return []
+    days = 0 if options.originals_class == "INTELLIGENT_TIERING" else 30
+    return [
+        {
+            "Id": "originals-class",
+            "Status": "Enabled",
+            "Prefix": "originals/",
+            "Transitions": [{"StorageClass": options.originals_class, "TransitionInDays": days}],
+        }
     ]

@@ -5,7 +5,13 @@ from __future__ import annotations
 from paletta_server.aws.options import Options
 from paletta_server.aws.template.parts import Part, Value, get, ref, sub
 
-PREVIEWS = ("media/*/comp.mp4", "media/*/loop.mp4", "media/*/poster*", "media/*/storyboard*")
+PREVIEWS = (
+    "media/*/comp.mp4",
+    "media/*/loop.mp4",
+    "media/*/poster-*.jpg",
+    "media/*/storyboard.jpg",
+    "media/*/storyboard.vtt",
+)
 """What a worker stores beside the films for sale (`ingest.plan`), which have names of their own."""
 YEAR_SECONDS, DAY_SECONDS = 365 * 24 * 3600, 24 * 3600
 QUERIES = ("response-content-disposition", "response-content-type")

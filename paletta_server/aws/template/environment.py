@@ -9,12 +9,18 @@ from paletta_server.aws.template import network
 from paletta_server.aws.template.data import DATABASE, DATABASE_USER
 from paletta_server.aws.template.parts import Part, Value, get, ref, sub
 
-Service = Literal["api", "worker", "completions"]
+Service = Literal["api", "worker", "completions", "mail-events"]
 
 WORK_FOLDER = "/var/lib/paletta"
 """The image's one writable folder besides /tmp; the user of the image owns it."""
+KEY_FOLDER = f"{WORK_FOLDER}/keys"
+"""Where a container that runs before the API writes the private keys that sign addresses (`aws write-keys`)."""
 CERTIFICATES = "/etc/paletta/rds-ca.pem"
 """Where the image has the certificates of RDS."""
+
+
+DRAIN_SECONDS = 10
+"""How long an API node that was told to stop goes on serving, until the balancer has noticed."""
 
 
 def environment(options: Options) -> dict[str, Value]:
@@ -65,9 +71,22 @@ def of_service(options: Options, service: Service) -> list[Value]:
     if service == "worker":
         # Fargate's kernel makes no user namespaces, which bubblewrap needs; `deploy/README.md` says what is left.
         found["sandbox"] = "prefer"
+    if service == "api":
+        found["drain_seconds"] = str(DRAIN_SECONDS)
     if service == "api" and options.cloudfront:
         found["cloudfront_domain"] = get("Distribution", "DomainName")
+        found["cloudfront_keys"] = cloudfront_keys(options)
     return variables(found)
+
+
+def cloudfront_keys(options: Options) -> Value:
+    """`KID:path,KID:path`, the first one signs: ids and paths, no secret."""
+    each = [f"${{DeliveryKey{number}}}:{KEY_FOLDER}/{number}.pem" for number in key_numbers(options)]
+    return sub(",".join(each))
+
+
+def key_numbers(options: Options) -> range:
+    return range(1, len(options.public_keys) + 1)
 
 
 def of_migration(options: Options) -> list[Value]:
@@ -86,18 +105,22 @@ def secrets(options: Options) -> dict[str, str]:
     found = {"metrics_token": "MetricsToken"}
     if options.stripe:
         found |= {"stripe_secret_key": "StripeSecretKey", "stripe_webhook_secret": "StripeWebhookSecret"}
-    if options.cloudfront:
-        found["cloudfront_keys"] = "CloudFrontKeys"
     return found
+
+
+def key_secrets(options: Options) -> dict[int, str]:
+    """The secrets with the private keys, by number."""
+    return {number: f"DeliveryPrivateKey{number}" for number in key_numbers(options)}
 
 
 def secrets_of_service(options: Options, service: Service) -> dict[str, str]:
     """A service gets what it needs: handlers and workers sign no downloads."""
     mine = {
-        "api": {"metrics_token", "stripe_secret_key", "stripe_webhook_secret", "cloudfront_keys"},
+        "api": {"metrics_token", "stripe_secret_key", "stripe_webhook_secret"},
         # Workers settle payments and answer disputes, so they speak to the gateway, and to nobody else.
         "worker": {"stripe_secret_key", "stripe_webhook_secret"},
         "completions": set[str](),
+        "mail-events": set[str](),
     }[service]
     return {name: resource for name, resource in secrets(options).items() if name in mine}
 
@@ -116,7 +139,6 @@ def secret_resources(options: Options) -> Part:
     described = {
         "StripeSecretKey": "Stripe's secret key; fill it in before the services start",
         "StripeWebhookSecret": "The signing secret of Stripe's webhook; fill it in before the services start",
-        "CloudFrontKeys": "The private keys that sign addresses, with the keys' ids",
     }
     for name, resource in secrets(options).items():
         if resource in described:
@@ -127,4 +149,14 @@ def secret_resources(options: Options) -> Part:
                 why=f"PALETTA_{name.upper()}. A service does not start while it is empty.",
             )
             part.output(f"{resource}Arn", ref(resource), described[resource] + ".")
+    for number, resource in key_secrets(options).items():
+        part.resource(
+            resource,
+            "SecretsManager::Secret",
+            {
+                "Description": f"The private key (PEM) of DeliveryKey{number}; fill it in before the services start"
+            },
+            why="The API does not start while it is empty.",
+        )
+        part.output(f"{resource}Arn", ref(resource), f"The private key (PEM) of DeliveryKey{number}.")
     return part
