@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from paletta_server.aws.cli import app as aws_app
+
 app = typer.Typer(
     name="paletta-server",
     help="Run the Paletta service: all of it on one machine, or its parts on many.",
@@ -383,6 +385,9 @@ def jobs_schedule(as_json: Json = False) -> None:
 
     _join_stack(by_default=True)
     raise typer.Exit(run_schedule(as_json=as_json))
+
+
+app.add_typer(aws_app, name="aws", help="An installation on AWS: plan, template, check, what it costs.")
 
 
 @app.command()
