@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from paletta_server.commands import terminal
 
 if TYPE_CHECKING:
+    from paletta_server.core.bucket import Change
     from paletta_server.core.settings import Settings
 
 CHECK_SECONDS = 20.0
@@ -147,15 +148,16 @@ def _where(settings: Settings) -> str:
     return f"`{settings.s3_bucket}` at {settings.s3_endpoint or 'Amazon S3'}"
 
 
-async def _look_at_bucket(settings: Settings) -> dict[str, Any]:
+async def _look_at_bucket(settings: Settings) -> list[Change]:
     from botocore.exceptions import BotoCoreError
 
+    from paletta_server.core import bucket
     from paletta_server.core.errors import Unavailable
     from paletta_server.core.storage import ObjectStore, StoreError
 
     try:
         async with ObjectStore(settings) as store:
-            return await store.check_bucket()
+            return await bucket.look(store, settings)
     except StoreError as error:
         if error.code in ("404", "NoSuchBucket"):
             raise Trouble(
@@ -182,17 +184,16 @@ async def _bucket(settings: Settings) -> str:
 
 async def _bucket_rules(settings: Settings) -> str:
     found = await _look_at_bucket(settings)
-    missing = [name for name in ("cors", "lifecycle") if not found[name]]
-    if missing:
-        raise Trouble(f"no {' and no '.join(missing)} rules", "run `paletta-server migrate --bucket`")
-    origins = {origin for rule in found["cors"] for origin in rule.get("AllowedOrigins", [])}
-    if settings.public_url not in origins and "*" not in origins:
+    fix = "`paletta-server storage bootstrap --plan` shows the difference, without --plan it is mended"
+    if missing := [one.what for one in found if one.outcome == "would change" and one.before is None]:
+        raise Trouble(f"no {' and no '.join(missing)} rules", fix)
+    if other := [one.what for one in found if one.outcome == "would change"]:
+        raise Trouble(f"{' and '.join(other)} rules are not those of the settings", fix, "warning")
+    if unread := [one for one in found if one.outcome == "refused"]:
         raise Trouble(
-            f"pages of {settings.public_url} may not read from the bucket",
-            "run `paletta-server migrate --bucket`",
-            "warning",
+            f"{unread[0].what} cannot be read: {unread[0].why}", "see the rights of the role", "warning"
         )
-    return "cors and lifecycle are set"
+    return f"{' and '.join(one.what for one in found[1:] if one.outcome == 'as wanted')} are set"
 
 
 async def _transfer(settings: Settings) -> str:

@@ -16,6 +16,7 @@ from sqlalchemy import text
 from paletta_server.app import create_app
 from paletta_server.clips import service as clips
 from paletta_server.clips import tasks as clip_tasks
+from paletta_server.core.bucket import bootstrap
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
 from paletta_server.operations import backup, pgtools
@@ -64,7 +65,7 @@ async def fresh(stack: Addresses, worker_name: str, settings: Settings, tmp_path
         }
     )
     async with Runtime.open(made) as runtime:
-        await runtime.store.ensure_bucket(web_origin=made.public_url)
+        await bootstrap(runtime.store, made)
         await runtime.store.delete([one.key async for one in runtime.store.every_object()])
     return made
 
