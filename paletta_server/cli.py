@@ -164,6 +164,15 @@ def worker(
     raise typer.Exit(run_worker(concurrency=concurrency, name=name, ready_file=ready_file))
 
 
+@app.command("mail-events")
+def mail_events() -> None:
+    """Read SES's reports of bounces and complaints from their queue. Any number may run, on any machine."""
+    from paletta_server.commands.mail_events import mail_events as run_mail_events
+
+    _join_stack(by_default=False)
+    raise typer.Exit(run_mail_events())
+
+
 @app.command("create-user")
 def create_user(
     email: Annotated[str, typer.Argument(help="Address of the account.")],
