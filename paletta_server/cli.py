@@ -453,7 +453,11 @@ def _explain_settings(error: ValueError) -> None:
     from pydantic import ValidationError
 
     from paletta_server.commands import terminal
+    from paletta_server.core.delivering import KeysUnreadable
 
+    if isinstance(error, KeysUnreadable):
+        terminal.error(f"PALETTA_CLOUDFRONT_KEYS: {error}")
+        raise SystemExit(2) from error
     if not isinstance(error, ValidationError) or error.title != "Settings":
         raise error
     for problem in error.errors(include_input=False, include_url=False, include_context=False):

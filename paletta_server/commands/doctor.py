@@ -68,6 +68,7 @@ def doctor(*, as_json: bool, stack: Path | None = None) -> int:
 async def examine(settings: Settings, stack: Path | None = None) -> list[Finding]:
     """Run the checks side by side; their findings in a fixed order."""
     from paletta_server.commands import doctor_machine as machine
+    from paletta_server.commands import doctor_outside as outside
 
     checks: dict[str, Check] = {
         "database": _database,
@@ -75,6 +76,7 @@ async def examine(settings: Settings, stack: Path | None = None) -> list[Finding
         "bucket": _bucket,
         "bucket rules": _bucket_rules,
         "transfer": _transfer,
+        "delivery": outside.delivery,
         "mail": _mail,
         "proxies": _proxies,
         "sandbox": _sandbox,
@@ -99,10 +101,10 @@ async def _run(name: str, check: Check, settings: Settings) -> Finding:
             name, "failed", f"no answer within {CHECK_SECONDS:.0f} s", "see whether it is reachable"
         )
     except Exception as error:
-        return Finding(name, "failed", f"{type(error).__name__}: {_first_line(error)}", "")
+        return Finding(name, "failed", f"{type(error).__name__}: {first_line(error)}", "")
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     from paletta_server.core.logging import mask
 
     return mask(next(iter(str(error).strip().splitlines()), ""))
@@ -111,16 +113,15 @@ def _first_line(error: BaseException) -> str:
 async def _database(settings: Settings) -> str:
     import psycopg
 
+    from paletta_server.core.dbconnect import connect_async
     from paletta_server.core.logging import mask
 
     try:
-        async with await psycopg.AsyncConnection.connect(
-            settings.libpq_url, connect_timeout=10
-        ) as connection:
+        async with await connect_async(settings, connect_timeout=10) as connection:
             version = connection.info.server_version
     except psycopg.OperationalError as error:
         raise Trouble(
-            f"no connection to {mask(settings.libpq_url)}: {_first_line(error)}",
+            f"no connection to {mask(settings.libpq_url)}: {first_line(error)}",
             "set PALETTA_DATABASE_URL, or start a stack with `paletta-server up`",
         ) from error
     if version < OLDEST_POSTGRES:
@@ -173,7 +174,7 @@ async def _look_at_bucket(settings: Settings) -> list[Change]:
         ) from error
     except BotoCoreError as error:
         raise Trouble(
-            f"{_where(settings)}: {_first_line(error)}", "set PALETTA_S3_ACCESS_KEY and PALETTA_S3_SECRET_KEY"
+            f"{_where(settings)}: {first_line(error)}", "set PALETTA_S3_ACCESS_KEY and PALETTA_S3_SECRET_KEY"
         ) from error
 
 
@@ -237,6 +238,10 @@ def _crc64nvme(body: bytes) -> str:
 
 
 async def _mail(settings: Settings) -> str:
+    if settings.mailer == "ses":
+        from paletta_server.commands import doctor_outside
+
+        return await doctor_outside.ses(settings)
     import aiosmtplib
 
     where = f"{settings.smtp_host}:{settings.smtp_port}"
@@ -258,7 +263,7 @@ async def _mail(settings: Settings) -> str:
         ) from error
     except (aiosmtplib.SMTPException, OSError) as error:
         raise Trouble(
-            f"{where}: {_first_line(error)}", "set PALETTA_SMTP_HOST, PALETTA_SMTP_PORT and PALETTA_SMTP_TLS"
+            f"{where}: {first_line(error)}", "set PALETTA_SMTP_HOST, PALETTA_SMTP_PORT and PALETTA_SMTP_TLS"
         ) from error
     return where
 
@@ -311,7 +316,7 @@ async def _ffmpeg(_settings: Settings) -> str:
     try:
         return await asyncio.to_thread(ask)
     except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
-        raise Trouble(f"no working ffmpeg: {_first_line(error)}", "pip install 'paletta[server]'") from error
+        raise Trouble(f"no working ffmpeg: {first_line(error)}", "pip install 'paletta[server]'") from error
 
 
 def _own(folder: Path, setting: str) -> Path:

@@ -17,6 +17,7 @@ from anyio.to_thread import run_sync
 from urllib3 import PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError
 
+from paletta_server.core.delivering import delivery, is_public
 from paletta_server.core.errors import Unavailable
 from paletta_server.core.settings import Settings
 from paletta_server.core.signing import Signer
@@ -78,6 +79,8 @@ class ObjectStore(Signer):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
+        self.delivery = delivery(settings, self)
+        """Addresses for customers and visitors; those for uploads are always the store's own."""
         self._http: httpx.AsyncClient | None = None
         self._pool = PoolManager(maxsize=CONNECTIONS, timeout=Timeout(connect=5, read=20))
 
@@ -172,7 +175,7 @@ class ObjectStore(Signer):
         )
         extra = {
             "ContentType": content_type,
-            "CacheControl": f"private, max-age={cache_seconds}",
+            "CacheControl": f"{'public' if is_public(key) else 'private'}, max-age={cache_seconds}, immutable",
             "ChecksumAlgorithm": "CRC32",
         }
         await self.call(

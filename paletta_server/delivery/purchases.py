@@ -221,6 +221,7 @@ async def issue(
     """
     async with runtime.db.transaction() as session:
         bought = await own(session, user, [one.item_id for one in wanted])
+    seconds = lasting(runtime)
     pairs = [(bought[one.item_id], bought[one.item_id].file(one.tier)) for one in wanted]
     refused = [barred(one) for one, _ in pairs]
     if all(refused):
@@ -240,7 +241,7 @@ async def issue(
             answer.problem = problem.problem()
         else:
             assert info is not None
-            answer.url, answer.expires_in = address(runtime, one, file), runtime.settings.download_url_seconds
+            answer.url, answer.expires_in = address(runtime, one, file), seconds
             answer.etag = info.etag
             grants.append(_grant(runtime, one, file, asking))
         given.append(answer)
@@ -295,13 +296,18 @@ def missing(one: Bought, file: OrderItemFile, info: ObjectInfo | None) -> Palett
 
 
 def address(runtime: Runtime, one: Bought, file: OrderItemFile) -> str:
-    """A presigned address that saves under a safe name."""
-    return runtime.store.presign_get(
+    """An address that was signed for this file, and saves it under a safe name."""
+    return runtime.store.delivery.file(
         file.key,
         seconds=runtime.settings.download_url_seconds,
         content_type=file.content_type,
         disposition=names.disposition(one.name(file)),
     )
+
+
+def lasting(runtime: Runtime) -> int:
+    """For how many seconds an address works."""
+    return runtime.store.delivery.lasting(runtime.settings.download_url_seconds)
 
 
 def _grant(runtime: Runtime, one: Bought, file: OrderItemFile, asking: Asking) -> DownloadGrant:
@@ -312,5 +318,5 @@ def _grant(runtime: Runtime, one: Bought, file: OrderItemFile, asking: Asking) -
         via=asking.via,
         ip=asking.ip,
         client=asking.client[:MOST_CLIENT] if asking.client else None,
-        expires_at=func.now() + timedelta(seconds=runtime.settings.download_url_seconds),
+        expires_at=func.now() + timedelta(seconds=lasting(runtime)),
     )

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import psycopg
 from alembic.script import ScriptDirectory
 
 from paletta_server import migrations
+from paletta_server.core.dbconnect import connect, connect_async, conninfo
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
 from paletta_server.operations import pgtools
@@ -105,7 +105,7 @@ async def restore(
 
 
 async def _require_empty_database(settings: Settings) -> None:
-    async with await psycopg.AsyncConnection.connect(settings.libpq_url, autocommit=True) as connection:
+    async with await connect_async(settings, autocommit=True) as connection:
         for table in PROBED:
             known = await (await connection.execute("SELECT to_regclass(%s)", [f"public.{table}"])).fetchone()
             if known is None or known[0] is None:
@@ -186,12 +186,12 @@ def _database(settings: Settings, dump: Path) -> None:
         *("--command=SET lock_timeout = '60s'", "--command=DROP SCHEMA public CASCADE"),
         *("--command=CREATE SCHEMA public", "--file=-"),
     ]
-    pgtools.pipe(script, apply, conninfo=settings.libpq_url)
+    pgtools.pipe(script, apply, conninfo=conninfo(settings))
 
 
 def _end_sessions(settings: Settings) -> None:
     """End everybody else's connections: what they have prepared belongs to tables that are gone. They connect anew."""
-    with psycopg.connect(settings.libpq_url, autocommit=True) as connection:
+    with connect(settings, autocommit=True) as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
             " AND usename = current_user AND pid <> pg_backend_pid()"
