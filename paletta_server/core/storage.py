@@ -5,11 +5,11 @@ ids: no name from a user ever becomes part of one.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import anyio
 import httpx
@@ -42,11 +42,16 @@ BLOCK = 1024 * 1024
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What HEAD tells: size in bytes, CRC64NVME in base64 where the store kept one, opaque ETag."""
+    """What HEAD tells: size in bytes, CRC64NVME in base64 where the store kept one, opaque ETag.
+
+    `archive`: it cannot be read as it is, being archived, or on its way back (restoring).
+    """
 
     size: int
     crc64nvme: str | None
     etag: str
+    storage_class: str = "STANDARD"
+    archive: Literal["", "archived", "restoring"] = ""
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,20 @@ class ObjectStore(Signer):
             size=int(answer.headers["content-length"]),
             crc64nvme=answer.headers.get("x-amz-checksum-crc64nvme"),
             etag=answer.headers["etag"],
+            storage_class=answer.headers.get("x-amz-storage-class", "STANDARD"),
+            archive=_archive(answer.headers),
         )
+
+    async def restore(self, key: str, storage_class: str, *, days: int) -> None:
+        """Have an archived object fetched back, to be read for `days`. One that is on its way, or there, is left."""
+        request: Any = {"Days": days, "GlacierJobParameters": {"Tier": "Standard"}}
+        if storage_class == "INTELLIGENT_TIERING":  # what comes back from its archive is back for good
+            request = {"GlacierJobParameters": {"Tier": "Standard"}}
+        try:
+            await self.call(lambda s3: s3.restore_object(Bucket=self.bucket, Key=key, RestoreRequest=request))
+        except StoreError as error:
+            if error.code != "RestoreAlreadyInProgress":
+                raise
 
     async def download(
         self, key: str, target: Path, *, on_bytes: Callable[[int], None] | None = None, tries: int = 4
@@ -142,7 +160,9 @@ class ObjectStore(Signer):
                         "GET", self._presign("GET", key, seconds=600), headers=headers
                     ) as answer:
                         if answer.status_code != (206 if done else 200):
-                            await answer.aread()
+                            said = await answer.aread()
+                            if answer.status_code == 403 and b"InvalidObjectState" in said:
+                                raise StoreError("InvalidObjectState", f"object `{key}` is archived")
                             if answer.status_code in (404, 412, 416):
                                 raise StoreError(
                                     str(answer.status_code), f"object `{key}` is gone or changed"
@@ -318,6 +338,17 @@ class ObjectStore(Signer):
         except StoreError as error:
             if error.code != "NoSuchUpload":
                 raise
+
+
+def _archive(headers: Mapping[str, str]) -> Literal["", "archived", "restoring"]:
+    """Whether an object is out of reach, from the store's answer to HEAD."""
+    asleep = headers.get("x-amz-storage-class") in ("GLACIER", "DEEP_ARCHIVE")
+    if not asleep and "x-amz-archive-status" not in headers:
+        return ""
+    restore = headers.get("x-amz-restore", "")
+    if 'ongoing-request="true"' in restore:
+        return "restoring"
+    return "" if 'ongoing-request="false"' in restore else "archived"
 
 
 def _take(digest: Any, out: Any, block: bytes) -> None:

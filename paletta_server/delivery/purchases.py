@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,7 +15,7 @@ from paletta_server.core.errors import Forbidden, NotFound, PalettaError, Unavai
 from paletta_server.core.pagination import PageParams, newest_first
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.storage import ObjectInfo
-from paletta_server.delivery import names
+from paletta_server.delivery import names, restoring
 from paletta_server.delivery.models import DownloadGrant, Entitlement
 from paletta_server.delivery.schemas import Download, DownloadWish, Purchase, PurchaseFile
 from paletta_server.orders import service as orders
@@ -229,11 +229,19 @@ async def issue(
     keys = {file.key for (_, file), problem in zip(pairs, refused, strict=True) if problem is None}
     found = await asyncio.gather(*(runtime.store.head(key) for key in keys))
     stored = dict(zip(keys, found, strict=True))
+    coming = await restoring.begin(
+        runtime,
+        [
+            restoring.Wanted(one.order.id, file.key, info)
+            for one, file in pairs
+            if (info := stored.get(file.key)) is not None and info.archive
+        ],
+    )
     given: list[Download] = []
     grants: list[DownloadGrant] = []
     for (one, file), problem in zip(pairs, refused, strict=True):
         info = stored.get(file.key)
-        problem = problem or missing(one, file, info)
+        problem = problem or missing(one, file, info) or _coming(one, file, coming)
         answer = Download(
             item_id=one.item.uid, tier=file.tier, name=one.name(file), size=file.size, sha256=file.sha256
         )
@@ -251,12 +259,17 @@ async def issue(
 
 
 async def issue_one(runtime: Runtime, one: Bought, tier: str, asking: Asking) -> str:
-    """The address of one file, recorded. Raises `Forbidden`, `Withheld`, `NotFound`, `FileMissing`."""
+    """The address of one file, recorded. Raises `Forbidden`, `Withheld`, `NotFound`, `FileMissing`, `Restoring`."""
     if (problem := barred(one)) is not None:
         raise problem
     file = one.file(tier)
-    if (gone := missing(one, file, await runtime.store.head(file.key))) is not None:
+    info = await runtime.store.head(file.key)
+    if (gone := missing(one, file, info)) is not None:
         raise gone
+    if info is not None and info.archive:
+        coming = await restoring.begin(runtime, [restoring.Wanted(one.order.id, file.key, info)])
+        if (problem := _coming(one, file, coming)) is not None:
+            raise problem
     async with runtime.db.transaction() as session:
         session.add(_grant(runtime, one, file, asking))
     return address(runtime, one, file)
@@ -293,6 +306,13 @@ def missing(one: Bought, file: OrderItemFile, info: ObjectInfo | None) -> Palett
         retry_after=60,
         hint="the shop has to mend this; tell them the order's number",
     )
+
+
+def _coming(one: Bought, file: OrderItemFile, coming: Mapping[str, datetime]) -> PalettaError | None:
+    """The wait for what is archived."""
+    if file.key not in coming:
+        return None
+    return restoring.Restoring(f"the {file.tier} file of `{one.item.clip_uid}`", coming[file.key])
 
 
 def address(runtime: Runtime, one: Bought, file: OrderItemFile) -> str:

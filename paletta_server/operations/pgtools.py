@@ -30,16 +30,20 @@ class ToolError(Exception):
     """A program is missing, or failed. The message says why, and after `hint:` what helps."""
 
 
-def find(name: str) -> Path:
-    """The program of the embedded PostgreSQL, or the one that PATH has. Raises ToolError."""
+def find(name: str, conninfo: str = "") -> Path:
+    """The program of the embedded PostgreSQL, or the one that PATH has. Raises ToolError.
+
+    The embedded one is built without TLS: where the database wants that, only PATH's will do.
+    """
     from paletta_server.embedded.postgres import PostgresError, binaries
 
-    try:
-        program = binaries() / name
-        if program.exists():
-            return program
-    except PostgresError:
-        pass
+    if not str(conninfo_to_dict(conninfo).get("sslmode", "")).startswith(("require", "verify")):
+        try:
+            program = binaries() / name
+            if program.exists():
+                return program
+        except PostgresError:
+            pass
     found = shutil.which(name)
     if found is None:
         raise ToolError(
@@ -58,7 +62,7 @@ def environment(conninfo: str) -> dict[str, str]:
 
 def run(name: str, arguments: Iterable[str], *, conninfo: str, output: Path | None = None) -> None:
     """Run a program to its end, its output into `output` (0600, new). Raises ToolError with what it said."""
-    argv = [str(find(name)), *arguments]
+    argv = [str(find(name, conninfo)), *arguments]
     target = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) if output else subprocess.DEVNULL
     try:
         done = subprocess.run(
@@ -75,11 +79,11 @@ def pipe(first: Sequence[str], second: Sequence[str], *, conninfo: str) -> None:
     """Run two programs, the first one's output into the second. Raises ToolError with what either said."""
     env = environment(conninfo)
     with subprocess.Popen(
-        [str(find(first[0])), *first[1:]], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        [str(find(first[0], conninfo)), *first[1:]], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as source:  # fmt: skip
         sink = subprocess.run(
-            [str(find(second[0])), *second[1:]], env=env, stdin=source.stdout, stdout=subprocess.DEVNULL,
+            [str(find(second[0], conninfo)), *second[1:]], env=env, stdin=source.stdout, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, check=False,
         )  # fmt: skip
         assert source.stdout is not None
