@@ -126,8 +126,8 @@ class Service:
     def patch(self, path: str, body: Any, *, if_match: str | None = None) -> Any:
         return self.request("PATCH", path, body=body, headers={"if-match": if_match} if if_match else None)
 
-    def delete(self, path: str) -> Any:
-        return self.request("DELETE", path)
+    def delete(self, path: str, **params: Any) -> Any:
+        return self.request("DELETE", path, params=params)
 
     def pages(self, path: str, *, most: int | None = None, **params: Any) -> Iterator[dict[str, Any]]:
         """All items of a list, page by page, at most `most`."""

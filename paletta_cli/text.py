@@ -140,3 +140,16 @@ def when(stamp: str) -> str:
     from datetime import datetime
 
     return f"{datetime.fromisoformat(stamp).astimezone():%Y-%m-%d %H:%M}"
+
+
+def cell(value: object) -> str:
+    """A value as a cell of CSV that no spreadsheet runs: an apostrophe before words that begin as a formula does
+    (OWASP, CSV injection). Numbers are given as numbers, so that a minus is theirs."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    words = clean(value)
+    if isinstance(value, int | float) or words.lstrip()[:1] not in ("=", "+", "-", "@"):
+        return words
+    return f"'{words}"

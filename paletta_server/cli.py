@@ -224,17 +224,28 @@ def backup(
     objects: Annotated[
         Objects, typer.Option(help="Copy the objects, or only refer to them with their checksums.")
     ] = Objects.COPY,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read all copies that are kept, and copy again what is damaged.")
+    ] = False,
+    shrink: Annotated[
+        bool,
+        typer.Option(
+            "--shrink", help="Go on where the service has given up more than half of what is backed up."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Back the database up with every object that it refers to, while the service runs.
 
-    Run again into the same folder, it copies only what is new; interrupted, it goes on. Keep the folder to yourself:
-    the dump holds addresses and password hashes.
+    Run again into the same folder, it copies only what is new; interrupted, it goes on. The backup before stays for
+    one more turn (`restore --previous`). Keep the folder to yourself: the dump holds addresses and password hashes.
     """
     from paletta_server.commands.backup import back_up as run_backup
 
     _join_stack(by_default=True)
-    raise typer.Exit(run_backup(folder=folder, mode=objects.value, as_json=as_json))
+    raise typer.Exit(
+        run_backup(folder=folder, mode=objects.value, verify=verify, shrink=shrink, as_json=as_json)
+    )
 
 
 @app.command()
@@ -243,13 +254,30 @@ def restore(
     replace: Annotated[
         bool, typer.Option("--replace", help="Into a service that is not empty: what is there is lost.")
     ] = False,
+    objects_only: Annotated[
+        bool,
+        typer.Option(
+            "--objects-only", help="Bring back what the store has lost; the database stays as it is."
+        ),
+    ] = False,
+    previous: Annotated[
+        bool, typer.Option("--previous", help="From the backup before the last one.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Put a backup into an empty service: verified first, in one step, its search index built anew."""
-    from paletta_server.commands.backup import restore as run_restore
+    """Put a backup into an empty service: verified first, in one step, its search index built anew.
 
+    With --replace, stop API and workers before: it is refused while workers run, and what an API does meanwhile is
+    lost (`paletta admin flags set read-only` keeps it from doing anything). --objects-only runs beside everything.
+    """
+    from paletta_server.commands import backup as commands
+
+    if objects_only and replace:
+        raise typer.BadParameter("--objects-only leaves the database alone: there is nothing to --replace")
     _join_stack(by_default=True)
-    raise typer.Exit(run_restore(folder=folder, replace_all=replace, as_json=as_json))
+    if objects_only:
+        raise typer.Exit(commands.restore_objects(folder=folder, previous=previous, as_json=as_json))
+    raise typer.Exit(commands.restore(folder=folder, replace_all=replace, previous=previous, as_json=as_json))
 
 
 storage_app = typer.Typer(no_args_is_help=True)
@@ -292,6 +320,13 @@ def storage_bootstrap(
 @storage_app.command("audit")
 def storage_audit(
     fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended.")] = False,
+    no_brake: Annotated[
+        bool,
+        typer.Option(
+            "--no-brake",
+            help="Mend also where so much is missing that bucket or database may be the wrong one.",
+        ),
+    ] = False,
     deep: Annotated[bool, typer.Option("--deep", help="Read every object, to compare its SHA-256.")] = False,
     older_than: Annotated[
         float | None,
@@ -307,12 +342,16 @@ def storage_audit(
     """Compare database and store: what is missing, orphaned or damaged. Exit code 6 where faults remain.
 
     Runs beside uploads and ingest. --fix deletes orphans, drops stale multipart uploads, makes clips again whose
-    previews are gone, and withdraws those whose original is, telling their owners.
+    previews are gone, withdraws those whose original is, telling their owners, and brings those back whose original
+    is there again. It stops where more than ten originals and 1 per cent of them are missing, where nothing is found
+    that should be there, or most of what is stored would be deleted.
     """
     from paletta_server.commands.storage import audit as run_audit
 
     _join_stack(by_default=True)
-    raise typer.Exit(run_audit(fix=fix, deep=deep, older_than=older_than, as_json=as_json))
+    raise typer.Exit(
+        run_audit(fix=fix, brake=not no_brake, deep=deep, older_than=older_than, as_json=as_json)
+    )
 
 
 jobs_app = typer.Typer(no_args_is_help=True)

@@ -12,13 +12,12 @@ from typing import Any
 from paletta_cli.errors import PalettaError, UsageError, cannot
 from paletta_cli.moments import day, minute
 from paletta_cli.output import Column, Output
-from paletta_cli.text import clean, money, plural
+from paletta_cli.text import cell, money, plural
 
 FIELDS = (
     "id", "email", "email_verified", "display_name", "username", "institution", "role", "status", "created_at",
     "last_seen_at",
 )  # fmt: skip
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def show_list(out: Output, users: Sequence[Mapping[str, Any]], *, as_csv: bool) -> None:
@@ -47,15 +46,8 @@ def _csv(users: Iterable[Mapping[str, Any]]) -> str:
     writer = csv.writer(stream, lineterminator="\r\n")
     writer.writerow(FIELDS)
     for user in users:
-        writer.writerow([_cell(user.get(name)) for name in FIELDS])
+        writer.writerow([cell(user.get(name)) for name in FIELDS])
     return stream.getvalue()
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    text = ("yes" if value else "no") if isinstance(value, bool) else clean(value)
-    return f"'{text}" if text.startswith(_FORMULAS) else text
 
 
 def show_one(out: Output, user: Mapping[str, Any]) -> None:

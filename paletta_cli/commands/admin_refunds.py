@@ -1,7 +1,8 @@
 """`paletta admin refunds create | list | show | approve | reject`: money back to customers."""
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,7 +26,9 @@ class Status(StrEnum):
 @app.command()
 def create(
     order: Order,
-    reason: Annotated[str, typer.Option(help="why; operators see it, the customer does not")],
+    reason: Annotated[
+        str, typer.Option(help="why; no mail to the customer says so, an export of their data does")
+    ],
     everything: Annotated[bool, typer.Option("--all", help="all that is left of the order")] = False,
     item: Annotated[
         list[str] | None,
@@ -48,19 +51,32 @@ def create(
 
     A large one waits for a second operator. What was fetched is not taken back; the right to fetch it ends.
     """
-    import secrets
-
+    from paletta_cli import settings
     from paletta_cli.api import connect, segment
     from paletta_cli.desk import refunds
+    from paletta_cli.desk.unanswered import Unanswered
     from paletta_cli.output import Output
 
     out = Output(json=json)
     with connect() as service:
         found = refunds.find_order(service, order)
+        wish = ("refund", found["id"], item or (), amount, everything, keep, reason)
+        unanswered = Unanswered(settings.state_dir(), service.url, wish)
         body = refunds.wish(
             found, items=item or (), amount_=amount, everything=everything, keep=keep, reason=reason
         )
         path = f"/v1/admin/orders/{segment(found['id'])}/refunds"
+
+        def send(asked: Mapping[str, Any], key: str) -> Any:
+            return service.request(
+                "POST", path, body=asked, headers={"idempotency-key": key}, idempotent=True
+            )
+
+        if (before := unanswered.before()) is not None and not dry_run:
+            out.note("this was asked before and not answered: it is not asked for a second time")
+            made = unanswered.ask(before["body"], send)
+            refunds.tell(out, made)
+            raise typer.Exit(1 if made["status"] == "failed" else 0)
         plan = service.post(f"{path}/plan", body, idempotent=True)
         refunds.show_plan(out, plan)
         if dry_run:
@@ -71,13 +87,8 @@ def create(
             out.note("nothing was changed")
             raise typer.Exit(1)
         # The amounts that were shown: what somebody else gives back meanwhile must not change them.
-        made = service.request(
-            "POST",
-            path,
-            body={**body, "amount": None, "items": {one["id"]: one["amount"] for one in plan["items"]}},
-            headers={"idempotency-key": secrets.token_urlsafe(16)},
-            idempotent=True,
-        )
+        parts = {one["id"]: one["amount"] for one in plan["items"]}
+        made = unanswered.ask({**body, "amount": None, "items": parts}, send)
     refunds.tell(out, made)
     if made["status"] == "failed":
         raise typer.Exit(1)

@@ -177,15 +177,21 @@ def delete(user: User, yes: Yes = False, json: Json = False) -> None:
         found = service.get(f"{PATH}/{segment(user)}")
         if not out.confirm(f"close the account of {found['email']}?", yes=yes):
             raise typer.Exit(1)
-        own = "true" if yes else "false"
-        found = service.delete(f"{PATH}/{found['id']}?own_account={own}")
+        found = service.delete(f"{PATH}/{found['id']}", own_account=yes)
     out.data(found)
     out.line(f"{found['id']} deleted")
     out.hint("`paletta admin users erase` removes what it says of the person, for good")
 
 
 @app.command()
-def erase(user: User, yes: Yes = False, json: Json = False) -> None:
+def erase(
+    user: User,
+    waive_earnings: Annotated[
+        bool, typer.Option("--waive-earnings", help="they give up what they have earned and were not paid")
+    ] = False,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
     """erase a person for good: everything but what law wants kept
 
     Orders, licences with their licensee, payments and the audit log stay. Their clips leave the shop; buyers keep what
@@ -200,7 +206,8 @@ def erase(user: User, yes: Yes = False, json: Json = False) -> None:
         found = service.get(f"{PATH}/{segment(user)}")
         if not yes:
             really(out, found)
-        found = service.post(f"{PATH}/{found['id']}/erase", {"id": found["id"], "own_account": yes})
+        body = {"id": found["id"], "own_account": yes, "waive_earnings": waive_earnings}
+        found = service.post(f"{PATH}/{found['id']}/erase", body)
     out.data(found)
     out.line(f"{found['id']} erased")
 

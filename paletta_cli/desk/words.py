@@ -9,7 +9,7 @@ from typing import Any
 
 from paletta_cli.errors import UsageError
 from paletta_cli.output import Column, Output
-from paletta_cli.text import clean, money
+from paletta_cli.text import cell, clean, money
 
 _LEAST = 8
 _AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,3})?")
@@ -109,12 +109,5 @@ def sheet(out: Output, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
+    writer.writerows([cell(row.get(column)) for column in columns] for row in rows)
     out.raw(stream.getvalue())
-
-
-def _cell(value: Any) -> str:
-    """A cell that no spreadsheet runs: what begins like a formula gets an apostrophe before it (OWASP, CSV
-    injection)."""
-    text = "" if value is None else clean(value)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") and not isinstance(value, (int, float)) else text

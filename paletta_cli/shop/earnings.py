@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from paletta_cli.output import Column, Output
 from paletta_cli.shop.showing import tier
-from paletta_cli.text import clean, money
+from paletta_cli.text import cell, clean, money
 
 if TYPE_CHECKING:
     from paletta_cli.api import Service
@@ -121,11 +121,6 @@ def as_csv(lines: Sequence[Mapping[str, Any]]) -> str:
         amounts = {
             key: "" if one[key] is None else money(one[key], one["currency"]) for key in ("net", "royalty")
         }
-        writer.writerow([_cell(key, {**one, **amounts}[key]) for key in _CELLS])
+        words = {key: cell(one[key]) for key in _CELLS if key in one}
+        writer.writerow([{**words, **amounts}[key] for key in _CELLS])
     return target.getvalue()
-
-
-def _cell(key: str, value: Any) -> str:
-    """A title that a spreadsheet would run as a formula gets an apostrophe before it (OWASP, CSV injection)."""
-    text = "" if value is None else clean(value)
-    return f"'{text}" if key == "title" and text.lstrip()[:1] in ("=", "+", "-", "@") else text

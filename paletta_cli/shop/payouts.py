@@ -11,6 +11,7 @@ _WHY = {
     "owes": "owes it after refunds",
     "no_details": "no payout account",
     "disabled": "account disabled",
+    "deleted": "account deleted",
     "erased": "account erased",
 }
 _STATUS = {"in_transit": "on its way"}

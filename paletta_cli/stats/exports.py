@@ -10,14 +10,13 @@ from typing import Any
 
 from paletta_cli.errors import PalettaError, cannot
 from paletta_cli.stats.showing import Table, readable
-from paletta_cli.text import clean
+from paletta_cli.text import cell
 
 _WORDS = (
     "currency", "clip_id", "title", "contributor", "contributor_id", "query", "state", "step", "reason", "kind",
 )  # fmt: skip
 _SHARES = ("of_previous", "of_first", "p50", "p95")
 """Columns that are neither whole numbers nor the day that a period begins with."""
-_FORMULA = ("=", "+", "-", "@", "\t")
 
 
 def csv_text(found: Mapping[str, Any], table: Table) -> str:
@@ -28,15 +27,8 @@ def csv_text(found: Mapping[str, Any], table: Table) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
     for row, raw in zip(rows, found[table.name], strict=True):
-        writer.writerow([_cell(row[name], raw[name]) for name in names])
+        writer.writerow([cell(row[name]) if isinstance(raw[name], str) else row[name] for name in names])
     return text.getvalue()
-
-
-def _cell(value: Any, raw: Any) -> Any:
-    if not isinstance(raw, str):
-        return value
-    said = clean(value)
-    return f"'{said}" if said.startswith(_FORMULA) else said
 
 
 def require_parquet() -> None:

@@ -57,10 +57,10 @@ _MONEY = (
 )  # fmt: skip
 _SOLD = (_number("units"), _amount("revenue"), _amount("refunded"), _CURRENCY)
 _CLIPS = Table(
-    "clips", "what sold best", (Column("clip_id", "clip"), Column("title", "title", lambda text: text[:28]), *_SOLD)
+    "clips", "what sold best", (Column("clip_id", "clip"), Column("title", "title"), *_SOLD)
 )  # fmt: skip
 _SEARCHED = (
-    Column("query", "words", lambda text: text[:44]), _number("searches"), _number("empty", "found nothing"),
+    Column("query", "words"), _number("searches"), _number("empty", "found nothing"),
     _number("hits", "most found"),
 )  # fmt: skip
 _UNANSWERED = Table("unanswered", "what found nothing: what to commission next", _SEARCHED)
@@ -68,9 +68,7 @@ _STATES = Table("states", "uploads", (Column("state", "state"), _number("uploads
 _TIMES = Table(
     "times", "ingest took", (Column("step", "step"), _number("runs"), _seconds("p50"), _seconds("p95"))
 )
-_FAILURES = Table(
-    "failures", "ingest failed", (Column("reason", "reason", lambda text: text[:60]), _number("runs"))
-)
+_FAILURES = Table("failures", "ingest failed", (Column("reason", "reason"), _number("runs")))
 _STEPS = (
     Column("step", "step"), _number("times"), _number("visitors"), _share("of_previous", "of those before"),
     _share("of_first", "of all"),
@@ -119,7 +117,7 @@ REPORTS: Mapping[str, Sequence[Table]] = {
     "contributors": (
         Table(
             "contributors", "whose clips sold",
-            (Column("contributor", "contributor", lambda text: text[:28]), _number("clips"), *_SOLD),
+            (Column("contributor", "contributor"), _number("clips"), *_SOLD),
         ),
     ),
     "funnel": (
@@ -157,9 +155,14 @@ def readable(row: Row) -> dict[str, Any]:
     return {key: money(value, row["currency"]) if key in AMOUNTS else value for key, value in row.items()}
 
 
+def _as_of(found: Mapping[str, Any]) -> str:
+    return f"{found['since']} to {found['until']}, as of {found['as_of'][:16].replace('T', ' ')} UTC"
+
+
 def show(out: Output, report: str, found: Mapping[str, Any], *, only: Table | None) -> None:
     """The report on stdout: tables and charts on a terminal, else lines that begin with their table's name."""
     if out.mode == "plain":
+        out.note(_as_of(found))
         for table in [only] if only else REPORTS[report]:
             name = [] if only else [Column("table")]
             rows = [{"table": table.name, **readable(row)} for row in found[table.name]]
@@ -168,7 +171,7 @@ def show(out: Output, report: str, found: Mapping[str, Any], *, only: Table | No
     from paletta_cli.stats import charts
 
     told = False
-    out.line(f"{found['since']} to {found['until']}, as of {found['as_of'][:16].replace('T', ' ')} UTC")
+    out.line(_as_of(found))
     for table in [only] if only else REPORTS[report]:
         rows = [row for row in found[table.name] if table.keep(row)]
         if not rows:

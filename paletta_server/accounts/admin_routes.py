@@ -16,6 +16,7 @@ from paletta_server.core.runtime import RuntimeDep
 router = APIRouter(prefix="/v1/admin/contributor-applications", tags=["admin"])
 
 Admin = Annotated[Principal, Depends(require(Permission.MANAGE_USERS))]
+FreshAdmin = Annotated[Principal, Depends(require(Permission.MANAGE_USERS, fresh=True))]
 Status = Annotated[Literal["pending", "approved", "rejected"] | None, Query()]
 
 
@@ -30,7 +31,7 @@ async def list_applications(
 
 @router.post("/{application_id}/approve", responses=problems(Unauthorized, Forbidden, NotFound, Conflict))
 async def approve(
-    application_id: str, admin: Admin, session: SessionDep, runtime: RuntimeDep
+    application_id: str, admin: FreshAdmin, session: SessionDep, runtime: RuntimeDep
 ) -> ApplicationOut:
     """Make the applicant a contributor, and say so by mail."""
     return ApplicationOut.of(*await applications.approve(session, runtime.settings, admin, application_id))

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.accounts import addresses, links, mails, passwords, service
 from paletta_server.accounts.models import ApiToken, User
-from paletta_server.accounts.permissions import ADMIN
+from paletta_server.accounts.permissions import CUSTOMER
 from paletta_server.accounts.security import Principal, check_fresh
 from paletta_server.audit.service import record
 from paletta_server.core.errors import Conflict, NotFound
@@ -115,9 +115,9 @@ async def create(
 ) -> User:
     """Make an account for somebody and mail them a link to choose its password; nobody else ever knows one.
 
-    Raises `Conflict` (`email_taken`), and `Forbidden` (`login_not_fresh`) for another admin.
+    Raises `Conflict` (`email_taken`), and `Forbidden` (`login_not_fresh`) for anybody but a customer.
     """
-    if role == ADMIN:
+    if role != CUSTOMER:
         check_fresh(admin)
     made = await service.insert_user(
         session,

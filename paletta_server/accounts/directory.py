@@ -15,7 +15,8 @@ from paletta_server.core.pagination import PageParams, newest_first
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """An account. `erased`: its person is gone, and its address is not theirs any more."""
+    """An account. `deleted`: it is closed, and may be opened again; `erased`: its person is gone for good, and its
+    address is not theirs any more."""
 
     id: int
     uid: str
@@ -23,6 +24,7 @@ class Person:
     name: str | None
     role: str
     active: bool
+    deleted: bool
     erased: bool
 
     @property
@@ -78,5 +80,6 @@ def _person(user: User) -> Person:
         name=user.display_name or user.username or user.institution,
         role=user.role,
         active=user.status == "active",
-        erased=user.deleted_at is not None,
+        deleted=user.deleted_at is not None,
+        erased=user.erased_at is not None,
     )

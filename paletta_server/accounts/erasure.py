@@ -23,6 +23,7 @@ from paletta_server.audit.service import record
 from paletta_server.clips import personal as clips
 from paletta_server.collections import personal as collections
 from paletta_server.core import mail as outbox
+from paletta_server.core import money
 from paletta_server.core.errors import Conflict, Invalid
 from paletta_server.core.jobs import defer
 from paletta_server.core.runtime import Runtime
@@ -37,10 +38,14 @@ FAREWELL_SECONDS = 3600
 """When to look whether the last mail is out, so that its address can go too; mails are given up after days."""
 
 
-async def erase(runtime: Runtime, admin: Principal, text: str, *, named: str, own: bool) -> User:
-    """Erase a person. `named` repeats the whole id, so that nobody is erased by an abbreviation.
+async def erase(
+    runtime: Runtime, admin: Principal, text: str, *, named: str, own: bool, waive: bool = False
+) -> User:
+    """Erase a person. `named` repeats the whole id, so that nobody is erased by an abbreviation; `waive` says that they
+    give up what they have earned.
 
-    Raises as `standing.hold`, `Invalid` (`id_differs`), `Conflict` (`unsettled`: money of theirs is on its way).
+    Raises as `standing.hold`, `Invalid` (`id_differs`), `Conflict` (`unsettled`: money of theirs is on its way;
+    `earnings_left`: they have not been paid what they earned).
     """
     async with runtime.db.transaction() as session:
         user = await standing.hold(session, admin, text, own=own)
@@ -54,6 +59,7 @@ async def erase(runtime: Runtime, admin: Principal, text: str, *, named: str, ow
         if status_of(user) == "erased":
             return user
         await _refuse_unsettled(session, user)
+        await _settle_earnings(session, admin, user, waive=waive)
         if user.deleted_at is None:
             user.deleted_at = await session.scalar(select(func.now()))
         await session.flush()
@@ -82,6 +88,19 @@ async def _refuse_unsettled(session: AsyncSession, user: User) -> None:
         )
 
 
+async def _settle_earnings(session: AsyncSession, admin: Principal, user: User, *, waive: bool) -> None:
+    owed = await earnings.waive(session, user.id)
+    if owed and not waive:
+        sums = ", ".join(f"{money.text(amount, currency)} {currency}" for currency, amount in owed.items())
+        raise Conflict(
+            f"{user.uid} has earned {sums} that was not paid out",
+            code="earnings_left",
+            hint="pay it out first (`paletta admin payouts plan`); where they give it up, `--waive-earnings`",
+        )
+    if owed:
+        await record(session, admin, "account:earnings_waived", user.uid, details={"amounts": owed})
+
+
 async def finish(runtime: Runtime, user_id: int) -> None:
     """Everything but the clips; again, it changes nothing more."""
     async with runtime.db.transaction() as session:
@@ -99,7 +118,7 @@ async def finish(runtime: Runtime, user_id: int) -> None:
         async with runtime.db.transaction() as session:
             await forget(session, user_id)
     async with runtime.db.transaction() as session:
-        await outbox.forget(session, address)
+        await outbox.forget(session, user_id, address)
         await throttle.erase(session, address)
     async with runtime.db.transaction() as session:
         await _anonymise(session, runtime, user_id, address)
@@ -145,11 +164,13 @@ async def _anonymise(session: AsyncSession, runtime: Runtime, user_id: int, addr
 
 async def withdraw_clips(runtime: Runtime, user_id: int) -> None:
     """Take an erased person's clips out of the shop, each in a transaction of its own: nobody could be paid for them.
-    Buyers keep what they bought."""
+    Buyers keep what they bought. Then what they wrote about the clips goes."""
     while True:
         async with runtime.db.transaction() as session:
             keys = await clips.standing_of(session, user_id)
         if not keys:
+            async with runtime.db.transaction() as session:
+                await clips.forget(session, user_id)
             return
         for key in keys:
             async with runtime.db.transaction() as session:

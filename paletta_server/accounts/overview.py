@@ -84,7 +84,7 @@ def _sections(user: User) -> export.Sections:
         "sessions": sessions.order_by(ApiToken.id),
         "mailed_links": mailed.order_by(MailLink.id),
         "applications": applications.order_by(ContributorApplication.id),
-        **mail.sections(user.email),
+        **mail.sections(user.id, user.email),
         **orders.sections(user.id),
         **payments.sections(user.id),
         **earnings.sections(user.id),

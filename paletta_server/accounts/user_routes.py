@@ -57,7 +57,7 @@ async def list_users(
 
 @router.post("", status_code=201)
 async def create_user(body: NewAccount, admin: Admin, session: SessionDep, runtime: RuntimeDep) -> AccountOut:
-    """Make an account; a mailed link lets the person choose its password. An admin's needs a fresh login."""
+    """Make an account; a mailed link lets the person choose its password. All but a customer's need a fresh login."""
     made = await administration.create(session, runtime.settings, admin, **body.model_dump())
     return AccountOut.of(made)
 
@@ -121,11 +121,17 @@ async def change_role(
 @router.post("/{user}/erase")
 async def erase_user(user: str, body: Erasure, admin: FreshAdmin, runtime: RuntimeDep) -> AccountOut:
     """Erase a person for good; what law wants kept stays without them."""
-    return AccountOut.of(await erasure.erase(runtime, admin, user, named=body.id, own=body.own_account))
+    return AccountOut.of(
+        await erasure.erase(
+            runtime, admin, user, named=body.id, own=body.own_account, waive=body.waive_earnings
+        )
+    )
 
 
 @router.get("/{user}/export", response_class=StreamingResponse)
-async def export_user(user: str, admin: Admin, session: SessionDep, runtime: RuntimeDep) -> StreamingResponse:
+async def export_user(
+    user: str, admin: FreshAdmin, session: SessionDep, runtime: RuntimeDep
+) -> StreamingResponse:
     """Everything held on a person as one JSON document; no secrets."""
     found = await overview.begin_export(session, admin, user)
     return StreamingResponse(

@@ -118,6 +118,8 @@ class Disabling(_MaybeOwn):
 class Erasure(_MaybeOwn):
     id: str
     """The whole id of the account once more."""
+    waive_earnings: bool = False
+    """They give up what they have earned and were not paid; without it that keeps them from being erased."""
 
 
 class SessionsEnded(BaseModel):

@@ -127,15 +127,17 @@ _STORAGE = text(
 )
 
 
-async def sum_up(database: Database) -> int:
-    """Sum the days that changed, some at a time; how many there were."""
+async def sum_up(database: Database, *, steps: int | None = None) -> int:
+    """Sum the days that changed, some at a time and that at most `steps` times; how many there were."""
     done = 0
-    while True:
+    while steps is None or steps > 0:
         async with database.transaction() as session:
             days = await _step(session)
         if not days:
-            return done
+            break
         done += days
+        steps = None if steps is None else steps - 1
+    return done
 
 
 async def _step(session: AsyncSession) -> int:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query
 
 from paletta_server.accounts.permissions import Permission
 from paletta_server.accounts.security import Principal, require
-from paletta_server.analytics import periods, service
+from paletta_server.analytics import books, periods, service
 from paletta_server.analytics.periods import By, Span
 from paletta_server.analytics.schemas import (
     ContributorsReport,
@@ -20,20 +20,29 @@ from paletta_server.analytics.schemas import (
 )
 from paletta_server.core.database import SessionDep
 from paletta_server.core.errors import Forbidden, Invalid, Unauthorized, problems
+from paletta_server.core.runtime import RuntimeDep
 
 router = APIRouter(
-    prefix="/v1/admin/stats", tags=["analytics"], responses=problems(Unauthorized, Forbidden, Invalid)
+    prefix="/v1/admin/stats",
+    tags=["analytics"],
+    responses=problems(Unauthorized, Forbidden, Invalid),
 )
 Analyst = Annotated[Principal, Depends(require(Permission.SEE_ANALYTICS))]
 Top = Annotated[int, Query(ge=1, le=1000, description="rows of each list of the best")]
 
 
 async def _span(
+    user: Analyst,
+    runtime: RuntimeDep,
     since: Annotated[date | None, Query(alias="from", description="first day (UTC)")] = None,
     until: Annotated[date | None, Query(alias="to", description="last day, included")] = None,
     by: By = "day",
 ) -> Span:
-    return periods.span(since, until, by)
+    span = periods.span(since, until, by)
+    # Orders and uploads of a moment ago count, whenever the job that sums them up runs next. What was noted since then
+    # is a day or two; where it is more, the report says as of when it is.
+    await books.sum_up(runtime.db, steps=1)
+    return span
 
 
 SpanDep = Annotated[Span, Depends(_span)]

@@ -32,7 +32,8 @@ async def record(
             action=action,
             object=obj,
             details=details or {},
-            ip=context.get("ip"),
+            # What the service did of itself came from nowhere, whoever's request happened to set it off.
+            ip=context.get("ip") if actor else None,
             request_id=context.get("request_id"),
         )
     )

@@ -72,7 +72,7 @@ class Clip(Row, Base):
     size: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str]
     crc64nvme: Mapped[str]
-    original_key: Mapped[str]
+    original_key: Mapped[str] = mapped_column(index=True)
 
     processing: Mapped[str] = mapped_column(server_default="pending")
     review: Mapped[str] = mapped_column(server_default="draft")
@@ -130,7 +130,7 @@ class Rendition(Row, Base):
     kind: Mapped[str]
     number: Mapped[int] = mapped_column(server_default="1")
     """Tells poster candidates apart."""
-    key: Mapped[str]
+    key: Mapped[str] = mapped_column(index=True)
     content_type: Mapped[str]
     size: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, null, select, update
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -21,6 +21,10 @@ FIELDS = (
     "fps", "codec", "created_at", "listed_at", "deleted_at",
 )  # fmt: skip
 """Of a clip, what its contributor said and what became of it."""
+
+
+FORGOTTEN = "erased"
+_WORDS = ("location", "source", "releases", "copyright", "batch", "people", "editorial", "agencies")
 
 
 async def summary(session: AsyncSession, user_id: int) -> dict[str, Any]:
@@ -62,6 +66,21 @@ async def standing_of(session: AsyncSession, user_id: int, *, limit: int = 100) 
     """Keys of their clips that are not deleted, some at a time."""
     mine = select(Clip.id).where(Clip.owner_id == user_id, Clip.deleted_at.is_(None))
     return list(await session.scalars(mine.order_by(Clip.id).limit(limit)))
+
+
+async def forget(session: AsyncSession, user_id: int) -> None:
+    """Take the words out of their deleted clips: what a film was called stays, since it was sold under that name."""
+    await session.execute(
+        update(Clip)
+        .where(Clip.owner_id == user_id, Clip.deleted_at.is_not(None))
+        .values(
+            description="",
+            file_name=FORGOTTEN,
+            # SQL's NULL, and not the `null` that JSON knows.
+            **dict.fromkeys(_WORDS, null()),
+        )
+        .execution_options(synchronize_session=False)
+    )
 
 
 async def withdraw(session: AsyncSession, clip_id: int) -> None:

@@ -318,6 +318,30 @@ async def lose(session: AsyncSession, clip_id: int, *, reason: str, hint: str) -
     return lost is not None
 
 
+async def withdrawn(session: AsyncSession, *, reason: str, after: int, most: int) -> list[int]:
+    """The keys of clips that were lost for `reason`, from the first behind `after` on."""
+    query = select(Clip.id).where(
+        Clip.id > after, Clip.processing == "failed", Clip.reason == reason, Clip.deleted_at.is_(None)
+    )
+    return list(await session.scalars(query.order_by(Clip.id).limit(most)))
+
+
+async def find_again(session: AsyncSession, clip_id: int, *, reason: str) -> bool:
+    """A clip that was lost for `reason` is finished as before. False where it moved on.
+
+    Raises IntegrityError where its owner sent the same bytes again, and that clip stands for them.
+    """
+    found = await session.scalar(
+        update(Clip)
+        .where(
+            Clip.id == clip_id, Clip.processing == "failed", Clip.reason == reason, Clip.deleted_at.is_(None)
+        )
+        .values(processing="ready", reason=None, hint=None)
+        .returning(Clip.id)
+    )
+    return found is not None
+
+
 async def owner_of(session: AsyncSession, clip_id: int) -> tuple[int, str, str]:
     """Whose clip it is, its id and its title: for a mail about it."""
     row = await session.execute(select(Clip.owner_id, Clip.uid, Clip.title).where(Clip.id == clip_id))
@@ -361,6 +385,8 @@ class Told:
     title: str
     stage: str
     """`processing`, `deleted`, `live`, `in_review`, `changes_requested`, `taken_down` or `rejected`."""
+    taken_down: bool
+    """Also where it was deleted since."""
 
     @property
     def listed(self) -> bool:
@@ -385,6 +411,7 @@ async def told_apart(session: AsyncSession, clip_ids: Collection[int]) -> dict[i
             else STAGES.get(review, "rejected")
             if processing == "ready"
             else processing,
+            review == "taken_down",
         )
         for key, uid, owner_id, title, processing, review, deleted_at in rows
     }

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SOME_MISSING = 6
 
 
-def back_up(*, folder: Path, mode: Mode, as_json: bool) -> int:
+def back_up(*, folder: Path, mode: Mode, verify: bool, shrink: bool, as_json: bool) -> int:
     """Make a backup, or bring the one in `folder` up to date; 6 where objects that are needed were not there."""
     from paletta_server.core.logging import configure_logging
     from paletta_server.core.settings import get_settings
@@ -29,7 +29,7 @@ def back_up(*, folder: Path, mode: Mode, as_json: bool) -> int:
     settings = get_settings()
     configure_logging(settings)
     try:
-        done = asyncio.run(_back_up(settings, Folder(folder), mode))
+        done = asyncio.run(_back_up(settings, Folder(folder), mode, verify=verify, shrink=shrink))
     except (BackupError, ToolError) as error:
         terminal.error(str(error))
         return 1
@@ -40,6 +40,8 @@ def back_up(*, folder: Path, mode: Mode, as_json: bool) -> int:
         f"`{folder}`: {manifest.objects:,} objects, {manifest.bytes / 1e9:.1f} GB; {done.copied:,} copied,"
         f" {done.kept:,} kept, {done.dropped:,} dropped"
     )
+    if done.damaged:
+        terminal.say(f"{done.damaged:,} copies of the last backup had been damaged: look after the disk")
     if not done.missing:
         return 0
     terminal.error(
@@ -49,9 +51,8 @@ def back_up(*, folder: Path, mode: Mode, as_json: bool) -> int:
     return SOME_MISSING
 
 
-def restore(*, folder: Path, replace_all: bool, as_json: bool) -> int:
+def restore(*, folder: Path, replace_all: bool, previous: bool, as_json: bool) -> int:
     """Put a backup back: verified first, the database last; then build the search index of this machine anew."""
-    from paletta_server.commands.search import build_all
     from paletta_server.core.logging import configure_logging
     from paletta_server.core.settings import get_settings
     from paletta_server.operations.backup_files import BackupError, Folder
@@ -61,7 +62,7 @@ def restore(*, folder: Path, replace_all: bool, as_json: bool) -> int:
     configure_logging(settings)
     where = Folder(folder)
     try:
-        manifest = _verify(where)
+        manifest = _verify(where, previous=previous)
         done = asyncio.run(_restore(settings, where, manifest, replace_all))
     except (BackupError, ToolError) as error:
         terminal.error(str(error))
@@ -69,13 +70,44 @@ def restore(*, folder: Path, replace_all: bool, as_json: bool) -> int:
     terminal.say(
         f"restored the backup of {manifest.made_at}: {done.stored:,} objects stored, {done.there:,} were there"
     )
-    asyncio.run(build_all(settings))
     if as_json:
         terminal.result(json.dumps(asdict(done), indent=2))
     return 0
 
 
-async def _back_up(settings: Settings, folder: Folder, mode: Mode) -> Done:
+def restore_objects(*, folder: Path, previous: bool, as_json: bool) -> int:
+    """Bring back what the store has lost; 6 where a copy that is needed is damaged too."""
+    from paletta_server.core.logging import configure_logging
+    from paletta_server.core.settings import get_settings
+    from paletta_server.operations.backup_files import BackupError, Folder
+    from paletta_server.operations.backup_verifying import verify
+
+    settings = get_settings()
+    configure_logging(settings)
+    where = Folder(folder)
+    try:
+        manifest = verify(where, previous=previous, objects=False)
+        done = asyncio.run(_restore_objects(settings, where, manifest))
+    except BackupError as error:
+        terminal.error(str(error))
+        return 1
+    terminal.say(
+        f"from the backup of {manifest.made_at}: {done.stored:,} objects stored, {done.there:,} were there,"
+        f" {done.unknown:,} are not of this service any more"
+    )
+    if as_json:
+        terminal.result(json.dumps(asdict(done), indent=2))
+    if done.stored:
+        terminal.say(
+            "hint: clips that were withdrawn for it come back with `paletta-server storage audit --fix`"
+        )
+    if not done.damaged:
+        return 0
+    terminal.error(f"{done.damaged:,} objects are lost: their copies are missing or damaged as well")
+    return SOME_MISSING
+
+
+async def _back_up(settings: Settings, folder: Folder, mode: Mode, *, verify: bool, shrink: bool) -> Done:
     from paletta_server.core.runtime import Runtime
     from paletta_server.operations.backup import back_up as run
 
@@ -86,24 +118,53 @@ async def _back_up(settings: Settings, folder: Folder, mode: Mode) -> Done:
                 bar.total = size
 
             return await run(
-                runtime, folder, mode, on_total=total, on_progress=lambda _objects, size: bar.update(size)
+                runtime,
+                folder,
+                mode,
+                verify=verify,
+                shrink=shrink,
+                on_total=total,
+                on_progress=lambda _objects, size: bar.update(size),
             )
 
 
-def _verify(folder: Folder) -> Manifest:
-    from paletta_server.operations.restore import verify
+def _verify(folder: Folder, *, previous: bool) -> Manifest:
+    from paletta_server.operations.backup_verifying import verify
 
-    with _bar("verify", total=folder.require().bytes) as bar:
-        return verify(folder, bar.update)
+    with _bar("verify", total=folder.require(previous=previous).bytes) as bar:
+        return verify(folder, bar.update, previous=previous)
 
 
 async def _restore(settings: Settings, folder: Folder, manifest: Manifest, replace_all: bool) -> Restored:
+    from paletta_server.commands.search import build_all
     from paletta_server.core.runtime import Runtime
+    from paletta_server.operations import restore_checks
     from paletta_server.operations.restore import restore as run
+
+    if replace_all and (open_now := await restore_checks.connections(settings)):
+        terminal.say(
+            f"warning: the service is running ({open_now:,} connections): what it does until its database is replaced"
+            " is lost"
+        )
+    async with Runtime.open(settings) as runtime:
+        with _bar("restore", total=manifest.bytes) as bar:
+            return await run(
+                runtime,
+                folder,
+                manifest,
+                replace_all=replace_all,
+                finish=lambda: build_all(settings),
+                on_progress=bar.update,
+            )
+
+
+async def _restore_objects(settings: Settings, folder: Folder, manifest: Manifest) -> Restored:
+    from paletta_server.core.runtime import Runtime
+    from paletta_server.operations.restore import restore_objects as run
 
     async with Runtime.open(settings) as runtime:
         with _bar("restore", total=manifest.bytes) as bar:
-            return await run(runtime, folder, manifest, replace_all=replace_all, on_progress=bar.update)
+            return await run(runtime, folder, manifest, on_progress=bar.update)
 
 
 def _bar(what: str, total: int | None = None) -> Any:

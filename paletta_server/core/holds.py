@@ -6,13 +6,16 @@ snapshot does not know the object; where it committed after, its job sees the ho
 holder died lapses by itself.
 """
 
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
-from paletta_server.core.database import Base
+from paletta_server.core.database import Base, Database
 from paletta_server.core.ids import new_uid
 
 LIVES = timedelta(minutes=10)
@@ -60,3 +63,32 @@ async def in_force(session: AsyncSession) -> str | None:
     return await session.scalar(
         select(StorageHold.reason).where(StorageHold.until > func.now()).order_by(StorageHold.uid).limit(1)
     )
+
+
+@asynccontextmanager
+async def held(db: Database, reason: str) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
+    """Hold the store for as long as the block runs; gives the question whether the hold was never lost."""
+    async with db.transaction() as session:
+        hold = await take(session, reason)
+    lost = False
+
+    async def still() -> bool:
+        nonlocal lost
+        async with db.transaction() as session:
+            lost = not await renew(session, hold) or lost
+        return not lost
+
+    async def keep() -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            with suppress(Exception):  # the database may be away for a moment; the end tells
+                await still()
+
+    keeper = asyncio.create_task(keep())
+    try:
+        yield still
+    finally:
+        keeper.cancel()
+        with suppress(Exception):  # it lapses by itself
+            async with db.transaction() as session:
+                await drop(session, hold)

@@ -14,16 +14,19 @@ from email.utils import format_datetime, parseaddr
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     ForeignKey,
     Index,
     LargeBinary,
     and_,
     case,
+    column,
     delete,
     func,
     or_,
     select,
+    table,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
@@ -54,6 +57,9 @@ NOBODY = "erased@erased.invalid"
 _NOBODYS_DOMAIN = "@" + NOBODY.rpartition("@")[2]
 
 
+_USERS = table("users", column("id"), column("email"))
+
+
 class OutboxEmail(Row, Base):
     """A mail to send. `dedup_key` makes asking twice the same as asking once."""
 
@@ -62,6 +68,9 @@ class OutboxEmail(Row, Base):
 
     dedup_key: Mapped[str] = mapped_column(unique=True)
     recipient: Mapped[str]
+    user_id: Mapped[int | None] = mapped_column(BigInteger, index=True)
+    """Whose address it was when this was written: an address can change, and be somebody else's later. Accounts stay
+    for good, and a foreign key would have every mail wait for whoever changes one."""
     subject: Mapped[str]
     body: Mapped[str]
     html: Mapped[str | None]
@@ -116,7 +125,15 @@ async def send_mail(
         return
     made = await session.scalar(
         insert(OutboxEmail)
-        .values(dedup_key=dedup_key, recipient=to, subject=subject, body=text, html=html, secret=secret)
+        .values(
+            dedup_key=dedup_key,
+            recipient=to,
+            user_id=select(_USERS.c.id).where(_USERS.c.email == to).scalar_subquery(),
+            subject=subject,
+            body=text,
+            html=html,
+            secret=secret,
+        )
         .on_conflict_do_nothing()
         .returning(OutboxEmail.id)
     )
@@ -134,11 +151,11 @@ async def asked_for(session: AsyncSession, dedup_key: str) -> bool:
     return found is not None
 
 
-async def about(session: AsyncSession, recipient: str, text: str, *, most: int) -> Sequence[OutboxEmail]:
+async def about(session: AsyncSession, user_id: int, text: str, *, most: int) -> Sequence[OutboxEmail]:
     """The newest mails to somebody whose `dedup_key` names `text`, such as an order's id; oldest of them first."""
     found = await session.scalars(
         select(OutboxEmail)
-        .where(OutboxEmail.recipient == recipient, OutboxEmail.dedup_key.contains(text, autoescape=True))
+        .where(OutboxEmail.user_id == user_id, OutboxEmail.dedup_key.contains(text, autoescape=True))
         .order_by(OutboxEmail.id.desc())
         .limit(most)
     )
@@ -234,12 +251,12 @@ async def unsent(connection: AsyncConnection) -> tuple[int, int]:
     return waiting, given_up
 
 
-def sections(address: str) -> Sections:
+def sections(user_id: int, address: str) -> Sections:
     """Mails to somebody, for the export; what carried a secret link without its body."""
     body = case((OutboxEmail.secret, None), else_=OutboxEmail.body).label("body")
     mails = select(OutboxEmail.subject, body, OutboxEmail.created_at, OutboxEmail.sent_at)
     return {
-        "mails": mails.where(OutboxEmail.recipient == address).order_by(OutboxEmail.id),
+        "mails": mails.where(_theirs(user_id, address)).order_by(OutboxEmail.id),
         **suppression.sections(address),
     }
 
@@ -266,10 +283,18 @@ async def note_report(session: AsyncSession, mail_id: int, words: str) -> None:
     )
 
 
-async def forget(session: AsyncSession, address: str) -> None:
-    """Take everything out of the mails to an address; those that wait are not sent any more."""
-    await _blank(session, OutboxEmail.recipient == address)
-    await suppression.forget(session, address)
+async def forget(session: AsyncSession, user_id: int, address: str) -> None:
+    """Take everything out of the mails to a person, at whatever address; those that wait are not sent any more."""
+    former = await session.scalars(select(OutboxEmail.recipient).where(_theirs(user_id, address)).distinct())
+    for known in {address, *former}:
+        await suppression.forget(session, known)
+    await _blank(session, _theirs(user_id, address))
+
+
+def _theirs(user_id: int, address: str) -> ColumnElement[bool]:
+    """Mails to a person, also those that came to their address before they had an account."""
+    nobodys = and_(OutboxEmail.user_id.is_(None), OutboxEmail.recipient == address)
+    return or_(OutboxEmail.user_id == user_id, nobodys)
 
 
 async def forget_one(session: AsyncSession, dedup_key: str) -> bool:

@@ -146,7 +146,7 @@ class Settings(BaseSettings):
     token_idle_days: int = 30
     token_absolute_days: int = 90
     mail_link_minutes: int = 60
-    fresh_login_minutes: int = Field(10, ge=1)
+    fresh_login_minutes: int = Field(10, ge=1, le=10)
     """How long a given password is enough for money, roles and erasure."""
 
     @field_validator(

@@ -35,7 +35,9 @@ SALE, REFUND, DISPUTE, SURPLUS = "sale", "refund", "dispute", "surplus"
 DERIVED = (SALE, REFUND, DISPUTE, SURPLUS)
 """Kinds that follow from orders and payments; `posting` keeps them in step."""
 RELEASE, PAYOUT, RETURNED, ARRIVED = "release", "payout", "payout_returned", "payout_arrived"
-KINDS = (*DERIVED, RELEASE, PAYOUT, RETURNED, ARRIVED)
+WAIVED = "waived"
+"""What somebody had earned and gave up, being erased."""
+KINDS = (*DERIVED, RELEASE, PAYOUT, RETURNED, ARRIVED, WAIVED)
 
 
 class RoyaltyRate(Base):

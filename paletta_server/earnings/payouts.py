@@ -73,6 +73,8 @@ async def _due(session: AsyncSession, settings: Settings) -> list[Due]:
 def _outcome(settings: Settings, person: Person, account: PayoutAccount | None, amount: int) -> Outcome:
     if person.erased:
         return "erased"
+    if person.deleted:
+        return "deleted"
     if not person.active:
         return "disabled"
     if amount < 0:
@@ -123,7 +125,7 @@ async def run(
 
     Raises `Conflict` (`nothing_due`, `plan_changed`) and `Unavailable` (`payouts_busy`).
     """
-    await _alone(session)
+    await alone(session)
     if key is not None and (known := await session.scalar(select(PayoutRun).where(PayoutRun.key == key))):
         return await view(session, known)
     due = await _due(session, settings)
@@ -166,7 +168,7 @@ async def run(
     return await view(session, made)
 
 
-async def _alone(session: AsyncSession) -> None:
+async def alone(session: AsyncSession) -> None:
     """Keep other runs out until the transaction ends."""
     try:
         await session.execute(select(func.pg_advisory_xact_lock(LOCK)))

@@ -7,14 +7,46 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.core.export import Sections
-from paletta_server.earnings import details
-from paletta_server.earnings.models import LedgerEntry, LedgerTransaction, Payout, PayoutAccount
+from paletta_server.earnings import details, ledger, payouts
+from paletta_server.earnings.ledger import Entry, Posting
+from paletta_server.earnings.models import (
+    PAYABLE,
+    PENDING,
+    PLATFORM,
+    WAIVED,
+    LedgerEntry,
+    LedgerTransaction,
+    Payout,
+    PayoutAccount,
+)
 
 
 async def unsettled(session: AsyncSession, user_id: int) -> int:
     """How many payouts of theirs are on their way to a bank."""
     query = select(func.count()).where(Payout.user_id == user_id, Payout.status == "in_transit")
     return await session.scalar(query) or 0
+
+
+async def waive(session: AsyncSession, user_id: int) -> dict[str, int]:
+    """Give to the shop what a contributor has earned and was not paid; minor units by currency. No payout runs
+    meanwhile.
+
+    It leaves what is payable at once, also for what is on hold: the hold's end then makes the account even.
+    """
+    await payouts.alone(session)
+    owed = {
+        currency: amount
+        for (_, currency), stands in sorted((await ledger.balances(session, user_id)).items())
+        if (amount := stands[PENDING] + stands[PAYABLE]) > 0
+    }
+    await ledger.append(
+        session,
+        [
+            Posting(WAIVED, [Entry(PAYABLE, currency, -amount, user_id), Entry(PLATFORM, currency, amount)])
+            for currency, amount in owed.items()
+        ],
+    )
+    return owed
 
 
 def sections(user_id: int) -> Sections:
@@ -26,7 +58,7 @@ def sections(user_id: int) -> Sections:
         PayoutAccount.country,
         PayoutAccount.changed_at,
     ).where(PayoutAccount.user_id == user_id)
-    payouts = select(
+    paid = select(
         Payout.uid.label("id"), Payout.status, Payout.currency, Payout.amount, Payout.holder, Payout.number, Payout.bic,
         Payout.country, Payout.failure, Payout.created_at, Payout.decided_at,
     ).where(Payout.user_id == user_id)  # fmt: skip
@@ -43,7 +75,7 @@ def sections(user_id: int) -> Sections:
     )
     return {
         "payout_account": accounts,
-        "payouts": payouts.order_by(Payout.id),
+        "payouts": paid.order_by(Payout.id),
         "ledger_entries": entries.order_by(LedgerEntry.id),
     }
 

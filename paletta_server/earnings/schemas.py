@@ -114,7 +114,7 @@ class PayoutAccountView(BaseModel):
 
 # ---- operators
 
-Outcome = Literal["pay", "below_minimum", "owes", "no_details", "disabled", "erased"]
+Outcome = Literal["pay", "below_minimum", "owes", "no_details", "disabled", "deleted", "erased"]
 
 
 class PlanLine(BaseModel):

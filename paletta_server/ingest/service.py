@@ -276,7 +276,7 @@ async def _switch(
         alike = await likeness.look(session, source.clip_id, frames)
         await uploads.lock(session, source.upload_id)
         await runs.advance(session, attempt, "done", finished_at=_now(), figures=figures)
-        reason = words.of_others(alike, source.owner_id)
+        reason = words.why_wait(alike, source.owner_id)
         own = words.of_own(alike, source.owner_id)
         told = replace(made, warnings=[*made.warnings, *([own] if own else [])])
         approved = runtime.settings.review == "auto" and reason is None

@@ -7,11 +7,16 @@ from paletta_server.likeness.service import Alike
 _MOST_NAMED = 3
 
 
-def of_others(alike: Sequence[Alike], owner_id: int) -> str | None:
-    """Why a moderator looks at the clip first, where it looks like somebody else's; only listed clips are named.
+def why_wait(alike: Sequence[Alike], owner_id: int) -> str | None:
+    """Why a moderator looks at the clip first, where it looks like somebody else's, or like one that was taken down;
+    of others' clips only listed ones are named.
 
     Others' clips that came after a like one of the same contributor's are copies of that, and no reason.
     """
+    own = [one.clip for one in alike if one.clip.owner_id == owner_id and one.clip.taken_down]
+    if own:
+        what = _listed([clip.uid for clip in own])
+        return f"looks like {what}, which was taken down: a moderator has a look at it first"
     first = min((one.clip_id for one in alike if one.clip.owner_id == owner_id), default=None)
     strange = [
         one for one in alike if one.clip.owner_id != owner_id and (first is None or one.clip_id < first)

@@ -6,6 +6,7 @@ from paletta_server.audit import models as _audit  # noqa: F401
 from paletta_server.clips import models as _clips  # noqa: F401
 from paletta_server.collections import models as _collections  # noqa: F401
 from paletta_server.core import holds as _holds  # noqa: F401
+from paletta_server.core import identity as _identity  # noqa: F401
 from paletta_server.core import job_records as _job_records  # noqa: F401
 from paletta_server.core import mail as _mail  # noqa: F401
 from paletta_server.core import suppression as _suppression  # noqa: F401

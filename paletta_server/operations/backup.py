@@ -8,17 +8,17 @@ name once its SHA-256 is right; keys are never reused, so what has its name need
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from zlib import crc32
 
 from sqlalchemy import text
 
 from paletta_server import migrations
-from paletta_server.core import holds
+from paletta_server.core import holds, identity
 from paletta_server.core.dbconnect import conninfo
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.storage import StoreError
@@ -30,6 +30,7 @@ from paletta_server.operations.backup_files import (
     Folder,
     Manifest,
     Mode,
+    set_aside,
     sha256_of,
 )
 from paletta_server.operations.inventory import Expected
@@ -37,6 +38,8 @@ from paletta_server.operations.inventory import Expected
 AT_ONCE = 4
 QUEUE = 64
 """Objects listed ahead of those that are being copied."""
+REREAD_DAYS = 30
+"""Every copy that is kept is read once in so many daily backups, to find what a disk forgot."""
 
 
 @dataclass
@@ -48,6 +51,8 @@ class Done:
     copied_bytes: int = 0
     kept: int = 0
     dropped: int = 0
+    damaged: int = 0
+    """Copies of the last one that were not what they had been; they are copied again."""
     missing: int = 0
     """Needed objects that the store does not have, or has with other bytes: there is nothing to copy."""
 
@@ -61,42 +66,86 @@ async def back_up(
     folder: Folder,
     mode: Mode,
     *,
+    verify: bool = False,
+    shrink: bool = False,
     on_total: Callable[[int, int], object] = lambda objects, size: None,
     on_progress: Progress = lambda objects, size: None,
 ) -> Done:
-    """Make a backup in `folder`, or bring the one that it holds up to date.
+    """Make a backup in `folder`, or bring the one that it holds up to date; the one before stays for one more turn.
 
-    Raises BackupError, ToolError, and `Unavailable` where database or store go away: run it again then.
+    `verify` reads every copy that is kept, and copies again what is damaged. Raises BackupError, also where the
+    folder is of another service, or more than half of what it holds would be given up without `shrink`; ToolError;
+    and `Unavailable` where database or store go away: run it again then.
     """
     folder.make()
-    folder.manifest()  # one of another format is not written over
+    before = folder.manifest()  # one of another format is not written over
+    revision, _ = await asyncio.to_thread(migrations.versions, runtime.settings)
+    if revision is None:
+        raise BackupError("the database has no schema yet\nhint: run `paletta-server migrate`")
+    async with runtime.db.transaction() as session:
+        service = await identity.of(session)
+    if before and before.service and service and before.service != service:
+        raise BackupError(
+            f"`{folder.root}` holds a backup of another service, made {before.made_at}\nhint: name another folder"
+        )
     stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
     dump, listing = folder.root / f"database-{stamp}.dump", folder.root / f"objects-{stamp}.jsonl"
+    work = _Copy(runtime, folder, mode, on_progress, verify=verify)
     try:
-        done = await _make(runtime, folder, mode, dump, listing, on_total, on_progress)
+        await _write(runtime, work, dump, listing, on_total)
+        manifest = Manifest(
+            format=FORMAT,
+            made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            paletta=version("paletta"),
+            revision=revision,
+            mode=mode,
+            dump=dump.name,
+            dump_sha256=await asyncio.to_thread(sha256_of, dump),
+            inventory=listing.name,
+            inventory_sha256=await asyncio.to_thread(sha256_of, listing),
+            objects=work.objects,
+            bytes=work.bytes,
+            service=service,
+        )
+        if before and not shrink:
+            await asyncio.to_thread(_require_most, folder, before, manifest)
     except BaseException:
         # What the last manifest names stays; the objects that were copied are not copied again.
         for file in (dump, listing):
             file.unlink(missing_ok=True)
         raise
-    folder.publish(done.manifest)
-    done.dropped = await asyncio.to_thread(folder.drop_unknown, done.manifest)
-    return done
+    folder.publish(manifest, before)
+    dropped = await asyncio.to_thread(folder.drop_unknown)
+    return Done(
+        manifest,
+        work.copied,
+        work.copied_bytes,
+        work.kept,
+        dropped,
+        damaged=work.damaged,
+        missing=work.missing,
+    )
 
 
-async def _make(
-    runtime: Runtime,
-    folder: Folder,
-    mode: Mode,
-    dump: Path,
-    listing: Path,
-    on_total: Callable[[int, int], object],
-    on_progress: Progress,
-) -> Done:
-    revision, _ = await asyncio.to_thread(migrations.versions, runtime.settings)
-    if revision is None:
-        raise BackupError("the database has no schema yet\nhint: run `paletta-server migrate`")
-    async with _held(runtime) as still_held, runtime.db.transaction() as session:
+def _require_most(folder: Folder, before: Manifest, now: Manifest) -> None:
+    """A service that lost its rows, or the wrong one, must not become the backup of the right one by itself."""
+    had = folder.keys(before)
+    gone = len(had - folder.keys(now))
+    if gone * 2 > len(had):
+        raise BackupError(
+            f"the service does not refer to {gone:,} of the {len(had):,} objects of the last backup any more:"
+            " that one was left as it is\n"
+            "hint: look whether this is the right database; if it is, pass --shrink, or name another folder"
+        )
+
+
+async def _write(
+    runtime: Runtime, work: "_Copy", dump: Path, listing: Path, on_total: Callable[[int, int], object]
+) -> None:
+    async with (
+        holds.held(runtime.db, "a backup is being made") as still_held,
+        runtime.db.transaction() as session,
+    ):
         await session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
         snapshot = await session.scalar(text("SELECT pg_export_snapshot()"))
         await session.execute(text("SET LOCAL statement_timeout = 0"))
@@ -106,7 +155,6 @@ async def _make(
             pgtools.run, "pg_dump", arguments, conninfo=conninfo(runtime.settings), output=dump
         )
         on_total(*await inventory.count(session))
-        work = _Copy(runtime, folder, mode, on_progress)
         with os.fdopen(os.open(listing, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as lines:
             async for entry in work.entries(inventory.every(session)):
                 lines.write(json.dumps(asdict(entry)) + "\n")
@@ -116,57 +164,19 @@ async def _make(
             raise BackupError(
                 "the hold on the store was lost, so something may be missing\nhint: run it again"
             )
-    manifest = Manifest(
-        format=FORMAT,
-        made_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        paletta=version("paletta"),
-        revision=revision,
-        mode=mode,
-        dump=dump.name,
-        dump_sha256=await asyncio.to_thread(sha256_of, dump),
-        inventory=listing.name,
-        inventory_sha256=await asyncio.to_thread(sha256_of, listing),
-        objects=work.objects,
-        bytes=work.bytes,
-    )
-    return Done(manifest, work.copied, work.copied_bytes, work.kept, missing=work.missing)
-
-
-@asynccontextmanager
-async def _held(runtime: Runtime) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
-    """Hold the store for as long as the block runs; gives the question whether the hold was never lost."""
-    async with runtime.db.transaction() as session:
-        hold = await holds.take(session, "a backup is being made")
-    lost = False
-
-    async def renew() -> bool:
-        nonlocal lost
-        async with runtime.db.transaction() as session:
-            lost = not await holds.renew(session, hold) or lost
-        return not lost
-
-    async def keep() -> None:
-        while True:
-            await asyncio.sleep(holds.RENEW_SECONDS)
-            with suppress(Exception):  # the database may be away for a moment; the end tells
-                await renew()
-
-    keeper = asyncio.create_task(keep())
-    try:
-        yield renew
-    finally:
-        keeper.cancel()
-        with suppress(Exception):  # it lapses by itself
-            async with runtime.db.transaction() as session:
-                await holds.drop(session, hold)
 
 
 class _Copy:
     """Objects into the folder, a few at once, in the order of the inventory."""
 
-    def __init__(self, runtime: Runtime, folder: Folder, mode: Mode, on_progress: Progress) -> None:
+    def __init__(
+        self, runtime: Runtime, folder: Folder, mode: Mode, on_progress: Progress, *, verify: bool
+    ) -> None:
         self.runtime, self.folder, self.mode, self.on_progress = runtime, folder, mode, on_progress
-        self.objects = self.bytes = self.copied = self.copied_bytes = self.kept = self.missing = 0
+        self.verify, self.day = verify, datetime.now(UTC).toordinal()
+        self.objects = self.bytes = self.copied = self.copied_bytes = self.kept = self.missing = (
+            self.damaged
+        ) = 0
         self._limit = asyncio.Semaphore(AT_ONCE)
 
     async def entries(self, expected: AsyncIterator[Expected]) -> AsyncIterator[Entry]:
@@ -195,13 +205,24 @@ class _Copy:
         self.missing += one.needed and not there
         return Entry(one.key, one.size, one.sha256, one.crc64nvme, _content_type(one.key), there)
 
+    def _keeps(self, path: Path, one: Expected) -> bool:
+        """Whether the copy of the last backup will do. Some are read anew each time, all of them within a month."""
+        if not path.exists() or path.stat().st_size != one.size:
+            return False
+        due = self.verify or crc32(one.key.encode()) % REREAD_DAYS == self.day % REREAD_DAYS
+        if not due or sha256_of(path) == one.sha256:
+            return True
+        set_aside(path)
+        self.damaged += 1
+        return False
+
     async def _stored(self, one: Expected) -> bool:
         info = await self.runtime.store.head(one.key)
         return info is not None and info.size == one.size
 
     async def _copied(self, one: Expected) -> bool:
         path = self.folder.path_of(one.key)
-        if path.exists() and path.stat().st_size == one.size:
+        if await asyncio.to_thread(self._keeps, path, one):
             self.kept += 1
             return True
         if not await self._stored(one):

@@ -1,6 +1,7 @@
 """The folder of a backup: what lies where, and how one that is whole is told from one that is not.
 
 DIR/manifest.json                  written last, and only over a whole backup: without it there is none
+DIR/previous.json                  the manifest before: its two files and its objects stay for one more backup
 DIR/database-STAMP.dump            pg_dump's custom format
 DIR/objects-STAMP.jsonl            one object a line, by key, with size and checksums
 DIR/objects/originals/clip_…/…     the objects themselves, under their keys (with `--objects copy`)
@@ -22,6 +23,7 @@ from paletta_server.embedded.secretfiles import write_private
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+PREVIOUS = "previous.json"
 BLOCK = 1024 * 1024
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*\Z")
 """Keys are made of our own ids. What is no such key becomes no path."""
@@ -35,7 +37,7 @@ class BackupError(Exception):
 
 @dataclass(frozen=True)
 class Manifest:
-    """A whole backup. `revision` is the schema's; digests are SHA-256 of the two files."""
+    """A whole backup. `revision` is the schema's; digests are SHA-256 of the two files; `service` is whose it is."""
 
     format: int
     made_at: str
@@ -48,6 +50,7 @@ class Manifest:
     inventory_sha256: str
     objects: int
     bytes: int
+    service: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +87,14 @@ class Folder:
         except OSError as error:
             raise BackupError(f"cannot write to `{self.root}`: {error.strerror}") from error
 
-    def manifest(self) -> Manifest | None:
+    def manifest(self, name: str = MANIFEST) -> Manifest | None:
         """The manifest of the last whole backup in here, or None. Raises BackupError for one that we cannot read."""
         try:
-            found: dict[str, Any] = json.loads((self.root / MANIFEST).read_text(encoding="utf-8"))
+            found: dict[str, Any] = json.loads((self.root / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise BackupError(f"`{self.root / MANIFEST}` cannot be read: {error}") from error
+            raise BackupError(f"`{self.root / name}` cannot be read: {error}") from error
         if found.get("format") != FORMAT:
             raise BackupError(
                 f"this backup has format {found.get('format')}, this version reads {FORMAT}\n"
@@ -100,11 +103,13 @@ class Folder:
         try:
             return Manifest(**found)
         except TypeError as error:
-            raise BackupError(f"`{self.root / MANIFEST}` is not a backup's manifest") from error
+            raise BackupError(f"`{self.root / name}` is not a backup's manifest") from error
 
-    def require(self) -> Manifest:
-        """As `manifest`. Raises BackupError where there is no whole backup."""
-        found = self.manifest()
+    def require(self, *, previous: bool = False) -> Manifest:
+        """As `manifest`, or that of the backup before. Raises BackupError where there is no whole backup."""
+        found = self.manifest(PREVIOUS if previous else MANIFEST)
+        if found is None and previous:
+            raise BackupError(f"`{self.root}` holds no backup before the last one")
         if found is None:
             half = self.objects.is_dir() or any(self.root.glob("database-*.dump"))
             what = "a backup that was never finished" if half else "no backup"
@@ -115,12 +120,16 @@ class Folder:
             )
         return found
 
-    def publish(self, manifest: Manifest) -> None:
-        """Make what was written the folder's backup, in one step; then drop what it replaces."""
+    def publish(self, manifest: Manifest, before: Manifest | None) -> None:
+        """Make what was written the folder's backup, and `before` the previous one; then drop what is older."""
+        kept = {manifest.dump, manifest.inventory}
+        if before is not None:
+            write_private(self.root / PREVIOUS, json.dumps(asdict(before), indent=2) + "\n")
+            kept |= {before.dump, before.inventory}
         write_private(self.root / MANIFEST, json.dumps(asdict(manifest), indent=2) + "\n")
-        for pattern, kept in (("database-*.dump", manifest.dump), ("objects-*.jsonl", manifest.inventory)):
+        for pattern in ("database-*.dump", "objects-*.jsonl"):
             for file in self.root.glob(pattern):
-                if file.name != kept:
+                if file.name not in kept:
                     file.unlink()
 
     def path_of(self, key: str) -> Path:
@@ -143,9 +152,17 @@ class Folder:
             for line in lines:
                 yield Entry(**json.loads(line))
 
-    def drop_unknown(self, manifest: Manifest) -> int:
-        """Delete the copies of objects that the backup does not refer to any more; how many there were."""
-        wanted = {entry.key for entry in self.entries(manifest) if entry.there}
+    def keys(self, manifest: Manifest) -> set[str]:
+        """What a backup has of the store. Nothing where its inventory is damaged: that has no say in anything."""
+        try:
+            return {entry.key for entry in self.entries(manifest) if entry.there}
+        except (OSError, ValueError, TypeError):
+            return set()
+
+    def drop_unknown(self) -> int:
+        """Delete the copies of objects that neither the backup nor the one before refers to; how many there were."""
+        found = [self.manifest(), self.manifest(PREVIOUS)]
+        wanted = set().union(*(self.keys(manifest) for manifest in found if manifest is not None))
         gone = 0
         for place, folders, files in os.walk(self.objects, topdown=False):
             for name in files:
@@ -167,3 +184,13 @@ def sha256_of(path: Path, on_bytes: Callable[[int], object] = lambda count: None
             digest.update(block)
             on_bytes(len(block))
     return digest.hexdigest()
+
+
+def is_whole(path: Path, entry: Entry, on_bytes: Callable[[int], object] = lambda count: None) -> bool:
+    """Whether a copy has the bytes of its object: all of it is read."""
+    return path.stat().st_size == entry.size and sha256_of(path, on_bytes) == entry.sha256
+
+
+def set_aside(path: Path) -> None:
+    """Take a damaged copy its name, so that it is copied again; the next backup that is made drops it."""
+    path.replace(path.with_name(f".{path.name}.damaged"))

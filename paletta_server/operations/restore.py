@@ -1,29 +1,27 @@
 """A backup back into a service: everything is verified first, then objects are stored, the database comes last.
 
 The database is replaced in one transaction. Until that commits, the service is what it was before; whoever was
-killed in between runs the same command again.
+killed at whatever point runs the same command again.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
-
-from alembic.script import ScriptDirectory
 
 from paletta_server import migrations
-from paletta_server.core.dbconnect import connect, connect_async, conninfo
+from paletta_server.core import holds
+from paletta_server.core.dbconnect import connect, conninfo
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
-from paletta_server.operations import pgtools
-from paletta_server.operations.backup_files import BackupError, Entry, Folder, Manifest, sha256_of
+from paletta_server.core.storage import StoreError
+from paletta_server.operations import inventory, pgtools, restore_checks
+from paletta_server.operations.backup_files import BackupError, Entry, Folder, Manifest, is_whole
+from paletta_server.operations.backup_verifying import Progress
 
 AT_ONCE = 4
-PROBED = ("users", "clips", "orders", "uploads")
-"""Tables that nobody uses a service for long without a row in."""
-OURS = "_paletta/"
-"""What the service itself leaves in a bucket: probes."""
+PAGE = 256
 
 
 @dataclass
@@ -31,49 +29,15 @@ class Restored:
     manifest: Manifest
     stored: int = 0
     there: int = 0
-    """Objects that the store had already."""
+    """Objects that the store had already, byte for byte."""
+    unknown: int = 0
+    """Objects that the service does not refer to any more: with `objects_only` they stay away."""
+    damaged: int = 0
+    """Objects that the store needs and whose copy is damaged or missing: with `objects_only`, which goes on."""
 
 
-Progress = Callable[[int], object]
-"""Told how many more bytes are dealt with."""
-
-
-def verify(folder: Folder, on_bytes: Progress = lambda count: None) -> Manifest:
-    """Read all of a backup and compare it with its digests. Raises BackupError with what is wrong."""
-    manifest = folder.require()
-    for name, digest in (
-        (manifest.dump, manifest.dump_sha256),
-        (manifest.inventory, manifest.inventory_sha256),
-    ):
-        path = folder.root / name
-        if path.parent != folder.root or not path.is_file():
-            raise BackupError(f"`{path}` is missing: this backup is not whole")
-        if sha256_of(path) != digest:
-            raise BackupError(f"`{path}` is damaged: its SHA-256 is not the manifest's")
-    script = ScriptDirectory.from_config(migrations.config(Settings(_env_file=None)))
-    if manifest.revision not in {one.revision for one in script.walk_revisions()}:
-        raise BackupError(
-            f"this backup's schema ({manifest.revision}) is newer than this version\n"
-            f"hint: use paletta {manifest.paletta} or newer"
-        )
-    if manifest.mode == "copy":
-        _verify_objects(folder, manifest, on_bytes)
-    return manifest
-
-
-def _verify_objects(folder: Folder, manifest: Manifest, on_bytes: Progress) -> None:
-    bad: list[str] = []
-    for entry in folder.entries(manifest):
-        path = folder.path_of(entry.key)
-        if not entry.there:
-            continue
-        if not path.is_file():
-            bad.append(f"`{path}` is missing")
-        elif path.stat().st_size != entry.size or sha256_of(path, on_bytes) != entry.sha256:
-            bad.append(f"`{path}` is damaged")
-    if bad:
-        more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
-        raise BackupError(f"{bad[0]}{more}\nhint: another backup into this folder copies it again")
+async def _nothing() -> None:
+    pass
 
 
 async def restore(
@@ -82,111 +46,176 @@ async def restore(
     manifest: Manifest,
     *,
     replace_all: bool = False,
+    finish: Callable[[], Awaitable[object]] = _nothing,
     on_progress: Progress = lambda count: None,
 ) -> Restored:
-    """Put a verified backup into the service of `runtime`.
+    """Put a verified backup into the service of `runtime`; `finish` is what it needs once it has its database.
 
-    Raises BackupError where that is not empty, unless `replace_all`; ToolError; `Unavailable`: run it again then.
+    Raises BackupError where that is not empty, unless `replace_all`, which nothing may work on meanwhile; ToolError;
+    `Unavailable`: run it again then.
     """
     for name in ("pg_restore", "psql"):
-        pgtools.find(name)
-    if not replace_all:
-        await _require_empty_database(runtime.settings)
-        await _require_empty_store(runtime, folder, manifest)
-    done = Restored(manifest)
-    await _objects(runtime, folder, manifest, done, on_progress)
-    await asyncio.to_thread(_database, runtime.settings, folder.root / manifest.dump)
-    await asyncio.to_thread(migrations.migrate, runtime.settings)
-    await asyncio.to_thread(_end_sessions, runtime.settings)
+        pgtools.find(name, conninfo(runtime.settings))
+    settings, done = runtime.settings, Restored(manifest)
+    if not await restore_checks.is_marked(settings, manifest):  # else only the end is missing
+        if replace_all:
+            await restore_checks.require_no_workers(settings)
+        else:
+            await restore_checks.require_empty_database(settings)
+            await restore_checks.require_empty_store(runtime, folder, manifest)
+        await _replace(runtime, folder, done, on_progress)
+    await asyncio.to_thread(migrations.migrate, settings)
+    await asyncio.to_thread(_end_sessions, settings)
+    await finish()
+    await restore_checks.unmark(settings)
     return done
 
 
-# ---- what is there
+async def restore_objects(
+    runtime: Runtime, folder: Folder, manifest: Manifest, *, on_progress: Progress = lambda count: None
+) -> Restored:
+    """Store what the service refers to now and its store does not have as it should; the database stays as it is.
 
-
-async def _require_empty_database(settings: Settings) -> None:
-    async with await connect_async(settings, autocommit=True) as connection:
-        for table in PROBED:
-            known = await (await connection.execute("SELECT to_regclass(%s)", [f"public.{table}"])).fetchone()
-            if known is None or known[0] is None:
-                continue
-            row = await (await connection.execute(f"SELECT EXISTS (SELECT FROM {table})")).fetchone()  # noqa: S608
-            if row and row[0]:
-                raise BackupError(
-                    f"the database is not empty: it has {table}\n"
-                    "hint: restore into a new service, or pass --replace to lose what is there"
-                )
-
-
-async def _require_empty_store(runtime: Runtime, folder: Folder, manifest: Manifest) -> None:
-    """What the backup itself brings may be there, from a restore that was interrupted."""
-    entries = folder.entries(manifest)
-    wanted = next(entries, None)
-    async for one in runtime.store.every_object():
-        while wanted is not None and wanted.key.encode() < one.key.encode():
-            wanted = next(entries, None)
-        if (wanted is None or wanted.key != one.key) and not one.key.startswith(OURS):
-            raise BackupError(
-                f"the bucket `{runtime.store.bucket}` is not empty: it has `{one.key}`\n"
-                "hint: restore into a new bucket, or pass --replace to leave it there and go on"
-            )
-
-
-# ---- putting it back
-
-
-async def _objects(
-    runtime: Runtime, folder: Folder, manifest: Manifest, done: Restored, on_progress: Progress
-) -> None:
-    limit = asyncio.Semaphore(AT_ONCE)
-
-    async def one(entry: Entry) -> None:
-        async with limit:
-            if await _is_stored(runtime, entry):
-                done.there += 1
-            elif manifest.mode == "reference":
-                raise BackupError(
-                    f"the store does not have `{entry.key}` as the backup knows it\n"
-                    "hint: this backup only refers to objects: bring the bucket back first"
-                )
-            else:
-                await runtime.store.upload(
-                    folder.path_of(entry.key),
-                    entry.key,
-                    content_type=entry.content_type,
-                    cache_seconds=365 * 24 * 3600,
-                )
-                if not await _is_stored(runtime, entry):
-                    raise BackupError(f"the store did not keep `{entry.key}` as it was sent")
-                done.stored += 1
-            on_progress(entry.size)
-
+    What the service gave up since the backup stays away: somebody may have been erased. Copies are read as they are
+    needed, so the backup need not be verified before. Raises BackupError, `Unavailable`.
+    """
+    if manifest.mode != "copy":
+        raise BackupError("this backup only refers to objects: it has none to bring back")
+    done = Restored(manifest)
+    work = _Objects(runtime, folder, done, on_progress)
     for page in _pages(entry for entry in folder.entries(manifest) if entry.there):
-        await asyncio.gather(*(one(entry) for entry in page))
+        async with runtime.db.transaction() as session:
+            wanted = await inventory.among(session, [entry.key for entry in page])
+        known = [entry for entry in page if entry.key in wanted and wanted[entry.key].sha256 == entry.sha256]
+        done.unknown += len(page) - len(known)
+        await work.bring_back(known)
+    return done
 
 
-def _pages(entries: Iterator[Entry], size: int = 256) -> Iterator[list[Entry]]:
-    while page := list(islice(entries, size)):
+# ---- objects
+
+
+class _Objects:
+    """Objects of a backup into the store, a few at once."""
+
+    def __init__(self, runtime: Runtime, folder: Folder, done: Restored, on_progress: Progress) -> None:
+        self.store, self.folder, self.done, self.on_progress = runtime.store, folder, done, on_progress
+        self._limit = asyncio.Semaphore(AT_ONCE)
+
+    async def put_back(self) -> None:
+        """Store what is not there, byte for byte; `there` and `stored` are counted."""
+
+        async def one(entry: Entry) -> None:
+            async with self._limit:
+                if await self._is_right(entry):
+                    self.done.there += 1
+                else:
+                    await self._put(entry)
+                self.on_progress(entry.size)
+
+        await self._each(one)
+
+    async def put_back_what_went(self) -> None:
+        """Store again what was deleted while the others were looked at."""
+
+        async def one(entry: Entry) -> None:
+            async with self._limit:
+                if not await self._looks_right(entry):
+                    await self._put(entry)
+
+        await self._each(one)
+
+    async def bring_back(self, entries: list[Entry]) -> None:
+        """Store those of `entries` that are not there and whose copies are whole."""
+
+        async def one(entry: Entry) -> None:
+            async with self._limit:
+                path = self.folder.path_of(entry.key)
+                if await self._is_right(entry):
+                    self.done.there += 1
+                elif path.is_file() and await asyncio.to_thread(is_whole, path, entry):
+                    await self._put(entry)
+                else:
+                    self.done.damaged += 1
+                self.on_progress(entry.size)
+
+        await asyncio.gather(*(one(entry) for entry in entries))
+
+    async def _each(self, one: Callable[[Entry], Awaitable[None]]) -> None:
+        for page in _pages(entry for entry in self.folder.entries(self.done.manifest) if entry.there):
+            await asyncio.gather(*(one(entry) for entry in page))
+
+    async def _put(self, entry: Entry) -> None:
+        if self.done.manifest.mode == "reference":
+            raise BackupError(
+                f"the store does not have `{entry.key}` as the backup knows it\n"
+                "hint: this backup only refers to objects: bring the bucket back first"
+            )
+        await self.store.upload(
+            self.folder.path_of(entry.key),
+            entry.key,
+            content_type=entry.content_type,
+            cache_seconds=365 * 24 * 3600,
+        )
+        if not await self._looks_right(entry):  # the store has compared a checksum of what it was sent
+            raise BackupError(f"the store did not keep `{entry.key}` as it was sent")
+        self.done.stored += 1
+
+    async def _is_right(self, entry: Entry) -> bool:
+        """Whether the store has these bytes: by the checksum that it keeps, or else by reading them."""
+        info = await self.store.head(entry.key)
+        if info is None or info.size != entry.size:
+            return False
+        if entry.crc64nvme is not None and info.crc64nvme is not None:
+            return entry.crc64nvme == info.crc64nvme
+        try:
+            return await self.store.sha256(entry.key) == entry.sha256
+        except StoreError as error:
+            if error.code in ("NoSuchKey", "404"):  # it went this moment
+                return False
+            raise
+
+    async def _looks_right(self, entry: Entry) -> bool:
+        info = await self.store.head(entry.key)
+        if info is None or info.size != entry.size:
+            return False
+        return entry.crc64nvme is None or info.crc64nvme in (None, entry.crc64nvme)
+
+
+def _pages(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
+    while page := list(islice(entries, PAGE)):
         yield page
 
 
-async def _is_stored(runtime: Runtime, entry: Entry) -> bool:
-    info = await runtime.store.head(entry.key)
-    if info is None or info.size != entry.size:
-        return False
-    return entry.crc64nvme is None or info.crc64nvme in (None, entry.crc64nvme)
+# ---- the database
 
 
-def _database(settings: Settings, dump: Path) -> None:
+async def _replace(runtime: Runtime, folder: Folder, done: Restored, on_progress: Progress) -> None:
+    """Objects first, then the database. A hold keeps jobs of the old database from deleting what the new one needs."""
+    settings = runtime.settings
+    async with AsyncExitStack() as stack:
+        still_held = None
+        if await restore_checks.has_table(settings, "storage_holds"):
+            still_held = await stack.enter_async_context(holds.held(runtime.db, "a backup is being restored"))
+        objects = _Objects(runtime, folder, done, on_progress)
+        await objects.put_back()
+        await objects.put_back_what_went()  # by a job that was at it before there was a hold
+        if still_held is not None and not await still_held():
+            raise BackupError("the hold on the store was lost, so something may be gone\nhint: run it again")
+        await asyncio.to_thread(_database, settings, folder, done.manifest)
+
+
+def _database(settings: Settings, folder: Folder, manifest: Manifest) -> None:
     """Replace everything in the schema, in one transaction."""
     _end_sessions(settings)  # their locks would be waited for
-    script = ["pg_restore", "--file=-", "--no-owner", "--no-privileges", "--schema=public", str(dump)]
-    apply = [
-        *("psql", "--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1"),
-        *("--command=SET lock_timeout = '60s'", "--command=DROP SCHEMA public CASCADE"),
-        *("--command=CREATE SCHEMA public", "--file=-"),
-    ]
-    pgtools.pipe(script, apply, conninfo=conninfo(settings))
+    dump = str(folder.root / manifest.dump)
+    pgtools.apply(
+        ["pg_restore", "--file=-", "--no-owner", "--no-privileges", "--schema=public", dump],
+        before="SET client_min_messages = warning; SET lock_timeout = '60s';"
+        " DROP SCHEMA public CASCADE; CREATE SCHEMA public;",
+        after=restore_checks.mark(manifest),
+        conninfo=conninfo(settings),
+    )
 
 
 def _end_sessions(settings: Settings) -> None:

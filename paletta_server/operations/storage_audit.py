@@ -53,6 +53,8 @@ class Report:
     """Objects that nothing refers to and that may still belong to something under way."""
     found: dict[What, int] = field(default_factory=dict)
     remaining: int = 0
+    back: int = 0
+    """Clips that were withdrawn for a lost original which is there again, and that are made again."""
 
     def note(self, fault: Fault) -> None:
         self.found[fault.what] = self.found.get(fault.what, 0) + 1
@@ -93,7 +95,7 @@ async def audit(
 
     await deal_with(await work.stale_multiparts())
     async with runtime.db.transaction() as session:
-        pairs = _merged(inventory.every(session), runtime.store.every_object())
+        pairs = merged(inventory.every(session), runtime.store.every_object())
         async with aclosing(pairs):
             chunk: list[Pair] = []
             async for pair in pairs:
@@ -110,7 +112,7 @@ async def audit(
 Pair = tuple[Expected | None, Listed | None]
 
 
-async def _merged(
+async def merged(
     expected: AsyncIterator[Expected], stored: AsyncIterator[Listed]
 ) -> AsyncGenerator[Pair, None]:
     """Both streams side by side, by key; where a key is in one of them alone, the other side is None."""
@@ -140,11 +142,17 @@ class _Audit:
         old = [one async for one in self.runtime.store.open_multiparts() if one.begun_at < self.old_before]
         async with self.runtime.db.transaction() as session:
             wanted = await uploads.open_multiparts(session)
-        return [
-            Fault("stale_multipart", one.key, f"begun {one.begun_at:%Y-%m-%d}", multipart_id=one.id)
-            for one in old
-            if (one.key, one.id) not in wanted
-        ]
+            stored = await uploads.stored_multiparts(session, [one.key for one in old])
+        found = []
+        for one in old:
+            pair, begun = (one.key, one.id), f"begun {one.begun_at:%Y-%m-%d}"
+            if pair in stored:
+                # A store may keep what it completed in its list, and drop the object with it.
+                kept = "left to the store: its upload is stored"
+                found.append(Fault("stale_multipart", one.key, begun, outcome=kept))
+            elif pair not in wanted:
+                found.append(Fault("stale_multipart", one.key, begun, multipart_id=one.id))
+        return found
 
     async def look_at(self, pairs: Sequence[Pair]) -> list[Fault]:
         """The faults of some pairs, in their order."""
@@ -186,7 +194,7 @@ class _Audit:
 
     async def _check(self, expected: Expected) -> Fault | None:
         async with self._limit:
-            fault = await self._compare(expected)
+            fault = await compare(self.runtime, expected, deep=self.deep)
         if fault is None:
             return None
         async with self.runtime.db.transaction() as session:
@@ -195,31 +203,32 @@ class _Audit:
             return None
         return fault
 
-    async def _compare(self, expected: Expected) -> Fault | None:
-        def fault(what: What, detail: str) -> Fault:
-            return Fault(what, expected.key, detail, expected.kinds, expected.clip_id, expected.size)
 
-        info = await self.runtime.store.head(expected.key)
-        if info is None:
-            return fault("missing", "the store does not have it")
-        if info.size != expected.size:
-            return fault("wrong_size", f"{info.size:,} bytes are stored, {expected.size:,} belong there")
-        if expected.crc64nvme is not None and info.crc64nvme not in (None, expected.crc64nvme):
-            return fault("wrong_checksum", "its CRC64NVME is not the one that was registered")
-        if self.deep:
-            try:
-                digest = await self.runtime.store.sha256(expected.key)
-            except StoreError as error:
-                if error.code == "InvalidObjectState":  # archived; size and CRC64NVME are what they should be
-                    return None
-                if error.code in ("NoSuchKey", "404"):
-                    return fault("missing", "the store does not have it")
-                raise Unavailable(
-                    f"the object store answers {error.code}", code="store_unavailable"
-                ) from error
-            if digest != expected.sha256:
-                return fault("wrong_checksum", "its SHA-256 is not the one that was registered")
-        return None
+async def compare(runtime: Runtime, expected: Expected, *, deep: bool) -> Fault | None:
+    """What is wrong with an object at this moment, or None. Raises `Unavailable`."""
+
+    def fault(what: What, detail: str) -> Fault:
+        return Fault(what, expected.key, detail, expected.kinds, expected.clip_id, expected.size)
+
+    info = await runtime.store.head(expected.key)
+    if info is None:
+        return fault("missing", "the store does not have it")
+    if info.size != expected.size:
+        return fault("wrong_size", f"{info.size:,} bytes are stored, {expected.size:,} belong there")
+    if expected.crc64nvme is not None and info.crc64nvme not in (None, expected.crc64nvme):
+        return fault("wrong_checksum", "its CRC64NVME is not the one that was registered")
+    if deep:
+        try:
+            digest = await runtime.store.sha256(expected.key)
+        except StoreError as error:
+            if error.code == "InvalidObjectState":  # archived; size and CRC64NVME are what they should be
+                return None
+            if error.code in ("NoSuchKey", "404"):
+                return fault("missing", "the store does not have it")
+            raise Unavailable(f"the object store answers {error.code}", code="store_unavailable") from error
+        if digest != expected.sha256:
+            return fault("wrong_checksum", "its SHA-256 is not the one that was registered")
+    return None
 
 
 async def spared(runtime: Runtime, keys: Sequence[str]) -> set[str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 
 from paletta_server.accounts.permissions import Permission
-from paletta_server.accounts.security import Principal, require
+from paletta_server.accounts.security import Principal, check_fresh, require
 from paletta_server.audit.service import record
 from paletta_server.core.database import SessionDep
 from paletta_server.core.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized, problems
@@ -173,7 +173,9 @@ async def show_comparable(user: Operator, runtime: RuntimeDep) -> Comparable:
 
 @router.post("/reconcile/payments")
 async def reconcile_payments(user: Operator, runtime: RuntimeDep, wanted: ReconcileIn) -> Reconciled:
-    """Compare a page of payments with their gateways; with `fix` settle what differs."""
+    """Compare a page of payments with their gateways; with `fix`, which needs a fresh login, settle what differs."""
+    if wanted.fix:
+        check_fresh(user)
     page = PageParams(limit=wanted.limit, cursor=wanted.cursor)
     found = await comparing.payments(
         runtime, since=wanted.since, order=wanted.order, fix=wanted.fix, page=page
@@ -183,7 +185,9 @@ async def reconcile_payments(user: Operator, runtime: RuntimeDep, wanted: Reconc
 
 @router.post("/reconcile/listing")
 async def reconcile_listing(user: Operator, runtime: RuntimeDep, wanted: ListedIn) -> Reconciled:
-    """Compare a page of a gateway's own list of checkouts with ours."""
+    """Compare a page of a gateway's own list of checkouts with ours; `fix` as above."""
+    if wanted.fix:
+        check_fresh(user)
     found = await elsewhere.listing(
         runtime, wanted.gateway, since=wanted.since, cursor=wanted.cursor, fix=wanted.fix
     )

@@ -259,7 +259,7 @@ async def _access(session: AsyncSession, order: Order, items: list[OrderItem]) -
 
 
 async def _explanation(session: AsyncSession, order: Order, email: str) -> str:
-    sent = [one for one in await mail.about(session, email, order.uid, most=_MAILS) if one.sent_at]
+    sent = [one for one in await mail.about(session, order.user_id, order.uid, most=_MAILS) if one.sent_at]
     rights = (await log.rights(session, order.id)).values()
     count = sum(one.downloads for one in rights)
     lines = [

@@ -64,7 +64,7 @@ async def show(session: AsyncSession, text: str) -> AdminOrder:
     items = await orders.items(session, order.id)
     uids = {item.id: item.uid for item in items}
     fetched = await log.fetches(session, order.id, most=MOST)
-    mails = await mail.about(session, summary.email, order.uid, most=MOST)
+    mails = await mail.about(session, order.user_id, order.uid, most=MOST)
     return AdminOrder(
         **summary.model_dump(),
         items=await _items(session, order),

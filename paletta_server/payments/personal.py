@@ -1,16 +1,18 @@
 """What payments hold on one person: the export, what is not settled yet, and what erasing takes away.
 
-Payments, refunds and disputes are records of money and stay. Of the person they hold only the address that a gateway's
-page was to show. Gateways' own messages go by themselves after 30 days (`inbox.KEPT`).
+Payments, refunds and disputes are records of money and stay. What goes of them is the address that a gateway's page was
+to show, and what was said of the person to their bank: nobody is erased while a dispute is open. Gateways' own messages
+go by themselves after 30 days (`inbox.KEPT`).
 """
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.core.export import Sections
 from paletta_server.core.mail import NOBODY
 from paletta_server.orders import personal as orders
-from paletta_server.payments.models import Dispute, Payment, Refund
+from paletta_server.payments.models import Dispute, DisputeFile, Payment, Refund
+from paletta_server.payments.sandbox import personal as sandbox
 
 
 async def unsettled(session: AsyncSession, user_id: int) -> int:
@@ -40,21 +42,42 @@ def sections(user_id: int) -> Sections:
     ).where(or_(Refund.order_id.in_(theirs), Refund.requested_by == user_id))
     disputes = select(
         Dispute.uid.label("id"), Dispute.gateway, Dispute.reference, Dispute.status, Dispute.reason, Dispute.currency,
-        Dispute.amount, Dispute.outcome, Dispute.created_at, Dispute.closed_at,
+        Dispute.amount, Dispute.outcome, Dispute.evidence, Dispute.created_at, Dispute.closed_at,
     ).where(Dispute.order_id.in_(theirs))  # fmt: skip
+    files = (
+        select(Dispute.uid.label("dispute"), DisputeFile.field, DisputeFile.name, DisputeFile.content_type)
+        .join(Dispute, Dispute.id == DisputeFile.dispute_id)
+        .where(Dispute.order_id.in_(theirs))
+    )
     return {
         "payments": payments.order_by(Payment.id),
         "refunds": refunds.order_by(Refund.id),
         "disputes": disputes.order_by(Dispute.id),
+        "dispute_files": files.order_by(DisputeFile.id),
     }
 
 
 async def forget(session: AsyncSession, user_id: int) -> None:
-    """Take the address out of what gateways were asked. One that may still be asked has to be asked the same again."""
+    """Take the address out of what gateways were asked (one that may still be asked has to be asked the same again),
+    and the person out of what their banks were told."""
+    theirs = orders.keys_of(user_id)
+    await sandbox.forget(session, select(Payment.reference).where(Payment.order_id.in_(theirs)))
+    closed = select(Dispute.id).where(Dispute.order_id.in_(theirs), Dispute.closed_at.is_not(None))
+    await session.execute(
+        delete(DisputeFile)
+        .where(DisputeFile.dispute_id.in_(closed))
+        .execution_options(synchronize_session=False)
+    )
+    await session.execute(
+        update(Dispute)
+        .where(Dispute.id.in_(closed))
+        .values(evidence={})
+        .execution_options(synchronize_session=False)
+    )
     await session.execute(
         update(Payment)
         .where(
-            Payment.order_id.in_(orders.keys_of(user_id)),
+            Payment.order_id.in_(theirs),
             Payment.status.not_in(("created", "open")),
             Payment.request.has_key("email"),
         )

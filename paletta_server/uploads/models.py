@@ -72,7 +72,7 @@ class Upload(Row, Base):
     crc64nvme: Mapped[str]
     part_size: Mapped[int] = mapped_column(BigInteger)
     part_count: Mapped[int]
-    key: Mapped[str]
+    key: Mapped[str] = mapped_column(index=True)
     multipart_id: Mapped[str | None]
     state: Mapped[str] = mapped_column(server_default="created")
     claimed_at: Mapped[datetime | None]

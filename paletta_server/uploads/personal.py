@@ -37,7 +37,8 @@ def sections(user_id: int) -> Sections:
 
 
 async def forget(session: AsyncSession, user_id: int) -> None:
-    """The names of batches, which are a folder's and a machine's."""
+    """The names of batches and of files, which are a folder's and a machine's."""
     mine = select(UploadBatch.id).where(UploadBatch.owner_id == user_id)
     await session.execute(mine.order_by(UploadBatch.id).with_for_update(key_share=True))
     await session.execute(update(UploadBatch).where(UploadBatch.owner_id == user_id).values(name=FORGOTTEN))
+    await session.execute(update(Upload).where(Upload.owner_id == user_id).values(file_name=FORGOTTEN))

@@ -1,7 +1,7 @@
 """Batches: opening, sealing, cancelling; and cancelling uploads."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Select, func, literal, or_, select, update
@@ -203,6 +203,16 @@ async def open_multiparts(session: AsyncSession) -> set[tuple[str, str]]:
     rows = await session.execute(
         select(Upload.key, Upload.multipart_id).where(
             Upload.multipart_id.is_not(None), Upload.state.in_(("created", "uploading", "completing"))
+        )
+    )
+    return {(key, multipart_id) for key, multipart_id in rows if multipart_id}
+
+
+async def stored_multiparts(session: AsyncSession, keys: Collection[str]) -> set[tuple[str, str]]:
+    """Of these keys, key and id of the multipart uploads that were completed, and whose object is in use."""
+    rows = await session.execute(
+        select(Upload.key, Upload.multipart_id).where(
+            Upload.key.in_(keys), Upload.multipart_id.is_not(None), Upload.state.in_(("stored", "verified"))
         )
     )
     return {(key, multipart_id) for key, multipart_id in rows if multipart_id}

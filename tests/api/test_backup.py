@@ -3,88 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from sqlalchemy import text
 
-from paletta_server.app import create_app
 from paletta_server.clips import service as clips
 from paletta_server.clips import tasks as clip_tasks
-from paletta_server.core.bucket import bootstrap
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
 from paletta_server.operations import backup, pgtools
 from paletta_server.operations.backup_files import BackupError, Folder
-from paletta_server.operations.restore import restore, verify
-from tests.conftest import MakeUser, Person
-from tests.support.orders import Sold, Till, Wanted
-from tests.support.stack import Addresses, make_database
+from paletta_server.operations.backup_verifying import verify
+from paletta_server.operations.restore import restore
+from tests.conftest import Person
+from tests.support.backups import fetch, rewrite
+from tests.support.orders import Sold
 from tests.support.uploading import Uploader
-
-FILES = {"hd": b"an hd file" * 500, "original": b"the original file" * 5000}
-
-
-@pytest.fixture
-async def sold(runtime: Runtime, up: Uploader, make_user: MakeUser) -> tuple[Sold, Person]:
-    """A purchase, beside an upload that is stored and one that never came."""
-    await runtime.store.delete([one.key async for one in runtime.store.every_object()])
-    customer, contributor = await make_user("customer"), await make_user("contributor")
-    till = await Till.of(runtime, customer.email, contributor.email)
-    order = await till.sell(Wanted(files=FILES))
-    await put_originals(runtime)
-    await up.send(b"an upload that waits for its ingest")
-    return order, customer
-
-
-async def put_originals(runtime: Runtime) -> None:
-    """The clips that a till sells are listed, but have no original in the store: give them one."""
-    async with runtime.db.transaction() as session:
-        keys = list(await session.scalars(text("SELECT original_key FROM clips WHERE size = 1")))
-        await session.execute(
-            text("UPDATE clips SET sha256 = :digest WHERE size = 1"),
-            {"digest": hashlib.sha256(b"x").hexdigest()},
-        )
-    for key in keys:
-        runtime.store._client().put_object(Bucket=runtime.store.bucket, Key=str(key), Body=b"x")
-
-
-@pytest.fixture
-async def fresh(stack: Addresses, worker_name: str, settings: Settings, tmp_path: Path) -> Settings:
-    """Another service: a database with the schema alone, and a bucket of its own."""
-    made = settings.model_copy(
-        update={
-            "database_url": type(settings.database_url)(make_database(stack, f"paletta_{worker_name}_fresh")),
-            "s3_bucket": f"fresh-{worker_name}",
-            "search_dir": tmp_path / "search",
-        }
-    )
-    async with Runtime.open(made) as runtime:
-        await bootstrap(runtime.store, made)
-        await runtime.store.delete([one.key async for one in runtime.store.every_object()])
-    return made
-
-
-async def fetch(settings: Settings, person: Person, sold: Sold) -> dict[tuple[str, str], bytes]:
-    """Everything that was bought, from the service that `settings` describe."""
-    app = create_app(settings)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=settings.public_url) as client,
-        httpx.AsyncClient(trust_env=False) as store,
-    ):
-        wanted = [{"item_id": item, "tier": tier} for item, tier in sold.data]
-        answer = await client.post("/v1/downloads", json={"files": wanted}, headers=person.headers)
-        assert answer.status_code == 200, answer.text
-        return {
-            (one["item_id"], one["tier"]): (await store.get(one["url"])).content
-            for one in answer.json()["files"]
-        }
 
 
 async def test_everything_is_lost_and_the_same_purchase_is_served_again(
@@ -121,10 +58,78 @@ async def test_a_second_run_copies_what_is_new_and_drops_what_is_gone(
         keys = list(await session.scalars(text("SELECT original_key FROM clips WHERE size = 1")))
         await session.execute(text("UPDATE clips SET deleted_at = now() WHERE size = 1"))
     second = await backup.back_up(runtime, folder, "copy")
-    assert (second.copied, second.kept, second.dropped) == (1, 3, 1)
+    assert (second.copied, second.kept, second.dropped) == (1, 3, 0)
+    assert verify(folder) == second.manifest
+    # The one before is whole for one more turn.
+    assert folder.path_of(str(keys[0])).exists()
+    assert verify(folder, previous=True) == first.manifest
+    third = await backup.back_up(runtime, folder, "copy")
+    assert (third.kept, third.dropped) == (4, 1)
     assert not folder.path_of(str(keys[0])).exists()
     assert not (folder.root / first.manifest.dump).exists()
-    assert verify(folder) == second.manifest
+    assert verify(folder) == third.manifest
+    assert verify(folder, previous=True) == second.manifest
+
+
+async def test_a_damaged_copy_is_copied_again(
+    runtime: Runtime, sold: tuple[Sold, Person], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As soon as it was noticed: by a restore, when asked to look, and within a month by itself."""
+    folder = Folder(tmp_path / "backup")
+    await backup.back_up(runtime, folder, "copy")
+    copy = next(folder.objects.rglob("hd"))
+
+    def spoil() -> None:
+        copy.write_bytes(b"?" + copy.read_bytes()[1:])
+
+    monkeypatch.setattr(backup, "REREAD_DAYS", 2**40)
+    spoil()
+    assert (await backup.back_up(runtime, folder, "copy")).damaged == 0, "not every copy is read each day"
+    with pytest.raises(BackupError, match=r"is damaged\nhint: `paletta-server backup .* --verify`"):
+        verify(folder)
+    assert (await backup.back_up(runtime, folder, "copy")).copied == 1
+    verify(folder)
+    spoil()
+    done = await backup.back_up(runtime, folder, "copy", verify=True)
+    assert (done.damaged, done.copied, done.kept) == (1, 1, 3)
+    verify(folder)
+    spoil()
+    monkeypatch.setattr(backup, "REREAD_DAYS", 1)
+    assert (await backup.back_up(runtime, folder, "copy")).damaged == 1
+    verify(folder)
+    assert not list(folder.objects.rglob(".*")), "nothing is left of them"
+
+
+async def test_another_service_does_not_get_into_the_folder(
+    runtime: Runtime, sold: tuple[Sold, Person], fresh: Settings, tmp_path: Path
+) -> None:
+    folder = Folder(tmp_path / "backup")
+    done = await backup.back_up(runtime, folder, "copy")
+    files = sorted(folder.root.rglob("*"))
+    async with Runtime.open(fresh) as other:
+        with pytest.raises(BackupError, match="of another service"):
+            await backup.back_up(other, folder, "copy", shrink=True)
+        assert (verify(folder), sorted(folder.root.rglob("*"))) == (done.manifest, files)
+        await restore(other, folder, done.manifest)
+        # It is that service now.
+        assert (await backup.back_up(other, folder, "copy")).kept == 4
+
+
+async def test_a_service_that_lost_its_clips_is_not_backed_up_over_them(
+    runtime: Runtime, sold: tuple[Sold, Person], tmp_path: Path
+) -> None:
+    folder = Folder(tmp_path / "backup")
+    done = await backup.back_up(runtime, folder, "copy")
+    async with runtime.db.transaction() as session:
+        await session.execute(
+            text("SET LOCAL session_replication_role = replica")
+        )  # above the append-only tables
+        await session.execute(text("TRUNCATE clips, uploads, orders CASCADE"))
+    with pytest.raises(BackupError, match="does not refer to 4 of the 4 objects"):
+        await backup.back_up(runtime, folder, "copy")
+    assert verify(folder) == done.manifest
+    await backup.back_up(runtime, folder, "copy", shrink=True)
+    assert verify(folder, previous=True) == done.manifest
 
 
 async def test_a_backup_that_was_cut_off_is_none_and_goes_on(
@@ -208,11 +213,6 @@ async def test_a_spoilt_backup_is_refused_before_anything_is_touched(
     spoil(folder)
     with pytest.raises(BackupError, match=words):
         verify(folder)
-
-
-def rewrite(folder: Folder, **changes: object) -> None:
-    path = folder.root / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 async def test_a_backup_by_reference_needs_the_bucket(

@@ -69,6 +69,32 @@ async def give_back(counter: Counter, sold: Sold, amounts: dict[int, int] | None
     await payments.refund(counter.runtime, sold.order.id, amounts, "asked for", None)
 
 
+async def test_what_was_earned_is_paid_or_given_up_before_a_person_is_erased(
+    counter: Counter, client: httpx.AsyncClient, seller: Person, make_user: MakeUser
+) -> None:
+    admin = await make_user("admin")
+
+    async def erase(**body: Any) -> httpx.Response:
+        path = f"/v1/admin/users/{seller.uid}/erase"
+        return await client.post(path, json={"id": seller.uid, **body}, headers=admin.headers)
+
+    await sell(counter, 12000)
+    await hold_is_over(counter)
+    await sell(counter, 4900)
+    refused = await erase()
+    assert (refused.status_code, refused.json()["code"]) == (409, "earnings_left")
+    assert "84.50 USD" in refused.json()["detail"]
+    assert await mine(counter) == {"pending": 2450, "payable": 6000}, "nothing was given up yet"
+    platform = (await shared(counter.runtime))["platform"]
+    done = await erase(waive_earnings=True)
+    assert done.status_code == 200, done.text
+    await hold_is_over(counter)
+    assert not any((await mine(counter)).values())
+    assert (await shared(counter.runtime))["platform"] == platform + 8450
+    log = await client.get("/v1/admin/audit-log", params={"object": seller.uid}, headers=admin.headers)
+    assert "account:earnings_waived" in {one["action"] for one in log.json()["items"]}
+
+
 # ---- sales
 
 

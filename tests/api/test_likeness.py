@@ -93,6 +93,25 @@ async def test_a_second_take_of_ones_own_is_live_with_a_warning(
     )
 
 
+async def test_what_was_taken_down_does_not_come_back_with_a_byte_more(
+    up: Uploader, film: Path, copy: bytes, run_jobs: RunJobs, make_user: MakeUser
+) -> None:
+    original = await up.send(film.read_bytes())
+    await run_jobs()
+    clip, admin = original["clip_id"], await make_user("admin")
+    body = {"clips": [clip], "reason": "court order", "legal": True}
+    done = await up.client.post("/v1/admin/clips/take-down", json=body, headers=admin.headers)
+    assert done.status_code == 200, done.text
+    why = f"looks like {clip}, which was taken down: a moderator has a look at it first"
+    again = await up.send(film.read_bytes() + b"\0")
+    await run_jobs()
+    assert (await shown(up, again))[:2] == ("in_review", why)
+    await up.call("DELETE", f"/clips/{clip}", 204)
+    third = await up.send(copy)
+    await run_jobs()
+    assert (await shown(up, third))[:2] == ("in_review", why), "nor once it was deleted"
+
+
 async def test_a_clip_that_is_gone_is_not_forgotten_nor_named(
     up: Uploader, thief: Uploader, film: Path, copy: bytes, run_jobs: RunJobs
 ) -> None:

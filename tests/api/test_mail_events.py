@@ -190,7 +190,7 @@ async def test_whoever_is_erased_is_not_remembered_here(
     await run_jobs()
     await mail_events.handle(runtime, message(report(mail_id=first)))
     async with runtime.db.transaction() as session:
-        await mail.forget(session, ANA)
+        await mail.forget(session, 0, ANA)
     assert await rows(runtime, "SELECT address FROM suppressed_addresses") == []
     late = report("Complaint", mail_id=first, feedback="f-9")
     await mail_events.handle(runtime, message(late))

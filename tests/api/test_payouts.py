@@ -167,6 +167,7 @@ async def test_who_is_not_paid_and_why(counter: Counter, operator: Desk, make_us
         (20000, "no_details"),
         (9998, "below_minimum"),
         (20000, "disabled"),
+        (20000, "deleted"),
         (20000, "erased"),
         (10000, "pay"),
     ):
@@ -179,7 +180,8 @@ async def test_who_is_not_paid_and_why(counter: Counter, operator: Desk, make_us
     await hold_is_over(counter)
     async with counter.runtime.db.transaction() as session:
         await session.execute(text("UPDATE users SET status = 'disabled' WHERE email LIKE 'disabled@%'"))
-        await session.execute(text("UPDATE users SET deleted_at = now() WHERE email LIKE 'erased@%'"))
+        await session.execute(text("UPDATE users SET deleted_at = now() WHERE email ~ '^(deleted|erased)@'"))
+        await session.execute(text("UPDATE users SET erased_at = now() WHERE email LIKE 'erased@%'"))
     plan = await operator.plan()
     assert {line["email"]: line["outcome"] for line in plan["lines"]} == why
     made = await operator.run()

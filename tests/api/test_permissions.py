@@ -15,7 +15,7 @@ from sqlalchemy import func, select, update
 from paletta_server.accounts import service
 from paletta_server.accounts.models import User
 from paletta_server.accounts.permissions import PERMISSIONS, Permission, allowed
-from paletta_server.accounts.security import Principal, permission_of, require
+from paletta_server.accounts.security import Gate, Principal, permission_of, require
 from paletta_server.audit.models import AuditLog
 from paletta_server.core.runtime import Runtime
 from tests.conftest import MakeUser, Person
@@ -108,6 +108,48 @@ class Entry:
         return re.sub(r"\{[^}]*\}", "zz_2222222222", self.path)
 
 
+FRESH = {
+    # What a terminal left unlocked, or a token that leaked, is not enough for: money, roles, erasure, who a person is.
+    "POST /v1/admin/contributor-applications/{application_id}/approve",
+    "DELETE /v1/admin/users/{user}",
+    "POST /v1/admin/users/{user}/disable",
+    "POST /v1/admin/users/{user}/enable",
+    "POST /v1/admin/users/{user}/role",
+    "POST /v1/admin/users/{user}/erase",
+    "GET /v1/admin/users/{user}/export",
+    "PUT /v1/admin/flags/{name}",
+    "DELETE /v1/admin/flags/{name}",
+    "POST /v1/admin/orders/{order}/mark-paid",
+    "POST /v1/admin/orders/{order}/refunds",
+    "POST /v1/admin/orders/{order}/restore",
+    "POST /v1/admin/refunds/{refund}/approve",
+    "POST /v1/admin/refunds/{refund}/reject",
+    "POST /v1/admin/disputes/{dispute}/submit",
+    "POST /v1/admin/disputes/{dispute}/accept",
+    "POST /v1/admin/payouts",
+    "POST /v1/admin/payouts/mark-failed",
+    "POST /v1/admin/payouts/{run}/confirm",
+    "GET /v1/admin/payouts/{run}/export",
+    "PUT /v1/admin/royalties/{whose}",
+    "DELETE /v1/admin/royalties/{whose}",
+    "PUT /v1/me/payout-account",
+    "DELETE /v1/me/payout-account",
+}
+"""With `POST /v1/admin/users` (unless it is a customer), `PATCH /v1/admin/users/{user}` (the address) and
+`POST /v1/admin/reconcile/…` (with `fix`), which ask for it within."""
+
+
+def test_every_route_that_wants_a_fresh_login_is_known(app: FastAPI) -> None:
+    flatten = getattr(fastapi.routing, "iter_route_contexts", iter)
+    found = {
+        f"{method} {route.path}"
+        for route in flatten(app.routes)
+        if getattr(route, "dependant", None) and _fresh(route.dependant)
+        for method in route.methods
+    }
+    assert found == FRESH
+
+
 def entries(app: FastAPI) -> Iterator[Entry]:
     # Newer releases of FastAPI keep included routers as they are and flatten them on request.
     flatten = getattr(fastapi.routing, "iter_route_contexts", iter)
@@ -116,6 +158,11 @@ def entries(app: FastAPI) -> Iterator[Entry]:
         gates = tuple(_gates(dependant)) if dependant else ()
         for method in sorted((route.methods or {"*"}) - {"HEAD"}):
             yield Entry(method, route.path, gates)
+
+
+def _fresh(dependant: Dependant) -> bool:
+    own = isinstance(dependant.call, Gate) and dependant.call.fresh
+    return own or any(_fresh(inner) for inner in dependant.dependencies)
 
 
 def _gates(dependant: Dependant) -> Iterator[Permission | None]:

@@ -336,8 +336,9 @@ async def test_power_needs_a_fresh_login(
     assert await desk.refused("POST", f"{one}/erase", json={"id": ben.uid}) == stale
     assert await desk.refused("DELETE", one) == stale
     assert await desk.refused("POST", "", json={"email": "x@example.org", "role": "admin"}) == stale
+    assert await desk.refused("POST", "", json={"email": "x@example.org", "role": "contributor"}) == stale
     assert await desk.refused("PATCH", one, json={"email": "x@example.org"}) == stale
-    await desk.ask("POST", "", 201, json={"email": "x@example.org", "role": "contributor"})
+    await desk.ask("POST", "", 201, json={"email": "x@example.org", "role": "customer"})
     await desk.ask("PATCH", one, json={"institution": "School"})
     assert await audited(runtime, ben.uid) == ["created", "logged_in", "edited"]
 

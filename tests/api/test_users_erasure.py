@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import httpx
@@ -90,8 +91,9 @@ async def test_an_export_has_everything_and_no_secrets(
     assert set(document) - {"user", "exported_at"} == {
         "account", "sessions", "mailed_links", "applications", "mails", "mail_trouble", "orders", "order_items", "cart",
         "sales",
-        "payments", "refunds", "disputes", "entitlements", "downloads", "clips", "batches", "uploads", "collections",
-        "own_categories", "own_tags", "audit_log", "payout_account", "payouts", "ledger_entries", "clip_reports",
+        "payments", "refunds", "disputes", "dispute_files", "entitlements", "downloads", "clips", "batches", "uploads",
+        "collections", "own_categories", "own_tags", "audit_log", "payout_account", "payouts", "ledger_entries",
+        "clip_reports",
         "review_decisions",
     }  # fmt: skip
     [account] = document["account"]
@@ -157,6 +159,10 @@ async def test_nothing_tells_any_more_who_it_was(
         )
         assert await session.scalar(left, {"uid": ben.uid}) == 0
         assert await session.scalar(text("SELECT count(*) FROM download_grants WHERE ip IS NOT NULL")) == 0
+        anonymous = (
+            "SELECT count(*) FROM audit_origins JOIN audit_logs l ON l.id = log_id WHERE l.user_id IS NULL"
+        )
+        assert await session.scalar(text(anonymous)) == 0, "what the service does comes from nowhere"
     assert (await verification.verify(runtime.db)).findings == [], "the log is as intact as before"
 
 
@@ -206,6 +212,92 @@ async def test_a_sellers_clips_leave_the_shop_and_stay_with_their_buyers(
     [link] = (await client.post("/v1/downloads", json=body, headers=ben.headers)).json()["files"]
     async with httpx.AsyncClient(trust_env=False) as store:
         assert (await store.get(link["url"])).content == b"the film"
+
+
+DISPUTE = """
+WITH paid AS (
+  INSERT INTO payments (uid, order_id, gateway, currency, amount, status, reference, request)
+  SELECT 'pay_abcdefghjkmn', id, 'sandbox', currency, total, 'succeeded', 'sbx_1',
+    jsonb_build_object('email', 'ben@example.org') FROM orders RETURNING id, order_id
+), lost AS (
+  INSERT INTO disputes (uid, payment_id, order_id, gateway, reference, status, currency, amount, outcome, closed_at,
+    evidence)
+  SELECT 'dis_abcdefghjkmn', id, order_id, 'sandbox', 'dp_1', 'won', 'USD', 4900, 'won', now(),
+    '{"customer_email": "ben@example.org", "customer_ip": "192.0.2.77"}' FROM paid RETURNING id
+), file AS (
+  INSERT INTO dispute_files (dispute_id, field, name, content_type, data, key)
+  SELECT id, 'other', 'letter.pdf', 'application/pdf', 'from Benjamin', 'k' FROM lost
+), page AS (
+  INSERT INTO sandbox_checkouts (reference, key, request, currency, amount, expires_at)
+  VALUES ('sbx_1', 'pay_abcdefghjkmn', '{"email": "ben@example.org"}', 'USD', 4900, now()) RETURNING id
+), told AS (
+  INSERT INTO sandbox_events (event_id, checkout_id, body, delivered_at)
+  SELECT 'e1', id, 'ben@example.org', now() FROM page
+)
+INSERT INTO sandbox_disputes (reference, checkout_id, amount, reason, due_by, evidence)
+SELECT 'dp_1', id, 4900, 'fraudulent', now(), '{"customer_ip": "192.0.2.77"}' FROM page
+"""
+
+
+async def test_what_their_bank_was_told_goes_too(
+    client: httpx.AsyncClient, admin: Person, ben: Person, sold: Sold, runtime: Runtime
+) -> None:
+    async with runtime.db.transaction() as session:
+        await session.execute(text(DISPUTE.replace(":", "\\:")))
+    document = json.loads((await client.get(f"{USERS}/{ben.uid}/export", headers=admin.headers)).text)
+    assert document["disputes"][0]["evidence"]["customer_ip"] == "192.0.2.77"
+    assert [one["name"] for one in document["dispute_files"]] == ["letter.pdf"]
+    await erase(client, admin, ben)
+    rows = await dump(runtime)
+    for word in ("192.0.2.77", "Benjamin", "letter.pdf"):
+        assert {table for table, all_rows in rows.items() if word in all_rows} == set(), word
+    holders = {table for table, all_rows in rows.items() if "ben@example.org" in all_rows}
+    assert holders <= {"outbox_emails"}, "the farewell, until it is out"
+    assert "dis_abcdefghjkmn" in rows["disputes"], "that there was one, and how it ended, stays"
+
+
+async def test_mails_to_a_former_address_are_theirs(
+    client: httpx.AsyncClient, admin: Person, ben: Person, sold: Sold, run_jobs: RunJobs, runtime: Runtime,
+    mailbox: MailSink,
+) -> None:  # fmt: skip
+    await run_jobs()
+    async with runtime.db.transaction() as session:
+        await session.execute(
+            text("UPDATE users SET email = 'benjamin@example.org' WHERE email = 'ben@example.org'")
+        )
+    document = json.loads((await client.get(f"{USERS}/{ben.uid}/export", headers=admin.headers)).text)
+    assert [one for one in document["mails"] if sold.order.number in one["subject"]]
+    stranger = await register(client, "ben@example.org")
+    assert stranger.status_code == 202
+    await run_jobs()
+    await erase(client, admin, ben)
+    await run_jobs()
+    async with runtime.db.transaction() as session:
+        left = text("SELECT subject FROM outbox_emails WHERE recipient = 'ben@example.org'")
+        assert not [one for one in await session.scalars(left) if sold.order.number in one]
+        assert await session.scalar(
+            text("SELECT count(*) FROM outbox_emails WHERE recipient = 'ben@example.org'")
+        )
+
+
+async def test_a_sellers_words_go_with_the_clips(
+    client: httpx.AsyncClient, admin: Person, ana: Person, sold: Sold, run_jobs: RunJobs, runtime: Runtime
+) -> None:
+    async with runtime.db.transaction() as session:
+        await session.execute(
+            text(
+                "UPDATE clips SET description = 'Shot by Ana', file_name = 'ana.mov', copyright = 'Ana',"
+                ' releases = \'{"model"\\: ["Maria"]}\', location = \'{"city"\\: "Ana town"}\''
+            )
+        )
+    await erase(client, admin, ana)
+    await run_jobs()
+    rows = await dump(runtime)
+    assert not {
+        table for table, all_rows in rows.items() if re.search("Shot by Ana|ana.mov|Maria|Ana town", all_rows)
+    }
+    async with runtime.db.transaction() as session:
+        assert await session.scalar(text("SELECT releases IS NULL FROM clips")) is True
 
 
 async def test_money_on_its_way_comes_first(

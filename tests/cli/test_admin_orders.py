@@ -21,6 +21,7 @@ from paletta_server.payments.models import Payment
 from paletta_server.payments.sandbox import desk
 from tests.cli.conftest import Run
 from tests.conftest import MakeUser, Person
+from tests.faults.proxy import Exchange, Fault, FaultProxy
 from tests.support.orders import Sold, Till, Wanted
 from tests.support.payments import Counter, at_its_address
 
@@ -163,6 +164,42 @@ async def test_a_refund_is_planned_made_and_restored(
     assert "10.00 USD went back" in kept.out
     listed = await admin("refunds", "list", "--order", number)
     assert [line.split("\t")[2] for line in listed.out.splitlines()] == ["succeeded", "succeeded"]
+
+
+async def test_a_refund_whose_answer_was_lost_is_not_made_twice(
+    admin: Run, counter: Counter, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sold, _ = await paid(counter)
+    create = (
+        "refunds",
+        "create",
+        sold.order.number,
+        "--reason",
+        "sorry",
+        "--amount",
+        "10.00",
+        "--keep",
+        "--yes",
+    )
+
+    def lose(exchange: Exchange) -> Fault | None:
+        return Fault("lose_reply") if exchange.path.endswith("/refunds") else None
+
+    with FaultProxy(url, plan=lose) as proxy:
+        monkeypatch.setenv("PALETTA_URL", proxy.url)
+        lost = await admin(*create)
+        assert (lost.code, "it may have been done" in lost.err) == (5, True), lost
+        proxy.plan = None
+        again = await admin(*create)
+        assert again.code == 0, again
+        assert "not asked for a second time" in again.err
+        assert "10.00 USD went back" in again.out
+        listed = await admin("refunds", "list", "--order", sold.order.number)
+        assert len(listed.out.splitlines()) == 1
+        another = await admin(*create)
+        assert another.code == 0, another
+        listed = await admin("refunds", "list", "--order", sold.order.number)
+    assert len(listed.out.splitlines()) == 2, "one that was answered may be wanted again"
 
 
 async def test_a_large_refund_wants_two_operators(

@@ -82,6 +82,8 @@ async def test_shut_out_and_let_in(paletta: Run, people: dict[str, Person], ben:
         await paletta("admin", "users", "delete", ben.uid, "--yes", as_="admin")
     ).out == f"{ben.uid} deleted\n"
     mine = people["admin"].uid
+    kept = await paletta("admin", "users", "delete", mine, "--yes", as_="admin")
+    assert "the last admin" in kept.err, "and not that --yes is missing"
     for argv in (("role", mine, "customer"), ("disable", mine, "--reason", "none")):
         refused = await paletta("admin", "users", *argv, as_="admin")
         assert (refused.code, refused.err) == (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
@@ -162,7 +163,7 @@ async def test_a_writer_that_became_a_replica_is_left(
 ) -> None:
     await asyncio.to_thread(migrations.migrate, through)
     app = create_app(through)
-    who = {"email": "ana@example.org", "password": "correct horse battery staple"}
+    who = {"email": "ana@example.org", "password": secrets.token_urlsafe(24)}
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=through.public_url) as client,

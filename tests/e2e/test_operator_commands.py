@@ -83,6 +83,10 @@ async def test_storage_audit(runtime: Runtime, settings: Settings, tmp_path: Pat
     assert out.startswith("missing\toriginals/clip_a/obj_a\tthe store does not have it")
     assert "1 missing; 1 remain" in err
     code, out, err = await ran(settings, tmp_path, "storage", "audit", "--fix")
+    assert (code, out) == (6, "")
+    assert "error: nothing more is mended: none of the 1 objects" in err
+    assert "pass --no-brake" in err
+    code, out, err = await ran(settings, tmp_path, "storage", "audit", "--fix", "--no-brake")
     assert (code, "its clip is withdrawn" in out) == (0, True), err
 
 
@@ -130,7 +134,13 @@ def test_a_stack_is_backed_up_lost_and_restored_into_another(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "arguments", [("restore", "nowhere"), ("jobs", "retry"), ("storage", "audit", "--older-than", "0")]
+    "arguments",
+    [
+        ("restore", "nowhere"),
+        ("restore", ".", "--objects-only", "--replace"),
+        ("jobs", "retry"),
+        ("storage", "audit", "--older-than", "0"),
+    ],
 )
 def test_wrong_usage(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     done = server(*arguments, cwd=tmp_path)

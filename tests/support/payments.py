@@ -13,6 +13,8 @@ from sqlalchemy import func, select, text
 from paletta_server.core.jobs import run_worker
 from paletta_server.core.runtime import Runtime
 from paletta_server.delivery.models import Entitlement
+from paletta_server.earnings import service as earnings
+from paletta_server.earnings.checking import Difference
 from paletta_server.orders.models import Order, OrderItem
 from paletta_server.payments import service
 from paletta_server.payments.models import Dispute, ExternalEvent, Payment, PaymentEvent, Refund
@@ -32,6 +34,8 @@ class Account:
     disputes: list[Dispute]
     entitlements: dict[int, str]
     """Status by item."""
+    ledger: list[Difference]
+    """Where the ledger is not what all of this says."""
 
     @property
     def payment(self) -> Payment:
@@ -44,6 +48,7 @@ class Account:
 
     def check(self) -> None:
         """What must hold at any time, whatever came in whatever order."""
+        assert self.ledger == []
         for payment in self.payments:
             mine = [event for event in self.events if event.payment_id == payment.id]
             failed = {event.reference for event in mine if event.kind == "refund_failed"}
@@ -160,6 +165,7 @@ async def account(runtime: Runtime, order_id: int) -> Account:
             rows[Refund],
             rows[Dispute],
             {row.order_item_id: row.status for row in rows[Entitlement]},
+            await earnings.differences(session, orders=[order_id]),
         )
 
 

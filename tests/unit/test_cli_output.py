@@ -226,3 +226,19 @@ def test_durations_and_plurals() -> None:
     assert text.plural(3, "entry", "entries") == "3 entries"
     assert text.closest("tehcnology", ["technology", "nature"]) == "technology"
     assert text.closest("xyz", ["technology"]) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        (None, ""),
+        (True, "yes"),
+        (-12, "-12"),
+        ("=1+1", "'=1+1"),
+        (" \t@SUM(A1)", "'  @SUM(A1)"),
+        ("-12.00", "'-12.00"),
+        ("A = B\x1b[31m", "A = B[31m"),
+    ],
+)
+def test_no_cell_of_words_is_a_formula(given: object, written: str) -> None:
+    assert text.cell(given) == written

@@ -1,6 +1,6 @@
 """archived originals that are on their way back, and who waits for them
 
-Revision: 0018, after 0017. It must suit the code of the revision before it.
+Revision: 0018, after 0022. It must suit the code of the revision before it.
 """
 
 import sqlalchemy as sa
@@ -8,7 +8,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0018"
-down_revision = "0016"
+down_revision = "0022"
 branch_labels = None
 depends_on = None
 

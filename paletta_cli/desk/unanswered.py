@@ -1,0 +1,59 @@
+"""Requests that move money and whose answer never came: what was asked, so that it can be asked again and not anew.
+
+A command that loses the service after it asked cannot know what became of it. The same command again sends the same
+request with the same key, for which the service gives the answer that it gave, or would have given.
+"""
+
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from paletta_cli.errors import ApiProblem, PalettaError
+
+_KEPT_SECONDS = 7 * 86_400
+"""Longer than anybody takes to look; by then `refunds list` is the way to find out."""
+_OPEN = "it may have been done: the same command again asks what became of it, and does it once"
+
+
+class Unanswered:
+    """The request of one command at one service; `words` are what makes two commands the same."""
+
+    def __init__(self, folder: Path, url: str, words: Sequence[object]) -> None:
+        name = hashlib.sha256(json.dumps([url, *words], default=str).encode()).hexdigest()
+        self._path = folder / "unanswered" / f"{name[:32]}.json"
+
+    def before(self) -> dict[str, Any] | None:
+        """What the same command asked before without getting an answer."""
+        with suppress(OSError, ValueError):
+            if time.time() - self._path.stat().st_mtime < _KEPT_SECONDS:
+                found = json.loads(self._path.read_text())
+                return found if isinstance(found, dict) else None
+        return None
+
+    def ask(self, body: Mapping[str, Any], send: Callable[[Mapping[str, Any], str], Any]) -> Any:
+        """Send a request with a key of its own, or the one of before once more, and remember it until it is answered.
+
+        Raises what `send` raises; where that leaves the outcome open, with a hint how to find out.
+        """
+        from paletta_cli.settings import write_private
+
+        kept = self.before() or {"body": dict(body), "key": secrets.token_urlsafe(16)}
+        write_private(self._path, json.dumps(kept))
+        try:
+            answer = send(kept["body"], kept["key"])
+        except ApiProblem as problem:
+            if problem.status < 500:  # it was refused, for certain
+                self._path.unlink(missing_ok=True)
+                raise
+            problem.hint = _OPEN
+            raise
+        except PalettaError as error:
+            error.hint = _OPEN
+            raise
+        self._path.unlink(missing_ok=True)
+        return answer
