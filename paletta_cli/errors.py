@@ -62,7 +62,8 @@ class AccountRefused(PalettaError):
 
 
 class NotLiveYet(PalettaError):
-    """Everything arrived, but not everything is live."""
+    """Everything went well so far, but not everything is there: clips that are not live yet, or files that are on their
+    way back from the archive."""
 
     exit_code = 8
 

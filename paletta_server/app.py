@@ -10,7 +10,7 @@ import structlog
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import DataError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -25,6 +25,7 @@ from paletta_server.analytics.routes import router as analytics
 from paletta_server.audit.routes import router as audit
 from paletta_server.clips.routes import router as clips
 from paletta_server.collections.routes import router as collections
+from paletta_server.core.dbconnect import is_read_only
 from paletta_server.core.errors import Invalid, NotFound, PalettaError, TooLarge, Unavailable
 from paletta_server.core.health import router as health
 from paletta_server.core.metrics import MetricsMiddleware
@@ -113,6 +114,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(DataError, _unstorable)
     for lost in (ConnectionError, OperationalError, InterfaceError, PoolTimeout):
         app.add_exception_handler(lost, _connection_lost)
+    app.add_exception_handler(InternalError, _maybe_failed_over)
     app.add_exception_handler(Exception, _unknown)
     app.add_middleware(Guard)
     app.add_middleware(MetricsMiddleware)
@@ -220,6 +222,12 @@ async def _connection_lost(request: Request, error: Exception) -> Response:
     """The database or the store is away, a lock was not to be had in time, or two requests met head-on."""
     log.warning("a connection behind the API failed", exc_info=error)
     return _answer(request, Unavailable("something behind the API does not answer", retry_after=2))
+
+
+async def _maybe_failed_over(request: Request, error: Exception) -> Response:
+    """A write met a replica: there was a failover, and the next connection finds the new writer."""
+    assert isinstance(error, InternalError)
+    return await (_connection_lost if is_read_only(error.orig) else _unknown)(request, error)
 
 
 async def _unstorable(request: Request, error: Exception) -> Response:

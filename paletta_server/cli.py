@@ -123,7 +123,7 @@ def up(
 @app.command()
 def migrate(
     bucket: Annotated[
-        bool, typer.Option("--bucket", help="Also create the bucket and set its CORS and lifecycle rules.")
+        bool, typer.Option("--bucket", help="Also set the bucket up, as `storage bootstrap` does.")
     ] = False,
 ) -> None:
     """Bring the database to this version's schema."""
@@ -164,6 +164,15 @@ def worker(
 
     _join_stack(by_default=False)
     raise typer.Exit(run_worker(concurrency=concurrency, name=name, ready_file=ready_file))
+
+
+@app.command("mail-events")
+def mail_events() -> None:
+    """Read SES's reports of bounces and complaints from their queue. Any number may run, on any machine."""
+    from paletta_server.commands.mail_events import mail_events as run_mail_events
+
+    _join_stack(by_default=False)
+    raise typer.Exit(run_mail_events())
 
 
 @app.command("create-user")
@@ -280,6 +289,34 @@ app.add_typer(storage_app, name="storage", help="The object store.")
 @storage_app.callback()
 def storage() -> None:
     """The object store."""
+
+
+class Versions(StrEnum):
+    """Whether the bucket keeps what is replaced or deleted, for 30 days."""
+
+    ON = "on"
+    OFF = "off"
+
+
+@storage_app.command("bootstrap")
+def storage_bootstrap(
+    plan: Annotated[bool, typer.Option("--plan", help="Only show what would change.")] = False,
+    versioning: Annotated[
+        Versions | None,
+        typer.Option(help="Keep what is replaced or deleted for 30 days.", show_default="as it is"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Set the bucket up: no public access, encryption, CORS, lifecycle. Exit code 6 where something was refused.
+
+    Made where it is missing; run again, it changes nothing. Lifecycle rules of other names stay.
+    """
+    from paletta_server.commands.bucket import bootstrap as run_bootstrap
+
+    _join_stack(by_default=True)
+    raise typer.Exit(
+        run_bootstrap(plan=plan, versioning=versioning.value if versioning else None, as_json=as_json)
+    )
 
 
 @storage_app.command("audit")
@@ -460,7 +497,11 @@ def _explain_settings(error: ValueError) -> None:
     from pydantic import ValidationError
 
     from paletta_server.commands import terminal
+    from paletta_server.core.delivering import KeysUnreadable
 
+    if isinstance(error, KeysUnreadable):
+        terminal.error(f"PALETTA_CLOUDFRONT_KEYS: {error}")
+        raise SystemExit(2) from error
     if not isinstance(error, ValidationError) or error.title != "Settings":
         raise error
     for problem in error.errors(include_input=False, include_url=False, include_context=False):

@@ -95,6 +95,7 @@ async def session_settings(
     session_mailbox: MailSink,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Settings:
+    from paletta_server.core.bucket import bootstrap
     from paletta_server.core.settings import Settings
     from paletta_server.core.storage import ObjectStore
 
@@ -114,7 +115,7 @@ async def session_settings(
         search_dir=tmp_path_factory.mktemp("search"),
     )
     async with ObjectStore(made) as store:
-        await store.ensure_bucket(web_origin=made.public_url)
+        await bootstrap(store, made)
     return made
 
 

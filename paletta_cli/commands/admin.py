@@ -9,6 +9,7 @@ from paletta_cli.commands import (
     admin_disputes,
     admin_flags,
     admin_logs,
+    admin_mail,
     admin_orders,
     admin_payouts,
     admin_prices,
@@ -33,6 +34,7 @@ app.add_typer(admin_reports.app, name="reports")
 app.add_typer(admin_contributors.app, name="contributors")
 app.add_typer(admin_users.app, name="users")
 app.add_typer(admin_logs.app, name="logs")
+app.add_typer(admin_mail.app, name="mail")
 app.add_typer(admin_payouts.app, name="payouts")
 app.add_typer(admin_royalties.app, name="royalties")
 app.add_typer(admin_flags.app, name="flags")

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from paletta_cli import settings
-from paletta_cli.errors import GaveUp, Interrupted, PalettaError, SomeFailed, UsageError
+from paletta_cli.errors import GaveUp, Interrupted, NotLiveYet, PalettaError, SomeFailed, UsageError
 from paletta_cli.output import Column, Output
 from paletta_cli.shop import lockfile, names, purchases
 from paletta_cli.shop.lockfile import Entry
@@ -28,6 +28,8 @@ _TICK = 0.2
 _PER_CALL = 25  # certificates: printing them is work for the service
 _GO_ON = "run the same command again to go on: nothing that arrived is fetched again"
 _RESULTS = {"done": "downloaded", "kept": "already there", "failed": "failed"}
+RESTORING = "restoring"  # the service's word for a file that is on its way back from the archive
+_COMING = "not there yet"
 _MOST_GOOD = 40  # rows of what went well, on a terminal
 
 
@@ -261,7 +263,10 @@ class _Run:
     def report(self, held: Sequence[dict[str, Any]], **more: Sequence[Entry]) -> int:
         """The result on stdout, the sum on stderr; the exit code."""
         failed = [one for one in self._chosen if one.wanted.stage == "failed"]
-        code = SomeFailed.exit_code if failed or (held and not more) else 0
+        coming = [one for one in failed if one.wanted.code == RESTORING]
+        code = NotLiveYet.exit_code if coming else 0
+        if len(failed) > len(coming) or (held and not more):
+            code = SomeFailed.exit_code
         network = ("unreachable", "interrupted")
         if failed and self._error is not None and all(one.wanted.code in network for one in failed):
             code = GaveUp.exit_code
@@ -281,23 +286,27 @@ class _Run:
             self._out.data(document)
         else:
             self._table(rows)
-        counts = {stage: sum(row["result"] == name for row in rows) for stage, name in _RESULTS.items()}
-        said = [f"{count} {_RESULTS[stage]}" for stage, count in counts.items() if count]
+        counts = {name: sum(row["result"] == name for row in rows) for name in (*_RESULTS.values(), _COMING)}
+        said = [f"{count} {name}" for name, count in counts.items() if count]
         withheld = sum(one["status"] == "withheld" for one in held)
         said += [f"{withheld} withheld for legal reasons"] if withheld else []
         self._out.note(", ".join(said) or "nothing to do")
+        if coming:
+            self._out.hint("a mail tells you when they are there; run the same command again then")
         if self._error is not None:
             self._out.error(self._error.message, self._error.hint)
         return code
 
     def _table(self, rows: list[dict[str, Any]]) -> None:
-        bad = [row for row in rows if row["result"] == "failed"]
-        good = [row for row in rows if row["result"] != "failed"]
+        bad = [row for row in rows if row["result"] in ("failed", _COMING)]
+        good = [row for row in rows if row["result"] not in ("failed", _COMING)]
         hidden = max(0, len(good) - _MOST_GOOD) if self._out.mode == "table" else 0
         columns = [
             Column("path", "file"),
             Column("size", "size", show=size, right=True),
-            Column("result", "result", style=lambda word: "red" if word == "failed" else "green"),
+            Column(
+                "result", "result", style=lambda word: {"failed": "red", _COMING: "yellow"}.get(word, "green")
+            ),
         ]
         columns += [Column("why", "why", wrap=True)] if bad else []
         self._out.table(bad + good[: len(good) - hidden], columns)
@@ -316,7 +325,7 @@ def _row(one: Chosen) -> dict[str, Any]:
         "tier": wanted.tier,
         "size": wanted.size,
         "sha256": wanted.sha256,
-        "result": _RESULTS.get(wanted.stage, wanted.stage),
+        "result": _COMING if wanted.code == RESTORING else _RESULTS.get(wanted.stage, wanted.stage),
         "code": wanted.code or None,
         "why": why or None,
     }

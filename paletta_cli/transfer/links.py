@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _PER_CALL = 100  # the service's limit
 _AHEAD_BYTES = 4 * 1024**3  # of files to ask for in advance: addresses live for minutes only
 _SHARE = 0.8  # of its life after which an address is not used any more
-_ABOUT_A_FILE = frozenset({"suspended", "withheld", "revoked", "not_found", "file_missing"})
+_ABOUT_A_FILE = frozenset({"suspended", "withheld", "revoked", "not_found", "file_missing", "restoring"})
 _LEEWAY = 20.0  # seconds of a long life that are enough for a request to begin in
 
 

@@ -13,14 +13,17 @@ from paletta_server.accounts.security import Principal, require
 from paletta_server.audit import chain, reading, verification
 from paletta_server.audit.schemas import (
     ActorOut,
+    AddressIn,
     EntryOut,
     FindingOut,
     MailOut,
     News,
     RunOut,
+    SuppressedOut,
     VerdictOut,
 )
-from paletta_server.core import mail
+from paletta_server.audit.service import record
+from paletta_server.core import mail, suppression
 from paletta_server.core.database import SessionDep
 from paletta_server.core.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized, problems
 from paletta_server.core.pagination import Page, PageDep
@@ -33,6 +36,7 @@ router = APIRouter(
     responses=problems(Unauthorized, Forbidden, NotFound, Conflict, Invalid),
 )
 Reader = Annotated[Principal, Depends(require(Permission.SEE_LOGS))]
+Operator = Annotated[Principal, Depends(require(Permission.MANAGE_USERS))]
 Beginning = Annotated[str | None, Query(max_length=200)]
 Moment = Annotated[AwareDatetime | None, Query()]
 
@@ -114,6 +118,24 @@ async def mails(
     """What was mailed to whom, newest first; no bodies."""
     rows, cursor = await mail.listed(session, page, to=to, since=since)
     return Page(items=[MailOut(**row) for row in rows], next_cursor=cursor)
+
+
+@router.get("/mails/suppressed")
+async def suppressed(reader: Reader, session: SessionDep, page: PageDep) -> Page[SuppressedOut]:
+    """Addresses that get no mail any more, newest first: they bounced for good, or their owners complained."""
+    rows, cursor = await suppression.listed(session, page)
+    return Page(items=[SuppressedOut(**row) for row in rows], next_cursor=cursor)
+
+
+@router.post("/mails/suppressed/allow")
+async def allow(operator: Operator, session: SessionDep, wanted: AddressIn) -> SuppressedOut:
+    """Let an address get mail again."""
+    row = await suppression.allow(session, wanted.address)
+    # The address is somebody's: the log, which nobody can erase from, names its reason only.
+    await record(
+        session, operator, "mail:allowed", row["reason"], details={"since": str(row["suppressed_at"])}
+    )
+    return SuppressedOut(**row)
 
 
 @router.get("/ingest-runs")

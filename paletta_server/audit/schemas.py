@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class ActorOut(BaseModel):
@@ -67,6 +67,22 @@ class MailOut(BaseModel):
     sent_at: datetime | None
     tries: int
     last_error: str | None
+
+
+class SuppressedOut(BaseModel):
+    """An address that gets no mail. `detail` is what its mail server said; `transient_bounces` did not count."""
+
+    address: str
+    reason: Literal["bounce", "complaint"]
+    detail: str | None
+    suppressed_at: datetime
+    transient_bounces: int
+
+
+class AddressIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    address: str = Field(max_length=254)
 
 
 class RunOut(BaseModel):

@@ -15,7 +15,6 @@ from paletta_server.accounts import service as accounts
 from paletta_server.clips.models import Clip, Rendition
 from paletta_server.clips.sale import TIERS
 from paletta_server.clips.service import listed
-from paletta_server.clips.views import PREVIEW_SECONDS
 from paletta_server.core.ids import resolve
 from paletta_server.core.storage import ObjectStore
 from paletta_server.taxonomy import service as taxonomy
@@ -138,9 +137,7 @@ async def cards(session: AsyncSession, store: ObjectStore, clip_ids: Sequence[in
             price=row.price,
             tiers=_tiers(row.served, row.made),
             listed_at=row.listed_at,
-            poster_url=store.presign_get(row.key, seconds=PREVIEW_SECONDS, content_type=row.content_type)
-            if row.key
-            else None,
+            poster_url=store.delivery.preview(row.key, content_type=row.content_type) if row.key else None,
         )
         for row in rows
     }

@@ -18,8 +18,6 @@ from paletta_server.core.storage import ObjectStore
 from paletta_server.taxonomy import service as taxonomy
 from paletta_server.uploads import progress
 
-PREVIEW_SECONDS = 3600
-"""How long an address of a preview works."""
 PREVIEWS = ("comp", "loop", "storyboard", "storyboard_vtt")
 SOLD = ("hd", "uhd4k")
 PRIVATE = ("releases", "agencies", "batch", "price", "poster_at")
@@ -136,7 +134,7 @@ async def _posters(session: AsyncSession, clips: Sequence[Clip]) -> dict[int, Re
 def _address(store: ObjectStore, rendition: Rendition | None) -> str | None:
     if rendition is None:
         return None
-    return store.presign_get(rendition.key, seconds=PREVIEW_SECONDS, content_type=rendition.content_type)
+    return store.delivery.preview(rendition.key, content_type=rendition.content_type)
 
 
 async def detail(session: AsyncSession, store: ObjectStore, user: Principal | None, clip: Clip) -> ClipDetail:

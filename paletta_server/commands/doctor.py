@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from paletta_server.commands import terminal
 
 if TYPE_CHECKING:
+    from paletta_server.core.bucket import Change
     from paletta_server.core.settings import Settings
 
 CHECK_SECONDS = 20.0
@@ -67,6 +68,7 @@ def doctor(*, as_json: bool, stack: Path | None = None) -> int:
 async def examine(settings: Settings, stack: Path | None = None) -> list[Finding]:
     """Run the checks side by side; their findings in a fixed order."""
     from paletta_server.commands import doctor_machine as machine
+    from paletta_server.commands import doctor_outside as outside
 
     checks: dict[str, Check] = {
         "database": _database,
@@ -74,6 +76,7 @@ async def examine(settings: Settings, stack: Path | None = None) -> list[Finding
         "bucket": _bucket,
         "bucket rules": _bucket_rules,
         "transfer": _transfer,
+        "delivery": outside.delivery,
         "mail": _mail,
         "proxies": _proxies,
         "sandbox": _sandbox,
@@ -98,10 +101,10 @@ async def _run(name: str, check: Check, settings: Settings) -> Finding:
             name, "failed", f"no answer within {CHECK_SECONDS:.0f} s", "see whether it is reachable"
         )
     except Exception as error:
-        return Finding(name, "failed", f"{type(error).__name__}: {_first_line(error)}", "")
+        return Finding(name, "failed", f"{type(error).__name__}: {first_line(error)}", "")
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     from paletta_server.core.logging import mask
 
     return mask(next(iter(str(error).strip().splitlines()), ""))
@@ -110,16 +113,15 @@ def _first_line(error: BaseException) -> str:
 async def _database(settings: Settings) -> str:
     import psycopg
 
+    from paletta_server.core.dbconnect import connect_async
     from paletta_server.core.logging import mask
 
     try:
-        async with await psycopg.AsyncConnection.connect(
-            settings.libpq_url, connect_timeout=10
-        ) as connection:
+        async with await connect_async(settings, connect_timeout=10) as connection:
             version = connection.info.server_version
     except psycopg.OperationalError as error:
         raise Trouble(
-            f"no connection to {mask(settings.libpq_url)}: {_first_line(error)}",
+            f"no connection to {mask(settings.libpq_url)}: {first_line(error)}",
             "set PALETTA_DATABASE_URL, or start a stack with `paletta-server up`",
         ) from error
     if version < OLDEST_POSTGRES:
@@ -147,15 +149,16 @@ def _where(settings: Settings) -> str:
     return f"`{settings.s3_bucket}` at {settings.s3_endpoint or 'Amazon S3'}"
 
 
-async def _look_at_bucket(settings: Settings) -> dict[str, Any]:
+async def _look_at_bucket(settings: Settings) -> list[Change]:
     from botocore.exceptions import BotoCoreError
 
+    from paletta_server.core import bucket
     from paletta_server.core.errors import Unavailable
     from paletta_server.core.storage import ObjectStore, StoreError
 
     try:
         async with ObjectStore(settings) as store:
-            return await store.check_bucket()
+            return await bucket.look(store, settings)
     except StoreError as error:
         if error.code in ("404", "NoSuchBucket"):
             raise Trouble(
@@ -171,7 +174,7 @@ async def _look_at_bucket(settings: Settings) -> dict[str, Any]:
         ) from error
     except BotoCoreError as error:
         raise Trouble(
-            f"{_where(settings)}: {_first_line(error)}", "set PALETTA_S3_ACCESS_KEY and PALETTA_S3_SECRET_KEY"
+            f"{_where(settings)}: {first_line(error)}", "set PALETTA_S3_ACCESS_KEY and PALETTA_S3_SECRET_KEY"
         ) from error
 
 
@@ -182,17 +185,16 @@ async def _bucket(settings: Settings) -> str:
 
 async def _bucket_rules(settings: Settings) -> str:
     found = await _look_at_bucket(settings)
-    missing = [name for name in ("cors", "lifecycle") if not found[name]]
-    if missing:
-        raise Trouble(f"no {' and no '.join(missing)} rules", "run `paletta-server migrate --bucket`")
-    origins = {origin for rule in found["cors"] for origin in rule.get("AllowedOrigins", [])}
-    if settings.public_url not in origins and "*" not in origins:
+    fix = "`paletta-server storage bootstrap --plan` shows the difference, without --plan it is mended"
+    if missing := [one.what for one in found if one.outcome == "would change" and one.before is None]:
+        raise Trouble(f"no {' and no '.join(missing)} rules", fix)
+    if other := [one.what for one in found if one.outcome == "would change"]:
+        raise Trouble(f"{' and '.join(other)} rules are not those of the settings", fix, "warning")
+    if unread := [one for one in found if one.outcome == "refused"]:
         raise Trouble(
-            f"pages of {settings.public_url} may not read from the bucket",
-            "run `paletta-server migrate --bucket`",
-            "warning",
+            f"{unread[0].what} cannot be read: {unread[0].why}", "see the rights of the role", "warning"
         )
-    return "cors and lifecycle are set"
+    return f"{' and '.join(one.what for one in found[1:] if one.outcome == 'as wanted')} are set"
 
 
 async def _transfer(settings: Settings) -> str:
@@ -236,6 +238,10 @@ def _crc64nvme(body: bytes) -> str:
 
 
 async def _mail(settings: Settings) -> str:
+    if settings.mailer == "ses":
+        from paletta_server.commands import doctor_outside
+
+        return await doctor_outside.ses(settings)
     import aiosmtplib
 
     where = f"{settings.smtp_host}:{settings.smtp_port}"
@@ -257,7 +263,7 @@ async def _mail(settings: Settings) -> str:
         ) from error
     except (aiosmtplib.SMTPException, OSError) as error:
         raise Trouble(
-            f"{where}: {_first_line(error)}", "set PALETTA_SMTP_HOST, PALETTA_SMTP_PORT and PALETTA_SMTP_TLS"
+            f"{where}: {first_line(error)}", "set PALETTA_SMTP_HOST, PALETTA_SMTP_PORT and PALETTA_SMTP_TLS"
         ) from error
     return where
 
@@ -310,7 +316,7 @@ async def _ffmpeg(_settings: Settings) -> str:
     try:
         return await asyncio.to_thread(ask)
     except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
-        raise Trouble(f"no working ffmpeg: {_first_line(error)}", "pip install 'paletta[server]'") from error
+        raise Trouble(f"no working ffmpeg: {first_line(error)}", "pip install 'paletta[server]'") from error
 
 
 def _own(folder: Path, setting: str) -> Path:

@@ -30,7 +30,6 @@ def migrate(*, bucket: bool) -> int:
     from paletta_server import migrations
     from paletta_server.core.logging import configure_logging
     from paletta_server.core.settings import get_settings
-    from paletta_server.core.storage import ObjectStore
 
     settings = get_settings()
     configure_logging(settings)
@@ -39,13 +38,9 @@ def migrate(*, bucket: bool) -> int:
     after, _ = migrations.versions(settings)
     terminal.say(f"database: {before or 'empty'} → {after}" if before != after else f"database: at {after}")
     if bucket:
+        from paletta_server.commands.bucket import bootstrap
 
-        async def set_up() -> None:
-            async with ObjectStore(settings) as store:
-                await store.ensure_bucket(web_origin=settings.public_url)
-
-        asyncio.run(set_up())
-        terminal.say(f"bucket: `{settings.s3_bucket}` is set up")
+        return bootstrap(plan=False, versioning=None, as_json=False)
     return 0
 
 

@@ -12,11 +12,13 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from psycopg import AsyncConnection
-from sqlalchemy import BigInteger, Identity, MetaData, Text, func
+from sqlalchemy import BigInteger, Identity, MetaData, Text, event, func
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from paletta_server.core.dbconnect import connect_async, is_read_only
 from paletta_server.core.settings import Settings
 
 NAMING = {
@@ -27,6 +29,9 @@ NAMING = {
     "pk": "pk_%(table_name)s",
 }
 
+
+RECYCLE_SECONDS = 1800
+"""A connection this old is replaced before its next use: a name may lead to another server since."""
 
 Uid = Annotated[str, mapped_column(Text(collation="C"), unique=True)]
 """A public id; the C collation lets its index serve abbreviations too."""
@@ -56,19 +61,25 @@ class Database:
     """A pool of connections and the transactions made on them."""
 
     def __init__(self, settings: Settings, *, pool_size: int | None = None) -> None:
+        async def connect() -> AsyncConnection[Any]:
+            return await connect_async(
+                settings,
+                application_name="paletta",
+                options="-c timezone=UTC -c statement_timeout=30000 -c lock_timeout=10000"
+                " -c idle_in_transaction_session_timeout=60000",
+            )
+
         self.engine: AsyncEngine = create_async_engine(
             settings.sqlalchemy_url,
+            async_creator=connect,
             pool_size=pool_size or settings.database_pool_size,
             max_overflow=5,
             pool_pre_ping=True,
             pool_timeout=20,
             hide_parameters=True,  # an error's text reaches the logs, and parameters are people's data
-            connect_args={
-                "application_name": "paletta",
-                "options": "-c timezone=UTC -c statement_timeout=30000 -c lock_timeout=10000"
-                " -c idle_in_transaction_session_timeout=60000",
-            },
+            pool_recycle=RECYCLE_SECONDS,
         )
+        event.listen(self.engine.sync_engine, "handle_error", _leave_replica)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 
     @asynccontextmanager
@@ -79,6 +90,12 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+def _leave_replica(context: ExceptionContext) -> None:
+    """After a failover what we are connected to may be a replica: it, and all that was opened with it, is given up."""
+    if is_read_only(context.original_exception):
+        context.is_disconnect = True
 
 
 async def _request_session(request: Request) -> AsyncIterator[AsyncSession]:

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Concatenate, ParamSpec, cast
 
 import procrastinate
@@ -23,6 +24,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.core.database import psycopg_connection
+from paletta_server.core.dbconnect import conninfo_async
 from paletta_server.core.job_records import Tallies, note_failure
 from paletta_server.core.logging import bind_job
 from paletta_server.core.runtime import Runtime
@@ -137,7 +139,10 @@ async def defer_all(
 async def opened(settings: Settings) -> AsyncIterator[procrastinate.App]:
     """The engine with every registered job, connected to this service's database."""
     connector = procrastinate.PsycopgConnector(
-        conninfo=settings.libpq_url, min_size=1, max_size=settings.worker_concurrency + REST_AT_ONCE + 4
+        # Asked for each connection.
+        conninfo=partial(conninfo_async, settings),
+        min_size=1,
+        max_size=settings.worker_concurrency + REST_AT_ONCE + 4,
     )
     with _app.replace_connector(connector) as app:
         async with app.open_async():

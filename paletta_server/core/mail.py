@@ -13,7 +13,6 @@ from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
 from typing import Any
 
-import aiosmtplib
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -34,10 +33,12 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Mapped, load_only, mapped_column
 
+from paletta_server.core import suppression
 from paletta_server.core.database import Base, Row
 from paletta_server.core.errors import Invalid
 from paletta_server.core.export import Sections
 from paletta_server.core.jobs import defer, has_job, job
+from paletta_server.core.mailers import NotTaken, mailer
 from paletta_server.core.pagination import PageParams, newest_first
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
@@ -48,6 +49,8 @@ GIVE_UP_AFTER = timedelta(days=3)
 GIVE_UP_SECRET_AFTER = timedelta(days=1)
 """The link in it has died by then, and need not lie around."""
 
+
+REPORTS_DAYS = 30
 
 NOBODY = "erased@erased.invalid"
 """Stands for the address of a person who was erased; nothing is sent to such a domain (RFC 2606)."""
@@ -169,6 +172,11 @@ async def deliver(runtime: Runtime, *, email_id: int) -> None:
         )
         if email is None:
             return
+        if (reason := await suppression.why_not(session, email.recipient)) is not None:
+            email.last_error = reason
+            await session.flush()
+            await _give_up(session, [email_id])
+            return
         attached = await session.scalars(
             select(OutboxAttachment)
             .where(OutboxAttachment.email_id == email_id)
@@ -176,15 +184,15 @@ async def deliver(runtime: Runtime, *, email_id: int) -> None:
         )
         message = _message(runtime.settings, email, list(attached))
     try:
-        await _hand_over(runtime.settings, message)
-    except (aiosmtplib.SMTPException, OSError) as error:
+        await mailer(runtime.settings).hand_over(message, mail_id=email_id)
+    except NotTaken as error:
         async with runtime.db.transaction() as session:
             row = await session.get_one(OutboxEmail, email_id)
             row.tries += 1
-            row.last_error = f"{type(error).__name__}: {error}"
-            if final := _is_final(error):
+            row.last_error = str(error)
+            if error.final:
                 await _give_up(session, [email_id])
-        if final:
+        if error.final:
             log.warning("mail refused for good", extra={"email_id": email_id})
             return
         raise
@@ -211,6 +219,7 @@ async def sweep(runtime: Runtime) -> None:
         if old:
             log.warning("mails given up", extra={"mails": len(old)})
             await _give_up(session, old)
+        await suppression.prune(session, days=REPORTS_DAYS)
         for email_id in await session.scalars(select(OutboxEmail.id).where(_waiting())):
             if not await has_job(session, "mail.deliver", email_id=email_id):
                 await defer(session, "mail.deliver", email_id=email_id)
@@ -231,13 +240,6 @@ async def _give_up(session: AsyncSession, email_ids: Sequence[int]) -> None:
     await session.execute(delete(OutboxAttachment).where(OutboxAttachment.email_id.in_(email_ids)))
 
 
-def _is_final(error: Exception) -> bool:
-    """Whether the server will never take this mail. A refused login or sender is for the operator to mend."""
-    if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
-        return all(one.code >= 500 for one in error.recipients)
-    return isinstance(error, aiosmtplib.SMTPDataError) and error.code >= 500
-
-
 async def unsent(connection: AsyncConnection) -> tuple[int, int]:
     """How many mails wait, and how many were given up."""
     row = await connection.execute(
@@ -253,11 +255,39 @@ def sections(user_id: int, address: str) -> Sections:
     """Mails to somebody, for the export; what carried a secret link without its body."""
     body = case((OutboxEmail.secret, None), else_=OutboxEmail.body).label("body")
     mails = select(OutboxEmail.subject, body, OutboxEmail.created_at, OutboxEmail.sent_at)
-    return {"mails": mails.where(_theirs(user_id, address)).order_by(OutboxEmail.id)}
+    return {
+        "mails": mails.where(_theirs(user_id, address)).order_by(OutboxEmail.id),
+        **suppression.sections(address),
+    }
+
+
+async def recipient_of(session: AsyncSession, address: str, mail_id: int | None) -> str | None:
+    """Whom a mail went to (`NOBODY` once that is erased), if it was this address; without a mail, whether any did."""
+    same = func.lower(OutboxEmail.recipient) == address
+    if mail_id is None:
+        return await session.scalar(select(OutboxEmail.recipient).where(same).limit(1))
+    return await session.scalar(
+        select(OutboxEmail.recipient).where(
+            OutboxEmail.id == mail_id, or_(same, OutboxEmail.recipient == NOBODY)
+        )
+    )
+
+
+async def note_report(session: AsyncSession, mail_id: int, words: str) -> None:
+    """Note what became of a mail after it was sent."""
+    await session.execute(
+        update(OutboxEmail)
+        .where(OutboxEmail.id == mail_id, OutboxEmail.recipient != NOBODY)
+        .values(last_error=words)
+        .execution_options(synchronize_session=False)
+    )
 
 
 async def forget(session: AsyncSession, user_id: int, address: str) -> None:
     """Take everything out of the mails to a person, at whatever address; those that wait are not sent any more."""
+    former = await session.scalars(select(OutboxEmail.recipient).where(_theirs(user_id, address)).distinct())
+    for known in {address, *former}:
+        await suppression.forget(session, known)
     await _blank(session, _theirs(user_id, address))
 
 
@@ -270,6 +300,9 @@ def _theirs(user_id: int, address: str) -> ColumnElement[bool]:
 async def forget_one(session: AsyncSession, dedup_key: str) -> bool:
     """The same for one mail, once it is sent or given up; whether it was."""
     mine = OutboxEmail.dedup_key == dedup_key
+    to = await session.scalar(select(OutboxEmail.recipient).where(mine))
+    if to is not None:  # the farewell itself may have bounced
+        await suppression.forget(session, to)
     if await session.scalar(select(OutboxEmail.id).where(mine, _waiting())) is not None:
         return False
     await _blank(session, mine)
@@ -353,16 +386,3 @@ def _encoding(text: str) -> str | None:
     if any(len(line) > _LONGEST_LINE for line in text.encode().splitlines()):
         return None
     return "7bit" if text.isascii() else "8bit"
-
-
-async def _hand_over(settings: Settings, message: EmailMessage) -> None:
-    await aiosmtplib.send(
-        message,
-        hostname=settings.smtp_host,
-        port=settings.smtp_port,
-        username=settings.smtp_username,
-        password=settings.smtp_password.get_secret_value() if settings.smtp_password else None,
-        use_tls=settings.smtp_tls == "tls",
-        start_tls=settings.smtp_tls == "starttls",
-        timeout=20,
-    )

@@ -12,6 +12,9 @@ import psycopg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from paletta_server.core.dbconnect import connect_async
+from paletta_server.core.settings import Settings
+
 CHANNEL = "paletta_changes"
 log = logging.getLogger(__name__)
 
@@ -24,8 +27,8 @@ async def announce(session: AsyncSession, topic: str) -> None:
 class Notifier:
     """Listens on one connection per process and wakes whoever waits for a topic."""
 
-    def __init__(self, conninfo: str) -> None:
-        self._conninfo = conninfo
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._waiters: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
 
@@ -52,9 +55,7 @@ class Notifier:
         pause = 0.5
         while True:
             try:
-                async with await psycopg.AsyncConnection.connect(
-                    self._conninfo, autocommit=True
-                ) as connection:
+                async with await connect_async(self._settings, autocommit=True) as connection:
                     await connection.execute(f"LISTEN {CHANNEL}")
                     pause = 0.5
                     self._wake_all()  # what changed while nobody listened

@@ -25,7 +25,7 @@ class Runtime:
     async def open(cls, settings: Settings, *, listen: bool = False) -> AsyncIterator["Runtime"]:
         """Connect to everything. `listen` starts the task that wakes long polls (API processes only)."""
         database = Database(settings)
-        notifier = Notifier(settings.libpq_url)
+        notifier = Notifier(settings)
         async with ObjectStore(settings) as store:
             if listen:
                 notifier.start()

@@ -19,6 +19,10 @@ class Settings(BaseSettings):
 
     env: Literal["development", "production"] = "development"
     database_url: SecretStr = SecretStr("postgresql://127.0.0.1/paletta")
+    database_auth: Literal["password", "iam"] = "password"
+    """`iam`: each connection logs in with a token of RDS, made from this process's role."""
+    database_ca: Path | None = None
+    """Certificates (PEM) of who signed the database's; its name is verified too then."""
     database_pool_size: int = Field(10, ge=1)
     public_url: str = "http://127.0.0.1:8750"
     """Where people reach the API: mailed links are built from this, never from a request's Host header."""
@@ -32,6 +36,19 @@ class Settings(BaseSettings):
     s3_bucket: str = "paletta"
     s3_access_key: SecretStr | None = None
     s3_secret_key: SecretStr | None = None
+    s3_kms_key: str | None = None
+    """The KMS key (ARN or alias) that encrypts the bucket; None is S3's own. `storage bootstrap` sets it."""
+    s3_accelerate: bool = False
+    """Addresses for other people's machines lead over S3's accelerated endpoint."""
+    s3_originals_class: Literal[
+        "STANDARD", "INTELLIGENT_TIERING", "GLACIER_IR", "GLACIER", "DEEP_ARCHIVE"
+    ] = "STANDARD"
+    """Where originals go when they have grown old; from the last two they must be restored, which takes hours."""
+
+    cloudfront_domain: str | None = None
+    """The distribution that files and previews are delivered through; None is straight from the store."""
+    cloudfront_keys: SecretStr | None = None
+    """`KID:path,KID:path`: ids and private keys (PEM) of the key group, the one that signs first."""
 
     aws_region: str | None = None
     """Where AWS's services other than S3 are; None is the bucket's region."""
@@ -47,6 +64,11 @@ class Settings(BaseSettings):
     completions_queue_url: str | None = None
     """The SQS queue with MediaConvert's events, which `paletta-server completions` handles."""
 
+    mailer: Literal["smtp", "ses"] = "smtp"
+    ses_configuration_set: str | None = None
+    """What makes SES report bounces and complaints (to `mail_events_queue_url`, by way of SNS)."""
+    mail_events_queue_url: str | None = None
+    """The SQS queue with SES's reports, which `paletta-server mail-events` handles."""
     smtp_host: str = "127.0.0.1"
     smtp_port: int = 25
     smtp_username: str | None = None
@@ -154,6 +176,16 @@ class Settings(BaseSettings):
     def _production_is_strict(self) -> Self:
         if self.env == "production" and self.public_url.startswith("http://"):
             raise ValueError("PALETTA_PUBLIC_URL must be https in production")
+        if self.s3_accelerate and (self.s3_endpoint or "." in self.s3_bucket):
+            raise ValueError(
+                "PALETTA_S3_ACCELERATE: only on Amazon S3 itself, with no dot in the bucket's name"
+            )
+        if (self.cloudfront_domain is None) != (self.cloudfront_keys is None):
+            raise ValueError("PALETTA_CLOUDFRONT_DOMAIN and PALETTA_CLOUDFRONT_KEYS need each other")
+        if self.env == "production" and (self.cloudfront_domain or "").startswith("http://"):
+            raise ValueError("PALETTA_CLOUDFRONT_DOMAIN must be https in production")
+        if self.database_auth == "iam" and self.database_ca is None:
+            raise ValueError("PALETTA_DATABASE_CA: a token must not go to a server that nobody verified")
         if unknown := set(self.gateways) - {"stripe", "invoice", "sandbox"}:
             raise ValueError(
                 f"PALETTA_GATEWAYS: no gateway `{sorted(unknown)[0]}`; stripe, invoice or sandbox"

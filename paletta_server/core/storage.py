@@ -7,10 +7,9 @@ ids: no name from a user ever becomes part of one.
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import anyio
 import httpx
@@ -18,39 +17,41 @@ from anyio.to_thread import run_sync
 from urllib3 import PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError
 
+from paletta_server.core.delivering import delivery, is_public
 from paletta_server.core.errors import Unavailable
 from paletta_server.core.settings import Settings
-from paletta_server.core.sigv4 import Credentials, presign
+from paletta_server.core.signing import Signer
+from paletta_server.core.storeclient import CONNECTIONS, StoreError
 
 if TYPE_CHECKING:
-    from botocore.exceptions import ClientError
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import CORSRuleTypeDef, LifecycleRuleTypeDef, ObjectIdentifierTypeDef
+    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
-T = TypeVar("T")
+__all__ = [
+    "BLOCK",
+    "Listed",
+    "ObjectInfo",
+    "ObjectStore",
+    "OpenMultipart",
+    "StoreError",
+    "StoredPart",
+]
 
 BLOCK = 1024 * 1024
-CONNECTIONS = 16
-STALE_MULTIPART_DAYS = 90
-"""The store's own broom behind ours. It counts from an upload's beginning, ours from its last sign of life: it must
-never be the quicker one."""
-
-
-class StoreError(Exception):
-    """The store said no. `code` is S3's own error code, such as `BadDigest` or `NoSuchUpload`."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(f"{code}: {detail}")
-        self.code = code
 
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What HEAD tells: size in bytes, CRC64NVME in base64 where the store kept one, opaque ETag."""
+    """What HEAD tells: size in bytes, CRC64NVME in base64 where the store kept one, opaque ETag.
+
+    `archive`: it cannot be read as it is, being archived, or on its way back (restoring).
+    """
 
     size: int
     crc64nvme: str | None
     etag: str
+    storage_class: str = "STANDARD"
+    archive: Literal["", "archived", "restoring"] = ""
 
 
 @dataclass(frozen=True)
@@ -78,21 +79,14 @@ class StoredPart:
     etag: str
 
 
-class ObjectStore:
+class ObjectStore(Signer):
     """One bucket. An async context manager; safe to use from many tasks."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self.bucket = settings.s3_bucket
-        region = settings.s3_region
-        if settings.s3_endpoint:
-            self._base = f"{settings.s3_endpoint}/{self.bucket}"
-        else:
-            self._base = f"https://{self.bucket}.s3.{region}.amazonaws.com"
-        self._boto: S3Client | None = None
+        super().__init__(settings)
+        self.delivery = delivery(settings, self)
+        """Addresses for customers and visitors; those for uploads are always the store's own."""
         self._http: httpx.AsyncClient | None = None
-        # Control requests in flight at once; boto3's pool is sized to match.
-        self._threads = anyio.CapacityLimiter(CONNECTIONS)
         self._pool = PoolManager(maxsize=CONNECTIONS, timeout=Timeout(connect=5, read=20))
 
     async def __aenter__(self) -> Self:
@@ -105,73 +99,6 @@ class ObjectStore:
         if self._http is not None:
             await self._http.aclose()
         self._pool.clear()
-
-    # -- signing ------------------------------------------------------------------------------------------------
-
-    def _credentials(self) -> Credentials:
-        settings = self._settings
-        if settings.s3_access_key and settings.s3_secret_key:
-            return Credentials(
-                settings.s3_access_key.get_secret_value(),
-                settings.s3_secret_key.get_secret_value(),
-                settings.s3_region,
-            )
-        # A role's credentials change by themselves, so botocore's own resolver is asked each time (it caches).
-        resolver = self._client()._request_signer._credentials  # type: ignore[attr-defined]
-        if resolver is None:
-            raise Unavailable("there are no credentials for the object store", code="store_unavailable")
-        found = resolver.get_frozen_credentials()
-        return Credentials(found.access_key, found.secret_key, settings.s3_region, found.token)
-
-    def _presign(
-        self,
-        method: str,
-        key: str,
-        *,
-        seconds: int,
-        headers: Mapping[str, str] | None = None,
-        query: Mapping[str, str] | None = None,
-    ) -> str:
-        return presign(
-            method,
-            f"{self._base}/{quote(key)}",
-            self._credentials(),
-            expires_seconds=seconds,
-            now=datetime.now(UTC),
-            headers=headers,
-            query=query,
-        )
-
-    def presign_put(self, key: str, *, size: int, crc64nvme: str, seconds: int) -> tuple[str, dict[str, str]]:
-        """A one-request upload of a new object: address and the exact headers to send.
-
-        Length and checksum bind, and `If-None-Match` keeps the address from ever replacing what it stored once.
-        """
-        headers = {
-            "content-length": str(size),
-            "if-none-match": "*",
-            "x-amz-checksum-crc64nvme": crc64nvme,
-        }
-        return self._presign("PUT", key, seconds=seconds, headers=headers), headers
-
-    def presign_part(
-        self, key: str, multipart_id: str, *, number: int, size: int, crc64nvme: str, seconds: int
-    ) -> tuple[str, dict[str, str]]:
-        """One part of a multipart upload: address and the exact headers to send."""
-        headers = {"content-length": str(size), "x-amz-checksum-crc64nvme": crc64nvme}
-        query = {"partNumber": str(number), "uploadId": multipart_id}
-        return self._presign("PUT", key, seconds=seconds, headers=headers, query=query), headers
-
-    def presign_get(
-        self, key: str, *, seconds: int, content_type: str | None = None, disposition: str | None = None
-    ) -> str:
-        """An address to read one object from; it answers ranged GETs but not HEAD.
-
-        `disposition` is the Content-Disposition to answer with: who calls has made it safe.
-        """
-        wanted = {"response-content-type": content_type, "response-content-disposition": disposition}
-        query = {name: value for name, value in wanted.items() if value}
-        return self._presign("GET", key, seconds=seconds, query=query or None)
 
     # -- reading and writing objects ----------------------------------------------------------------------------
 
@@ -196,7 +123,20 @@ class ObjectStore:
             size=int(answer.headers["content-length"]),
             crc64nvme=answer.headers.get("x-amz-checksum-crc64nvme"),
             etag=answer.headers["etag"],
+            storage_class=answer.headers.get("x-amz-storage-class", "STANDARD"),
+            archive=_archive(answer.headers),
         )
+
+    async def restore(self, key: str, storage_class: str, *, days: int) -> None:
+        """Have an archived object fetched back, to be read for `days`. One that is on its way, or there, is left."""
+        request: Any = {"Days": days, "GlacierJobParameters": {"Tier": "Standard"}}
+        if storage_class == "INTELLIGENT_TIERING":  # what comes back from its archive is back for good
+            request = {"GlacierJobParameters": {"Tier": "Standard"}}
+        try:
+            await self.call(lambda s3: s3.restore_object(Bucket=self.bucket, Key=key, RestoreRequest=request))
+        except StoreError as error:
+            if error.code != "RestoreAlreadyInProgress":
+                raise
 
     async def download(
         self, key: str, target: Path, *, on_bytes: Callable[[int], None] | None = None, tries: int = 4
@@ -220,7 +160,9 @@ class ObjectStore:
                         "GET", self._presign("GET", key, seconds=600), headers=headers
                     ) as answer:
                         if answer.status_code != (206 if done else 200):
-                            await answer.aread()
+                            said = await answer.aread()
+                            if answer.status_code == 403 and b"InvalidObjectState" in said:
+                                raise StoreError("InvalidObjectState", f"object `{key}` is archived")
                             if answer.status_code in (404, 412, 416):
                                 raise StoreError(
                                     str(answer.status_code), f"object `{key}` is gone or changed"
@@ -253,10 +195,10 @@ class ObjectStore:
         )
         extra = {
             "ContentType": content_type,
-            "CacheControl": f"private, max-age={cache_seconds}",
+            "CacheControl": f"{'public' if is_public(key) else 'private'}, max-age={cache_seconds}, immutable",
             "ChecksumAlgorithm": "CRC32",
         }
-        await self._call(
+        await self.call(
             lambda s3: s3.upload_file(str(source), self.bucket, key, ExtraArgs=extra, Config=config)
         )
 
@@ -272,7 +214,7 @@ class ObjectStore:
                 for kept in answer.get("Errors", [])[:1]:
                     raise StoreError(kept.get("Code", "Unknown"), f"object `{kept.get('Key', '')}` is kept")
 
-        await self._call(delete)
+        await self.call(delete)
 
     async def delete_prefix(self, prefix: str) -> int:
         """Delete everything below `prefix`, which must end in a slash; how many objects there were."""
@@ -283,7 +225,7 @@ class ObjectStore:
             pages = s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
             return [item["Key"] for page in pages for item in page.get("Contents", [])]
 
-        found = await self._call(keys)
+        found = await self.call(keys)
         await self.delete(found)
         return len(found)
 
@@ -298,7 +240,7 @@ class ObjectStore:
             def page(s3: "S3Client", more: Any = more) -> Any:
                 return s3.list_objects_v2(Bucket=self.bucket, Prefix=prefix, **more)
 
-            answer = await self._call(page)
+            answer = await self.call(page)
             for item in answer.get("Contents", []):
                 yield Listed(item["Key"], item["Size"], item["LastModified"])
             token = answer.get("NextContinuationToken")
@@ -313,7 +255,7 @@ class ObjectStore:
             def page(s3: "S3Client", marker: Any = marker) -> Any:
                 return s3.list_multipart_uploads(Bucket=self.bucket, **marker)
 
-            answer = await self._call(page)
+            answer = await self.call(page)
             for item in answer.get("Uploads", []):
                 yield OpenMultipart(item["Key"], item["UploadId"], item["Initiated"])
             if not answer.get("IsTruncated") or not answer.get("NextKeyMarker"):
@@ -333,13 +275,13 @@ class ObjectStore:
                 digest.update(block)
             return digest.hexdigest()
 
-        return await self._call(read)
+        return await self.call(read)
 
     # -- multipart uploads --------------------------------------------------------------------------------------
 
     async def create_multipart(self, key: str) -> str:
         """Begin a multipart upload whose whole will carry a full-object CRC64NVME; its id."""
-        answer = await self._call(
+        answer = await self.call(
             lambda s3: s3.create_multipart_upload(
                 Bucket=self.bucket, Key=key, ChecksumAlgorithm="CRC64NVME", ChecksumType="FULL_OBJECT"
             )
@@ -359,7 +301,7 @@ class ObjectStore:
                 for part in page.get("Parts", [])
             ]
 
-        return await self._call(parts)
+        return await self.call(parts)
 
     async def complete_multipart(
         self,
@@ -375,7 +317,7 @@ class ObjectStore:
             {"PartNumber": part.number, "ETag": part.etag, "ChecksumCRC64NVME": checksum}
             for part, checksum in parts
         ]
-        await self._call(
+        await self.call(
             lambda s3: s3.complete_multipart_upload(
                 Bucket=self.bucket,
                 Key=key,
@@ -390,130 +332,25 @@ class ObjectStore:
     async def abort_multipart(self, key: str, multipart_id: str) -> None:
         """Drop an unfinished upload; one that is not there counts as dropped."""
         try:
-            await self._call(
+            await self.call(
                 lambda s3: s3.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=multipart_id)
             )
         except StoreError as error:
             if error.code != "NoSuchUpload":
                 raise
 
-    # -- the bucket ---------------------------------------------------------------------------------------------
 
-    async def ensure_bucket(self, *, web_origin: str) -> None:
-        """Create the bucket where it is missing; let pages of `web_origin` read; sweep stale multiparts."""
-
-        def ensure(s3: "S3Client") -> None:
-            names = {bucket["Name"] for bucket in s3.list_buckets().get("Buckets", [])}
-            if self.bucket not in names:
-                s3.create_bucket(Bucket=self.bucket)
-            s3.put_bucket_cors(Bucket=self.bucket, CORSConfiguration={"CORSRules": [cors_rule(web_origin)]})
-            s3.put_bucket_lifecycle_configuration(
-                Bucket=self.bucket, LifecycleConfiguration={"Rules": [lifecycle_rule()]}
-            )
-
-        await self._call(ensure)
-
-    async def check_bucket(self) -> dict[str, Any]:
-        """What the bucket has: `{exists, cors, lifecycle}`, for the doctor and the readiness probe."""
-
-        def look(s3: "S3Client") -> dict[str, Any]:
-            s3.head_bucket(Bucket=self.bucket)
-            return {
-                "exists": True,
-                "cors": _or_none(lambda: s3.get_bucket_cors(Bucket=self.bucket).get("CORSRules")),
-                "lifecycle": _or_none(
-                    lambda: s3.get_bucket_lifecycle_configuration(Bucket=self.bucket).get("Rules")
-                ),
-            }
-
-        return await self._call(look)
-
-    # -- plumbing -----------------------------------------------------------------------------------------------
-
-    def _client(self) -> "S3Client":
-        if self._boto is None:
-            import boto3
-            from botocore.config import Config
-
-            settings = self._settings
-            secret = settings.s3_secret_key
-            access = settings.s3_access_key
-            self._boto = boto3.client(
-                "s3",
-                endpoint_url=settings.s3_endpoint,
-                region_name=settings.s3_region,
-                aws_access_key_id=access.get_secret_value() if access else None,
-                aws_secret_access_key=secret.get_secret_value() if secret else None,
-                config=Config(
-                    signature_version="s3v4",
-                    s3={"addressing_style": "path" if settings.s3_endpoint else "virtual"},
-                    retries={"mode": "standard", "max_attempts": 4},
-                    connect_timeout=5,
-                    read_timeout=60,
-                    max_pool_connections=CONNECTIONS,
-                ),
-            )
-        return self._boto
-
-    async def _call(self, function: "Callable[[S3Client], T]") -> T:
-        from boto3.exceptions import S3UploadFailedError
-        from botocore.exceptions import ClientError, HTTPClientError
-        from botocore.exceptions import ConnectionError as StoreAway
-
-        def run() -> T:
-            return function(self._client())
-
-        try:
-            return await run_sync(run, limiter=self._threads)
-        except ClientError as error:
-            raise _failure(error) from error
-        except S3UploadFailedError as error:
-            # boto3's own wrapping of what the store answered to a file.
-            cause = error.__cause__ or error.__context__
-            raise (_failure(cause) if isinstance(cause, ClientError) else error) from cause
-        except (StoreAway, HTTPClientError) as error:
-            raise Unavailable("the object store does not answer", code="store_unavailable") from error
-
-
-def _failure(error: "ClientError") -> Unavailable | StoreError:
-    """The store's answer as one of our errors: trouble that passes, or a no."""
-    failure = error.response.get("Error", {})
-    code = failure.get("Code", "Unknown")
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    if status >= 500 or code in {"SlowDown", "RequestTimeout"}:
-        return Unavailable(f"the object store answers {code}", code="store_unavailable")
-    return StoreError(code, failure.get("Message", ""))
-
-
-def cors_rule(web_origin: str) -> "CORSRuleTypeDef":
-    """Pages of ours may read previews straight from the store."""
-    return {
-        "AllowedOrigins": [web_origin],
-        "AllowedMethods": ["GET", "HEAD"],
-        "AllowedHeaders": ["range"],
-        "ExposeHeaders": ["etag", "content-range"],
-        "MaxAgeSeconds": 3600,
-    }
-
-
-def lifecycle_rule() -> "LifecycleRuleTypeDef":
-    return {
-        "ID": "stale-multiparts",
-        "Status": "Enabled",
-        "Filter": {"Prefix": ""},
-        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": STALE_MULTIPART_DAYS},
-    }
+def _archive(headers: Mapping[str, str]) -> Literal["", "archived", "restoring"]:
+    """Whether an object is out of reach, from the store's answer to HEAD."""
+    asleep = headers.get("x-amz-storage-class") in ("GLACIER", "DEEP_ARCHIVE")
+    if not asleep and "x-amz-archive-status" not in headers:
+        return ""
+    restore = headers.get("x-amz-restore", "")
+    if 'ongoing-request="true"' in restore:
+        return "restoring"
+    return "" if 'ongoing-request="false"' in restore else "archived"
 
 
 def _take(digest: Any, out: Any, block: bytes) -> None:
     digest.update(block)
     out.write(block)
-
-
-def _or_none(read: Callable[[], Any]) -> Any:
-    from botocore.exceptions import ClientError
-
-    try:
-        return read()
-    except ClientError:
-        return None

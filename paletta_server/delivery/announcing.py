@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from paletta_server.accounts import service as accounts
 from paletta_server.core.mail import Attachment, asked_for
 from paletta_server.core.settings import Settings
-from paletta_server.delivery import links, mails, receipts
+from paletta_server.delivery import links, mails, purchases, receipts
 from paletta_server.delivery.models import Entitlement
 from paletta_server.orders import service as orders
 from paletta_server.orders.models import Order, OrderItem
@@ -31,6 +31,18 @@ async def confirm(session: AsyncSession, settings: Settings, order_id: int) -> N
     receipt = await receipt_of(session, settings, order, items)
     mail = mails.confirmation(settings, order, items, links.address(settings, secret), receipt)
     await mails.send(session, to, mail, key)
+
+
+async def tell_restored(session: AsyncSession, settings: Settings, order_id: int, at: str) -> None:
+    """Mail the customer that everything is back from the archive, with a download link; once for each time `at`."""
+    order = await orders.lock(session, order_id)
+    key = f"order-restored:{order.uid}:{at}"
+    bought = await purchases.of_order(session, order_id)
+    if await asked_for(session, key) or all(purchases.barred(one) for one in bought):
+        return  # told already, or nothing of it is theirs any more
+    to = await accounts.email_of(session, order.user_id)
+    _, secret = await links.make(session, settings, order_id)
+    await mails.send(session, to, mails.restored(settings, order, links.address(settings, secret)), key)
 
 
 async def tell_dispute(session: AsyncSession, settings: Settings, order_id: int) -> None:

@@ -194,6 +194,21 @@ def link(settings: Settings, order: Order, address: str) -> Mail:
     )
 
 
+def restored(settings: Settings, order: Order, address: str) -> Mail:
+    return Mail(
+        f"Order {order.number}: your originals are there",
+        [
+            "What was in our archive has come back, and can be fetched at once for a week:",
+            Button("Download your clips", address),
+            f"The link is good for {settings.delivery_link_hours} hours. In a terminal there is no need for one:",
+            Command(f"paletta orders download {order.number}"),
+            "Later you can have it as well: it takes some hours again then.",
+        ],
+        settings.public_url,
+        secret=True,
+    )
+
+
 def refund(settings: Settings, order: Order, items: Sequence[OrderItem], receipt: Attachment) -> Mail:
     back = [
         (

@@ -1,6 +1,7 @@
 """The HTML of the page behind a mailed download link."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from html import escape
 from importlib.resources import files
 
@@ -8,17 +9,20 @@ from fastapi.responses import HTMLResponse
 
 from paletta_server.core.errors import PalettaError
 from paletta_server.core.pages import page
-from paletta_server.delivery import certificates, purchases
+from paletta_server.delivery import certificates, purchases, restoring
 from paletta_server.delivery.purchases import Bought
 from paletta_server.orders.models import Order, OrderItemFile
 
 _STYLE = files(__package__).joinpath("pages.css").read_text("utf-8")
 
 
-def order_page(order: Order, bought: Sequence[Bought], secret: str, *, until: str) -> HTMLResponse:
-    """An order's files, each with its size, checksum and button, and the command that fetches them all."""
+def order_page(
+    order: Order, bought: Sequence[Bought], secret: str, *, until: str, coming: Mapping[str, datetime]
+) -> HTMLResponse:
+    """An order's files, each with its size, checksum and button, and the command that fetches them all. What is
+    `coming` from the archive (by key) has its time in place of the button."""
     open_ = sum(purchases.barred(one) is None for one in bought)
-    rows = "".join(_item(one, secret) for one in bought)
+    rows = "".join(_item(one, secret, coming) for one in bought)
     size = sum(one.file(None).size for one in bought if purchases.barred(one) is None)
     what = "1 clip" if open_ == 1 else f"{open_} clips"
     lead = (
@@ -38,14 +42,14 @@ def order_page(order: Order, bought: Sequence[Bought], secret: str, *, until: st
     return page(f"Order {order.number}", f'{lead}<ul class="files">{rows}</ul>{command}', style=_STYLE)
 
 
-def _item(one: Bought, secret: str) -> str:
+def _item(one: Bought, secret: str, coming: Mapping[str, datetime]) -> str:
     about = f"{escape(one.item.clip_uid)} · by {escape(one.item.contributor)} · {escape(one.item.licence)} licence"
     problem = purchases.barred(one)
     if problem is not None:
         inside = f'<p class="state">{escape(_sentence(problem.detail))}</p>'
     else:
         best_first = list(reversed(one.files))
-        inside = "".join(_file(one, file, secret) for file in best_first)
+        inside = "".join(_file(one, file, secret, coming.get(file.key)) for file in best_first)
         code = escape(one.entitlement.certificate)
         inside += (
             f'<div class="file"><p><b>Licence certificate</b><br>PDF · {code}</p>'
@@ -54,11 +58,14 @@ def _item(one: Bought, secret: str) -> str:
     return f'<li><h2>{escape(one.item.title)}</h2><p class="about">{about}</p>{inside}</li>'
 
 
-def _file(one: Bought, file: OrderItemFile, secret: str) -> str:
+def _file(one: Bought, file: OrderItemFile, secret: str, ready_at: datetime | None) -> str:
     facts = [_size(file.size)]
     facts += [f"{file.width} × {file.height}"] if file.width and file.height else []
     facts += [escape(file.codec)] if file.codec else []
     name = certificates.TIER_NAMES[file.tier]
+    if ready_at is not None:
+        words = f"On its way back from the archive: there {restoring.expected(ready_at)}. A mail tells you."
+        return f'<div class="file"><p><b>{name}</b> · {" · ".join(facts)}<br>{escape(words)}</p></div>'
     address = f"/orders/{escape(secret)}/files/{escape(one.item.uid)}/{escape(file.tier)}"
     return (
         f'<div class="file"><p><b>{name}</b> · {" · ".join(facts)}'

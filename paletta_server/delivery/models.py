@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from paletta_server.core.database import Base, Row, Uid
@@ -57,6 +57,22 @@ class DownloadGrant(Row, Base):
     client: Mapped[str | None]
     """The caller's User-Agent, cut to a sane length."""
     expires_at: Mapped[datetime]
+
+
+class Restoration(Row, Base):
+    """A file that an order waits for: it was archived, and the store fetches it back. `ended_at`: it is there."""
+
+    __tablename__ = "restorations"
+    __table_args__ = (
+        UniqueConstraint("order_id", "key", name="uq_restorations_order_id_key"),
+        Index("ix_restorations_waiting", "key", postgresql_where=text("ended_at IS NULL")),
+    )
+
+    order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"))
+    key: Mapped[str]
+    requested_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expected_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
 
 
 class DeliveryLink(Row, Base):

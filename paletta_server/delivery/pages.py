@@ -14,7 +14,7 @@ from paletta_server.core.database import SessionDep
 from paletta_server.core.errors import NotFound, PalettaError
 from paletta_server.core.pages import OurOwnPage
 from paletta_server.core.runtime import RuntimeDep
-from paletta_server.delivery import documents, links, markup, names, purchases
+from paletta_server.delivery import documents, links, markup, names, purchases, restoring
 from paletta_server.delivery.purchases import Asking, Bought
 from paletta_server.flags.guard import unless
 from paletta_server.flags.service import Switch
@@ -39,7 +39,8 @@ async def show(session: SessionDep, token: Secret) -> HTMLResponse:
         return markup.expired_page(opened.order, token)
     bought = await purchases.of_order(session, opened.order.id)
     until = f"{opened.until.day} {opened.until:%B, %H:%M} UTC"
-    return markup.order_page(opened.order, bought, token, until=until)
+    coming = await restoring.waiting(session, opened.order.id)
+    return markup.order_page(opened.order, bought, token, until=until, coming=coming)
 
 
 @pages.post("/{token}/mail", dependencies=[OurOwnPage])

@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,7 +15,7 @@ from paletta_server.core.errors import Forbidden, NotFound, PalettaError, Unavai
 from paletta_server.core.pagination import PageParams, newest_first
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.storage import ObjectInfo
-from paletta_server.delivery import names
+from paletta_server.delivery import names, restoring
 from paletta_server.delivery.models import DownloadGrant, Entitlement
 from paletta_server.delivery.schemas import Download, DownloadWish, Purchase, PurchaseFile
 from paletta_server.orders import service as orders
@@ -221,6 +221,7 @@ async def issue(
     """
     async with runtime.db.transaction() as session:
         bought = await own(session, user, [one.item_id for one in wanted])
+    seconds = lasting(runtime)
     pairs = [(bought[one.item_id], bought[one.item_id].file(one.tier)) for one in wanted]
     refused = [barred(one) for one, _ in pairs]
     if all(refused):
@@ -228,11 +229,19 @@ async def issue(
     keys = {file.key for (_, file), problem in zip(pairs, refused, strict=True) if problem is None}
     found = await asyncio.gather(*(runtime.store.head(key) for key in keys))
     stored = dict(zip(keys, found, strict=True))
+    coming = await restoring.begin(
+        runtime,
+        [
+            restoring.Wanted(one.order.id, file.key, info)
+            for one, file in pairs
+            if (info := stored.get(file.key)) is not None and info.archive
+        ],
+    )
     given: list[Download] = []
     grants: list[DownloadGrant] = []
     for (one, file), problem in zip(pairs, refused, strict=True):
         info = stored.get(file.key)
-        problem = problem or missing(one, file, info)
+        problem = problem or missing(one, file, info) or _coming(one, file, coming)
         answer = Download(
             item_id=one.item.uid, tier=file.tier, name=one.name(file), size=file.size, sha256=file.sha256
         )
@@ -240,7 +249,7 @@ async def issue(
             answer.problem = problem.problem()
         else:
             assert info is not None
-            answer.url, answer.expires_in = address(runtime, one, file), runtime.settings.download_url_seconds
+            answer.url, answer.expires_in = address(runtime, one, file), seconds
             answer.etag = info.etag
             grants.append(_grant(runtime, one, file, asking))
         given.append(answer)
@@ -250,12 +259,17 @@ async def issue(
 
 
 async def issue_one(runtime: Runtime, one: Bought, tier: str, asking: Asking) -> str:
-    """The address of one file, recorded. Raises `Forbidden`, `Withheld`, `NotFound`, `FileMissing`."""
+    """The address of one file, recorded. Raises `Forbidden`, `Withheld`, `NotFound`, `FileMissing`, `Restoring`."""
     if (problem := barred(one)) is not None:
         raise problem
     file = one.file(tier)
-    if (gone := missing(one, file, await runtime.store.head(file.key))) is not None:
+    info = await runtime.store.head(file.key)
+    if (gone := missing(one, file, info)) is not None:
         raise gone
+    if info is not None and info.archive:
+        coming = await restoring.begin(runtime, [restoring.Wanted(one.order.id, file.key, info)])
+        if (problem := _coming(one, file, coming)) is not None:
+            raise problem
     async with runtime.db.transaction() as session:
         session.add(_grant(runtime, one, file, asking))
     return address(runtime, one, file)
@@ -294,14 +308,26 @@ def missing(one: Bought, file: OrderItemFile, info: ObjectInfo | None) -> Palett
     )
 
 
+def _coming(one: Bought, file: OrderItemFile, coming: Mapping[str, datetime]) -> PalettaError | None:
+    """The wait for what is archived."""
+    if file.key not in coming:
+        return None
+    return restoring.Restoring(f"the {file.tier} file of `{one.item.clip_uid}`", coming[file.key])
+
+
 def address(runtime: Runtime, one: Bought, file: OrderItemFile) -> str:
-    """A presigned address that saves under a safe name."""
-    return runtime.store.presign_get(
+    """An address that was signed for this file, and saves it under a safe name."""
+    return runtime.store.delivery.file(
         file.key,
         seconds=runtime.settings.download_url_seconds,
         content_type=file.content_type,
         disposition=names.disposition(one.name(file)),
     )
+
+
+def lasting(runtime: Runtime) -> int:
+    """For how many seconds an address works."""
+    return runtime.store.delivery.lasting(runtime.settings.download_url_seconds)
 
 
 def _grant(runtime: Runtime, one: Bought, file: OrderItemFile, asking: Asking) -> DownloadGrant:
@@ -312,5 +338,5 @@ def _grant(runtime: Runtime, one: Bought, file: OrderItemFile, asking: Asking) -
         via=asking.via,
         ip=asking.ip,
         client=asking.client[:MOST_CLIENT] if asking.client else None,
-        expires_at=func.now() + timedelta(seconds=runtime.settings.download_url_seconds),
+        expires_at=func.now() + timedelta(seconds=lasting(runtime)),
     )

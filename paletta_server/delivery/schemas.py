@@ -68,7 +68,8 @@ class DownloadsIn(_Strict):
 
 
 class Download(BaseModel):
-    """One file's answer: an address good for `expires_in` seconds, or a `problem`.
+    """One file's answer: an address good for `expires_in` seconds, or a `problem`. One of code `restoring` passes: the
+    file is on its way back from the archive, and should be there at the problem's `ready_at`.
 
     Ask with `If-Match: etag`, so that no two ranges come from different objects, and compare the SHA-256.
     """

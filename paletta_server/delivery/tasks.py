@@ -2,7 +2,7 @@
 
 from paletta_server.core.jobs import INSISTENT, RETRIES, job
 from paletta_server.core.runtime import Runtime
-from paletta_server.delivery import announcing
+from paletta_server.delivery import announcing, restoring
 
 
 @job("delivery.announce", queue="mail", retries=INSISTENT)
@@ -10,6 +10,21 @@ async def announce(runtime: Runtime, *, order_id: int) -> None:
     """Confirm a paid order to its customer, with the receipt and a link to the files."""
     async with runtime.db.transaction() as session:
         await announcing.confirm(session, runtime.settings, order_id)
+    if runtime.settings.s3_originals_class in ("GLACIER", "DEEP_ARCHIVE"):
+        await restoring.fetch_back(runtime, order_id)
+
+
+@job("delivery.watch_restorations", cron="*/5 * * * *")
+async def watch_restorations(runtime: Runtime) -> None:
+    """See which archived files have come back, and tell who waits for them."""
+    await restoring.watch(runtime)
+
+
+@job("delivery.announce_restored", queue="mail", retries=INSISTENT)
+async def announce_restored(runtime: Runtime, *, order_id: int, at: str) -> None:
+    """Tell the customer that what was archived can be fetched now."""
+    async with runtime.db.transaction() as session:
+        await announcing.tell_restored(session, runtime.settings, order_id, at)
 
 
 @job("delivery.announce_dispute", queue="mail", retries=INSISTENT)

@@ -1,7 +1,7 @@
 """Runs migrations: one transaction each, short locks, one runner at a time."""
 
 from alembic import context
-from sqlalchemy import create_engine, pool, text
+from sqlalchemy import text
 
 from paletta_server.migrations.tables import metadata
 
@@ -13,7 +13,7 @@ def _ours(_object: object, name: str | None, kind: str, *_: object) -> bool:
     return not (name or "").startswith("procrastinate_")
 
 
-engine = create_engine(context.config.attributes["url"], poolclass=pool.NullPool)
+engine = context.config.attributes["engine"]()
 with engine.connect() as connection:
     connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK})
     connection.execute(text("SET lock_timeout = '5s'"))

@@ -9,6 +9,7 @@ from paletta_server.core import holds as _holds  # noqa: F401
 from paletta_server.core import identity as _identity  # noqa: F401
 from paletta_server.core import job_records as _job_records  # noqa: F401
 from paletta_server.core import mail as _mail  # noqa: F401
+from paletta_server.core import suppression as _suppression  # noqa: F401
 from paletta_server.core.database import Base
 from paletta_server.delivery import models as _delivery  # noqa: F401
 from paletta_server.earnings import models as _earnings  # noqa: F401

@@ -19,6 +19,7 @@ from sqlalchemy import text
 
 from paletta_server import migrations
 from paletta_server.core import holds, identity
+from paletta_server.core.dbconnect import conninfo
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.storage import StoreError
 from paletta_server.operations import inventory, pgtools
@@ -151,7 +152,7 @@ async def _write(
         await session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         arguments = ["--format=custom", "--no-owner", "--no-privileges", f"--snapshot={snapshot}"]
         await asyncio.to_thread(
-            pgtools.run, "pg_dump", arguments, conninfo=runtime.settings.libpq_url, output=dump
+            pgtools.run, "pg_dump", arguments, conninfo=conninfo(runtime.settings), output=dump
         )
         on_total(*await inventory.count(session))
         with os.fdopen(os.open(listing, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as lines:

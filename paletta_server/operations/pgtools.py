@@ -39,16 +39,20 @@ class ToolError(Exception):
     """A program is missing, or failed. The message says why, and after `hint:` what helps."""
 
 
-def find(name: str) -> Path:
-    """The program of the embedded PostgreSQL, or the one that PATH has. Raises ToolError."""
+def find(name: str, conninfo: str = "") -> Path:
+    """The program of the embedded PostgreSQL, or the one that PATH has. Raises ToolError.
+
+    The embedded one is built without TLS: where the database wants that, only PATH's will do.
+    """
     from paletta_server.embedded.postgres import PostgresError, binaries
 
-    try:
-        program = binaries() / name
-        if program.exists():
-            return program
-    except PostgresError:
-        pass
+    if not str(conninfo_to_dict(conninfo).get("sslmode", "")).startswith(("require", "verify")):
+        try:
+            program = binaries() / name
+            if program.exists():
+                return program
+        except PostgresError:
+            pass
     found = shutil.which(name)
     if found is None:
         raise ToolError(
@@ -67,7 +71,7 @@ def environment(conninfo: str) -> dict[str, str]:
 
 def run(name: str, arguments: Iterable[str], *, conninfo: str, output: Path | None = None) -> None:
     """Run a program to its end, its output into `output` (0600, new). Raises ToolError with what it said."""
-    argv = [str(find(name)), *arguments]
+    argv = [str(find(name, conninfo)), *arguments]
     target = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) if output else DEVNULL
     try:
         done = subprocess.run(
@@ -87,13 +91,17 @@ def apply(script: Sequence[str], *, before: str, after: str, conninfo: str) -> N
     the program has ended well: whatever dies before that, the server rolls back. Raises ToolError with what went wrong.
     """
     env = environment(conninfo)
-    psql = [str(find("psql")), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=-"]
+    psql = [str(find("psql", conninfo)), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=-"]
     # Into files: nobody reads a pipe of errors while the script is copied.
     with TemporaryFile() as source_said, TemporaryFile() as sink_said:
         with (
             subprocess.Popen(psql, env=env, stdin=PIPE, stdout=DEVNULL, stderr=sink_said) as sink,
             subprocess.Popen(
-                [str(find(script[0])), *script[1:]], env=env, stdin=DEVNULL, stdout=PIPE, stderr=source_said
+                [str(find(script[0], conninfo)), *script[1:]],
+                env=env,
+                stdin=DEVNULL,
+                stdout=PIPE,
+                stderr=source_said,
             ) as source,
         ):
             assert sink.stdin is not None

@@ -10,10 +10,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import islice
 
-import psycopg
-
 from paletta_server import migrations
 from paletta_server.core import holds
+from paletta_server.core.dbconnect import connect, conninfo
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
 from paletta_server.core.storage import StoreError
@@ -56,7 +55,7 @@ async def restore(
     `Unavailable`: run it again then.
     """
     for name in ("pg_restore", "psql"):
-        pgtools.find(name)
+        pgtools.find(name, conninfo(runtime.settings))
     settings, done = runtime.settings, Restored(manifest)
     if not await restore_checks.is_marked(settings, manifest):  # else only the end is missing
         if replace_all:
@@ -215,13 +214,13 @@ def _database(settings: Settings, folder: Folder, manifest: Manifest) -> None:
         before="SET client_min_messages = warning; SET lock_timeout = '60s';"
         " DROP SCHEMA public CASCADE; CREATE SCHEMA public;",
         after=restore_checks.mark(manifest),
-        conninfo=settings.libpq_url,
+        conninfo=conninfo(settings),
     )
 
 
 def _end_sessions(settings: Settings) -> None:
     """End everybody else's connections: what they have prepared belongs to tables that are gone. They connect anew."""
-    with psycopg.connect(settings.libpq_url, autocommit=True) as connection:
+    with connect(settings, autocommit=True) as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
             " AND usename = current_user AND pid <> pg_backend_pid()"

@@ -2,6 +2,7 @@
 
 import psycopg
 
+from paletta_server.core.dbconnect import connect_async
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
 from paletta_server.operations.backup_files import BackupError, Folder, Manifest
@@ -105,7 +106,7 @@ def _words(manifest: Manifest) -> str:
 
 
 async def _connect(settings: Settings) -> Connection:
-    return await psycopg.AsyncConnection.connect(settings.libpq_url, autocommit=True)
+    return await connect_async(settings, autocommit=True)
 
 
 async def _has(connection: Connection, table: str) -> bool:

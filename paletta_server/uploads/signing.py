@@ -159,7 +159,7 @@ def _sign(runtime: Runtime, upload: Upload, part: PartToSign) -> SignedPart:
 
 
 def _expires_at(runtime: Runtime) -> datetime:
-    return datetime.now(UTC) + timedelta(seconds=runtime.settings.upload_url_seconds)
+    return datetime.now(UTC) + timedelta(seconds=runtime.store.lasting(runtime.settings.upload_url_seconds))
 
 
 async def _mark_uploading(runtime: Runtime, upload_ids: Sequence[int]) -> None:

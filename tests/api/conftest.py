@@ -7,6 +7,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from paletta_server.core.bucket import bootstrap
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
 from tests.conftest import MakeUser, Person
@@ -79,7 +80,7 @@ async def fresh(stack: Addresses, worker_name: str, settings: Settings, tmp_path
         }
     )
     async with Runtime.open(made) as runtime:
-        await runtime.store.ensure_bucket(web_origin=made.public_url)
+        await bootstrap(runtime.store, made)
         await runtime.store.delete([one.key async for one in runtime.store.every_object()])
     return made
 

@@ -1,13 +1,16 @@
 """Our presigned addresses against botocore's, to the letter."""
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.credentials import RefreshableCredentials
 
+from paletta_server.core.settings import Settings
+from paletta_server.core.signing import Signer
 from paletta_server.core.sigv4 import Credentials, presign
 
 CREDENTIALS = Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "eu-central-1")
@@ -87,3 +90,80 @@ def test_one_request_put_that_never_replaces() -> None:
 def test_temporary_credentials_carry_their_token() -> None:
     credentials = Credentials(CREDENTIALS.access_key, CREDENTIALS.secret_key, CREDENTIALS.region, "tok/en+=")
     _same(KEYS[0], "GET", _botocore("get_object", {"Key": KEYS[0]}, token="tok/en+="), credentials)
+
+
+@pytest.mark.parametrize(
+    ("region", "accelerate"), [("eu-central-1", False), ("eu-central-1", True), ("cn-north-1", False)]
+)
+@pytest.mark.parametrize("bucket", ["paletta", "paletta.films"])
+def test_amazons_own_addresses(region: str, accelerate: bool, bucket: str) -> None:
+    if accelerate and "." in bucket:
+        with pytest.raises(ValueError, match="no dot"):
+            Settings(_env_file=None, s3_bucket=bucket, s3_accelerate=True)
+        return
+    settings = Settings(
+        _env_file=None,
+        s3_bucket=bucket,
+        s3_region=region,
+        s3_access_key=CREDENTIALS.access_key,
+        s3_secret_key=CREDENTIALS.secret_key,
+        s3_accelerate=accelerate,
+    )
+    style = "path" if "." in bucket else "virtual"  # no certificate covers a dot
+    client = boto3.client(
+        "s3",
+        region_name=region,
+        aws_access_key_id="a",
+        aws_secret_access_key="b",
+        config=Config(
+            signature_version="s3v4", s3={"use_accelerate_endpoint": accelerate, "addressing_style": style}
+        ),
+    )
+    theirs = urlsplit(client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "a/b"}))
+    ours = urlsplit(Signer(settings).presign_get("a/b", seconds=60))
+    assert (ours.scheme, ours.netloc, ours.path) == (theirs.scheme, theirs.netloc, theirs.path)
+    inside = urlsplit(Signer(settings)._presign("HEAD", "a/b", seconds=60))
+    assert "accelerate" not in inside.netloc, "our own requests have nothing to gain from it"
+
+
+def _role(left: timedelta, renewed: timedelta | None = None) -> tuple[Signer, list[int]]:
+    """A signer whose role's credentials end in `left`, and are renewed for `renewed`."""
+    asked: list[int] = []
+
+    def found(lasting: timedelta) -> dict[str, str]:
+        until = datetime.now(UTC) + lasting
+        number = len(asked)
+        return {
+            "access_key": f"ASIA{number}",
+            "secret_key": "secret",
+            "token": f"token-{number}",
+            "expiry_time": until.isoformat(),
+        }
+
+    def renew() -> dict[str, str]:
+        asked.append(1)
+        if renewed is None:
+            raise RuntimeError("nobody renews them")
+        return found(renewed)
+
+    signer = Signer(Settings(_env_file=None))
+    signer._client()._request_signer._credentials = RefreshableCredentials.create_from_metadata(  # type: ignore[attr-defined]
+        found(left), renew, "a-test"
+    )
+    return signer, asked
+
+
+def test_an_address_does_not_outlive_the_roles_credentials() -> None:
+    signer, asked = _role(timedelta(minutes=20))
+    query = dict(parse_qsl(urlsplit(signer.presign_get("a", seconds=3600)).query))
+    assert 1190 <= int(query["X-Amz-Expires"]) <= 1200
+    assert query["X-Amz-Security-Token"] == "token-0"
+    assert signer.lasting(300) == 300
+    assert asked == []
+
+
+def test_credentials_that_are_about_to_end_are_renewed_first() -> None:
+    signer, asked = _role(timedelta(minutes=1), renewed=timedelta(hours=1))
+    query = dict(parse_qsl(urlsplit(signer.presign_get("a", seconds=900)).query))
+    assert (query["X-Amz-Expires"], query["X-Amz-Security-Token"]) == ("900", "token-1")
+    assert asked == [1]

@@ -1,0 +1,70 @@
+"""How a connection to the database is made: verified, to a server that takes writes, with a fresh token of RDS where
+the settings ask for one."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import lru_cache
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from paletta_server.core.settings import Settings
+
+READ_ONLY = "25006"
+"""SQLSTATE of a write that met a server which is a replica now."""
+
+
+def conninfo(settings: Settings) -> str:
+    """What libpq needs for one connection, made at this moment: a token is good for 15 minutes, and is made without
+    asking anybody. Blocks while a role's credentials are renewed."""
+    more: dict[str, Any] = {}
+    given = conninfo_to_dict(settings.libpq_url)
+    # A name that still leads to the old writer after a failover finds a replica: that is no connection for us.
+    if "target_session_attrs" not in given:
+        more["target_session_attrs"] = "read-write"
+    if settings.database_ca is not None:
+        more |= {"sslmode": "verify-full", "sslrootcert": str(settings.database_ca)}
+    if settings.database_auth == "iam":
+        more["password"] = _token(settings, given)
+    return make_conninfo(settings.libpq_url, **more)
+
+
+async def conninfo_async(settings: Settings) -> str:
+    """The same, without holding up the loop."""
+    if settings.database_auth == "iam":
+        return await asyncio.to_thread(conninfo, settings)
+    return conninfo(settings)
+
+
+def connect(settings: Settings, **options: Any) -> psycopg.Connection[Any]:
+    """A connection, as psycopg makes it."""
+    return psycopg.connect(conninfo(settings), **options)
+
+
+async def connect_async(settings: Settings, **options: Any) -> psycopg.AsyncConnection[Any]:
+    """A connection, as psycopg makes it."""
+    return await psycopg.AsyncConnection.connect(await conninfo_async(settings), **options)
+
+
+def _token(settings: Settings, given: dict[str, Any]) -> str:
+    host, user = given.get("host"), given.get("user")
+    if not host or not user:
+        raise ValueError("PALETTA_DATABASE_URL must name host and user for PALETTA_DATABASE_AUTH=iam")
+    token: str = _rds(settings).generate_db_auth_token(
+        DBHostname=host, Port=int(given.get("port") or 5432), DBUsername=user
+    )
+    return token
+
+
+@lru_cache(maxsize=4)
+def _rds(settings: Settings) -> Any:
+    from paletta_server.aws import clients
+
+    return clients.client(settings, "rds")
+
+
+def is_read_only(error: BaseException | None) -> bool:
+    """Whether a write failed because the server is a replica now."""
+    return isinstance(error, psycopg.Error) and error.sqlstate == READ_ONLY
