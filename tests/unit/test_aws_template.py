@@ -25,9 +25,9 @@ from paletta_server.aws.template import MOST_BYTES, render, to_yaml
 from paletta_server.aws.template.delivery import PREVIEWS
 from paletta_server.aws.template.policies import ON_ANYTHING, allow
 from paletta_server.commands.serve import GRACE_SECONDS, KEEP_ALIVE_SECONDS
+from paletta_server.core.bucket import cors_rule
 from paletta_server.core.jobs import STOP_SECONDS
 from paletta_server.core.settings import Settings
-from paletta_server.core.storage import cors_rule
 from paletta_server.ingest.command import POSTER_PREFIX
 from paletta_server.ingest.plan import plan_outputs
 from tests.support.up import clean_env

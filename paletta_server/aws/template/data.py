@@ -6,7 +6,7 @@ from paletta_server.aws.options import Options
 from paletta_server.aws.template.network import POSTGRES_PORT, private_subnets
 from paletta_server.aws.template.parts import NOTHING, Part, Value, get, ref, sub, when
 from paletta_server.aws.template.policies import document, only_by_tls
-from paletta_server.core.storage import STALE_MULTIPART_DAYS
+from paletta_server.core.bucket import STALE_MULTIPART_DAYS
 
 DATABASE, DATABASE_USER = "paletta", "paletta"
 DATABASE_OWNER = "paletta_owner"
@@ -247,7 +247,7 @@ def _encryption(options: Options) -> Value:
 
 
 def _cors() -> Value:
-    """`core.storage.cors_rule` in CloudFormation's words; a test compares them."""
+    """`core.bucket.cors_rule` in CloudFormation's words; a test compares them."""
     return {
         "AllowedOrigins": [sub("https://${Domain}")],
         "AllowedMethods": ["GET", "HEAD"],

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from paletta_server.aws.options import Options
 from paletta_server.aws.template.parts import Part, Value, get, ref, sub
+from paletta_server.core.delivering import PUBLIC_PATHS
 
-PREVIEWS = (
-    "media/*/comp.mp4",
-    "media/*/loop.mp4",
-    "media/*/poster-*.jpg",
-    "media/*/storyboard.jpg",
-    "media/*/storyboard.vtt",
-)
-"""What a worker stores beside the films for sale (`ingest.plan`), which have names of their own."""
 YEAR_SECONDS, DAY_SECONDS = 365 * 24 * 3600, 24 * 3600
 QUERIES = ("response-content-disposition", "response-content-type")
 """What a signed address may ask the bucket to answer with: the name under which a film is saved."""
@@ -144,7 +137,7 @@ def _distribution(_options: Options) -> Value:
                 "S3OriginConfig": {"OriginAccessIdentity": ""},
             }
         ],
-        "CacheBehaviors": [{"PathPattern": pattern, **previews} for pattern in PREVIEWS],
+        "CacheBehaviors": [{"PathPattern": pattern, **previews} for pattern in PUBLIC_PATHS],
         # Whatever has no name of a preview is for sale, or an original: only for who has a signed address.
         "DefaultCacheBehavior": {
             "TargetOriginId": "bucket",
