@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import BigInteger, Identity, MetaData, Text, func
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -52,6 +53,23 @@ class Row:
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+PATIENCE = {
+    "connect_timeout": 5,
+    # A server that vanished without a word (a failover, a cut cable) is given up within a minute, also by who only
+    # listens; the system's own limits are hours.
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""What libpq is told of every connection of ours."""
+
+
+def patient(conninfo: str) -> str:
+    """The address with our limits, where it has none of its own."""
+    return make_conninfo(conninfo, **{**PATIENCE, **conninfo_to_dict(conninfo)})
+
+
 class Database:
     """A pool of connections and the transactions made on them."""
 
@@ -61,9 +79,10 @@ class Database:
             pool_size=pool_size or settings.database_pool_size,
             max_overflow=5,
             pool_pre_ping=True,
-            pool_timeout=20,
+            pool_timeout=settings.database_wait_seconds,
             hide_parameters=True,  # an error's text reaches the logs, and parameters are people's data
             connect_args={
+                **PATIENCE,
                 "application_name": "paletta",
                 "options": "-c timezone=UTC -c statement_timeout=30000 -c lock_timeout=10000"
                 " -c idle_in_transaction_session_timeout=60000",

@@ -22,7 +22,7 @@ from procrastinate import exceptions as engine_errors
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from paletta_server.core.database import psycopg_connection
+from paletta_server.core.database import patient, psycopg_connection
 from paletta_server.core.job_records import Tallies, note_failure
 from paletta_server.core.logging import bind_job
 from paletta_server.core.runtime import Runtime
@@ -137,7 +137,9 @@ async def defer_all(
 async def opened(settings: Settings) -> AsyncIterator[procrastinate.App]:
     """The engine with every registered job, connected to this service's database."""
     connector = procrastinate.PsycopgConnector(
-        conninfo=settings.libpq_url, min_size=1, max_size=settings.worker_concurrency + REST_AT_ONCE + 4
+        conninfo=patient(settings.libpq_url),
+        min_size=1,
+        max_size=settings.worker_concurrency + REST_AT_ONCE + 4,
     )
     with _app.replace_connector(connector) as app:
         async with app.open_async():

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from paletta_server.core.database import Database
+from paletta_server.core.database import Database, patient
 from paletta_server.core.notify import Notifier
 from paletta_server.core.settings import Settings
 from paletta_server.core.storage import ObjectStore
@@ -25,7 +25,7 @@ class Runtime:
     async def open(cls, settings: Settings, *, listen: bool = False) -> AsyncIterator["Runtime"]:
         """Connect to everything. `listen` starts the task that wakes long polls (API processes only)."""
         database = Database(settings)
-        notifier = Notifier(settings.libpq_url)
+        notifier = Notifier(patient(settings.libpq_url))
         async with ObjectStore(settings) as store:
             if listen:
                 notifier.start()
