@@ -22,10 +22,10 @@ from cfnlint.api import ManualArgs, lint
 
 from paletta_server.aws.options import Options, OptionsRefused, read_public_keys
 from paletta_server.aws.template import MOST_BYTES, render, to_yaml
-from paletta_server.aws.template.delivery import PREVIEWS
 from paletta_server.aws.template.policies import ON_ANYTHING, allow
 from paletta_server.commands.serve import GRACE_SECONDS, KEEP_ALIVE_SECONDS
 from paletta_server.core.bucket import cors_rule
+from paletta_server.core.delivering import PUBLIC_PATHS
 from paletta_server.core.jobs import STOP_SECONDS
 from paletta_server.core.settings import Settings
 from paletta_server.ingest.command import POSTER_PREFIX
@@ -331,14 +331,14 @@ def test_previews_are_for_everybody_and_what_is_sold_is_not() -> None:
     assert len(sold) == 2
 
     def public(key: str) -> bool:
-        return any(fnmatchcase(key, pattern) for pattern in PREVIEWS)
+        return any(fnmatchcase(key, pattern) for pattern in PUBLIC_PATHS)
 
     assert all(public(folder + name) for name in previews)
     assert not any(public(folder + name) for name in sold)
     assert not public("originals/clip_7h3k9m2qxw4t/obj_7h3k9m2qxw4t")
     config = render(FEW[1])["Resources"]["Distribution"]["Properties"]["DistributionConfig"]
     assert config["DefaultCacheBehavior"]["TrustedKeyGroups"] == [{"Ref": "DeliveryKeys"}]
-    assert {one["PathPattern"] for one in config["CacheBehaviors"]} == set(PREVIEWS)
+    assert {one["PathPattern"] for one in config["CacheBehaviors"]} == set(PUBLIC_PATHS)
 
 
 def test_the_bucket_has_the_rules_that_migrate_sets() -> None:
