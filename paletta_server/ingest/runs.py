@@ -76,7 +76,7 @@ async def supersede(session: AsyncSession, upload_ids: Sequence[int]) -> list[st
         .values(status="superseded", finished_at=func.now())
         .returning(IngestRun.id, IngestRun.prefix)
     )
-    prefixes = dict(ended.tuples().all())
+    prefixes = dict(ended.all())
     await rows.abandon(session, list(prefixes))
     return list(prefixes.values())
 

@@ -44,7 +44,7 @@ async def run(runtime: Runtime, upload_id: int, *, waits: int = 0) -> None:
 
     Returns when the attempt ended, however it ended; raises only for trouble with the database itself.
     """
-    started = await _begin(runtime, upload_id)
+    started = await begin(runtime, upload_id)
     if started is None:
         return
     source, attempt = started
@@ -69,7 +69,7 @@ async def run(runtime: Runtime, upload_id: int, *, waits: int = 0) -> None:
         await ending.try_again(runtime, source, attempt, error)
 
 
-async def _begin(runtime: Runtime, upload_id: int) -> tuple[uploads.Source, Attempt] | None:
+async def begin(runtime: Runtime, upload_id: int) -> tuple[uploads.Source, Attempt] | None:
     """Open the next attempt; None when there is nothing (more) to do."""
     async with runtime.db.transaction() as session:
         source = await uploads.lock_source(session, upload_id)

@@ -19,6 +19,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from paletta_server.core.settings import Settings
 from paletta_server.core.storage import ObjectStore
 from paletta_server.ingest.errors import EngineFailed, Rejected
 from paletta_server.ingest.gate import judge
@@ -42,14 +43,15 @@ Build = Callable[..., Transcoder]
 
 
 @pytest.fixture(params=["ffmpeg", "mediaconvert"])
-async def build(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Build]:
+async def build(
+    request: pytest.FixtureRequest, session_settings: Settings, tmp_path: Path
+) -> AsyncIterator[Build]:
     """`build(sandbox)`: a transcoder of each kind."""
     if request.param == "ffmpeg":
         yield lambda sandbox, **options: FfmpegTranscoder(sandbox, LIMITS, **options)
         return
-    settings = request.getfixturevalue("session_settings")
-    async with ObjectStore(settings) as store:
-        yield lambda sandbox, **_: Bench(store, settings, sandbox, LIMITS, tmp_path)
+    async with ObjectStore(session_settings) as store:
+        yield lambda sandbox, **_: Bench(store, session_settings, sandbox, LIMITS, tmp_path)
 
 
 async def make(

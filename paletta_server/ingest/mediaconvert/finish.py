@@ -47,7 +47,7 @@ async def run(runtime: Runtime, row_id: int, *, waits: int = 0, collect: Collect
 
     `collect` fetches what the job made. Raises only for trouble with the database itself.
     """
-    work = await _begin(runtime, row_id)
+    work = await begin(runtime, row_id)
     if work is None:
         return
     source, attempt = work.source, work.attempt
@@ -76,7 +76,7 @@ async def run(runtime: Runtime, row_id: int, *, waits: int = 0, collect: Collect
         await ending.try_again(runtime, source, attempt, error)
 
 
-async def _begin(runtime: Runtime, row_id: int) -> _Work | None:
+async def begin(runtime: Runtime, row_id: int) -> _Work | None:
     """Take a turn at finishing; None when there is nothing (more) to do."""
     async with runtime.db.transaction() as session:
         held = await jobs.hold(session, row_id)

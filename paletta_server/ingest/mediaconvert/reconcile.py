@@ -102,7 +102,7 @@ async def _find_unheard(runtime: Runtime, api: Api) -> bool:
                 )
             )
         )
-        unheard = dict(found.tuples().all())
+        unheard = dict(found.all())
     if not unheard:
         return True
     since = min((at for at in unheard.values() if at is not None), default=datetime.now(UTC)) - _BEFORE
@@ -141,7 +141,7 @@ async def _ask_silent(runtime: Runtime, api: Api) -> bool:
                 )
             )
         )
-        due = silent.tuples().all()
+        due = silent.all()
     for row_id, job_id in due:
         assert job_id is not None
         try:

@@ -69,7 +69,7 @@ async def _claim(runtime: Runtime) -> _Claim | None:
             .limit(1)
             .with_for_update(skip_locked=True, of=TranscodeJob)
         )
-        pair = found.tuples().first()
+        pair = found.first()
         if pair is None:
             return None
         row, run = pair

@@ -1,4 +1,4 @@
-"""All of the way through MediaConvert in one call, without a database: a transcoder like any other, for its contract."""
+"""The whole way through MediaConvert in one call, without a database: a transcoder like any other, for its contract."""
 
 from __future__ import annotations
 

@@ -50,9 +50,8 @@ def _read(shape: Any, value: Any, at: str) -> Any:
 
 def _hold(shape: Any, value: Any, at: str) -> None:
     """What botocore's validator leaves to the service: enumerations, ranges and patterns."""
-    if enum := getattr(shape, "enum", None):
-        if value not in enum:
-            raise BadRequest(f"{at}: `{value}` is none of {enum}")
+    if (enum := getattr(shape, "enum", None)) and value not in enum:
+        raise BadRequest(f"{at}: `{value}` is none of {enum}")
     least, most = shape.metadata.get("min"), shape.metadata.get("max")
     size = len(value) if isinstance(value, str) else value
     if (least is not None and size < least) or (most is not None and size > most):

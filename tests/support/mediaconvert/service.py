@@ -86,9 +86,9 @@ class Service:
         token = request.get("ClientRequestToken")
         with self.lock:
             for job in self.jobs.values():
-                if token and job.request.get("ClientRequestToken") == token:
-                    if self.now() - job.created_at < TOKEN_LIVES:
-                        return job
+                young = self.now() - job.created_at < TOKEN_LIVES
+                if token and young and job.request.get("ClientRequestToken") == token:
+                    return job
             number = next(self._numbers)
             job = Job(f"{int(self.now().timestamp() * 1000)}-sim{number:06}", request, self.now())
             self.jobs[job.id] = job

@@ -142,7 +142,7 @@ class Server:
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_GET = do_POST = do_DELETE = _any
+            do_GET = do_POST = do_DELETE = _any  # noqa: N815 (the names are the base class's)
 
             def log_message(self, *_: Any) -> None:
                 pass
