@@ -71,6 +71,7 @@ class Service:
 
     def __init__(self, on_change: Callable[[Job, str], None] = lambda job, status: None) -> None:
         self.jobs: dict[str, Job] = {}
+        self.on_create: Callable[[Job], object] = lambda job: None
         self.on_change = on_change
         self.lock = threading.RLock()
         self.later = timedelta()
@@ -93,7 +94,8 @@ class Service:
             job = Job(f"{int(self.now().timestamp() * 1000)}-sim{number:06}", request, self.now())
             self.jobs[job.id] = job
             self.created += 1
-            return job
+        self.on_create(job)
+        return job
 
     def get(self, job_id: str) -> Job:
         with self.lock:

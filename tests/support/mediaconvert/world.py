@@ -1,8 +1,8 @@
-"""One clip on its way through the simulated MediaConvert, while everything that can happen happens in a seeded order.
+"""One clip on its way through the simulated MediaConvert, while all that can happen happens in a seeded order.
 
-The state machine is the real one, on the real database and store, with the real client behind `wire`; only encoding is a
-copy of outputs prepared once, and delays are over at once: time is what `pass_time` says. A seed and a number of steps
-give the same schedule each time.
+The state machine is the real one, on the real database and store, with the real client behind `wire`; only encoding is
+a copy of outputs prepared once, and delays are over at once: time is what `pass_time` says. A seed and a number of
+steps give the same schedule each time.
 """
 
 from __future__ import annotations
@@ -391,8 +391,9 @@ class World:
         )
         (upload,) = await self._rows(
             "INSERT INTO uploads (uid, owner_id, clip_id, clip_uid, file_name, size, sha256, crc64nvme, part_size,"
-            " part_count, key, state, stage, expires_at, created_at) SELECT 'upl_' || :name, owner_id, id, uid, 'a.mov',"
-            " 1, :name, 'c', 1, 1, 'originals/shared', 'stored', 'stored', now(), now() - interval '1 hour'"
+            " part_count, key, state, stage, expires_at, created_at)"
+            " SELECT 'upl_' || :name, owner_id, id, uid, 'a.mov', 1, :name, 'c', 1, 1, 'originals/shared',"
+            " 'stored', 'stored', now(), now() - interval '1 hour'"
             " FROM clips WHERE id = :clip RETURNING id",
             name=self.name,
             clip=clip.id,
