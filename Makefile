@@ -7,8 +7,9 @@ PEERS  := .venv-bench
 JOBS   ?= 4
 CLIPS  ?= 1000000
 EVENTS ?= 10000000
+SCHEDULES ?= 1000
 
-.PHONY: demo test check bench-upload bench-download bench-ingest bench-search bench-likeness bench-api bench-cli \
+.PHONY: demo test schedules check bench-upload bench-download bench-ingest bench-search bench-likeness bench-api bench-cli \
   bench-stats clean format
 
 demo: $(STAMP)
@@ -16,6 +17,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests
+
+schedules: $(STAMP)
+	PALETTA_TEST_SCHEDULES=$(SCHEDULES) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal \
+	  tests/faults/test_mediaconvert.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -1,5 +1,5 @@
-"""A film from the command line to a live clip by way of MediaConvert: processes of ours, a queue that speaks SQS (moto),
-the simulator's API over HTTP, and events that come twice and out of order."""
+"""A film from the command line to a live clip by way of MediaConvert: processes of ours, a queue that speaks SQS, the
+simulator's API over HTTP, and events that come twice and out of order."""
 
 from __future__ import annotations
 

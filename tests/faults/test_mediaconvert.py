@@ -1,53 +1,63 @@
 """Clips on their way through MediaConvert while events are lost, late, doubled and out of order, requests are throttled
 or unheard, workers die, and people change their minds: each clip ends right, none twice, none stuck.
 
-`MEDIACONVERT_SEEDS=17,230` runs these schedules alone, and `MEDIACONVERT_STEPS=9` no more than so many steps of each: a
-schedule that fails says the fewest steps with which it still does.
+PALETTA_TEST_SCHEDULES sets how many schedules there are (the suite's 200 take a minute; `make schedules` runs 1,000).
+PALETTA_TEST_SEEDS=17,230 runs these alone, and PALETTA_TEST_STEPS=9 no more than so many steps of each: a schedule that
+fails says the fewest steps with which it still does.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from sqlalchemy import text
 
+from paletta_server.accounts import service as accounts
 from paletta_server.accounts.security import Principal
 from paletta_server.core.runtime import Runtime
+from paletta_server.core.settings import Settings
 from paletta_server.ingest.checkup import Decoded
 from paletta_server.ingest.frames import Poster
 from paletta_server.ingest.mediaconvert.orders import Order
 from paletta_server.ingest.plan import plan_outputs
 from paletta_server.ingest.probe import Probe, Video
 from paletta_server.ingest.transcode import MadeFilm, TranscodeResult
-from tests.conftest import MakeUser
+from tests.faults.site import runs
 from tests.support.mediaconvert.bench import ROLE, s3_client
 from tests.support.mediaconvert.world import World
 
-SCHEDULES, CHUNKS = 1000, 20
+SCHEDULES, CHUNKS = runs("PALETTA_TEST_SCHEDULES", 200), 20
 STEPS = 30
 
 Enter = Callable[[int], World]
 
 
 @pytest.fixture
-async def enter(runtime: Runtime, make_user: MakeUser, tmp_path: Path) -> Enter:
+async def here(settings: Settings, tmp_path: Path) -> AsyncIterator[Runtime]:
+    """A worker's connections; no API, whose search index would follow each clip."""
+    import paletta_server.tasks  # noqa: F401 (every job that may be deferred)
+
+    changed = {"transcoder": "mediaconvert", "mediaconvert_role": ROLE, "scratch_dir": tmp_path / "scratch"}
+    async with Runtime.open(settings.model_copy(update=changed)) as runtime:
+        yield runtime
+
+
+@pytest.fixture
+async def enter(here: Runtime, tmp_path: Path) -> Enter:
     """`enter(seed)`: a world with a clip of its own."""
-    person = await make_user("contributor")
-    settings = runtime.settings.model_copy(
-        update={"transcoder": "mediaconvert", "mediaconvert_role": ROLE, "scratch_dir": tmp_path / "scratch"}
-    )
-    here = Runtime(settings, runtime.db, runtime.store, runtime.notify)
+    settings = here.settings
     s3 = s3_client(settings)
     s3.put_object(Bucket=settings.s3_bucket, Key="originals/shared", Body=b"an original")
     order, prepared = an_order(), outputs_of(tmp_path)
-    async with runtime.db.transaction() as session:
-        key = await session.scalar(text("SELECT id FROM users"))
-    assert isinstance(key, int)
-    operator = Principal(key, person.uid, person.email, True, "admin", (), 0)
+    async with here.db.transaction() as session:
+        user = await accounts.create_user(
+            session, email="ana@example.org", password="seven umbrellas", role="admin", verified=True
+        )
+    operator = Principal(user.id, user.uid, user.email, True, "admin", (), 0)
     return lambda seed: World(here, s3, order, prepared, operator, seed)
 
 
@@ -84,7 +94,7 @@ def outputs_of(folder: Path) -> TranscodeResult:
 
 
 def seeds_of(chunk: int) -> list[int]:
-    chosen = os.environ.get("MEDIACONVERT_SEEDS")
+    chosen = os.environ.get("PALETTA_TEST_SEEDS")
     if chosen:
         return [int(seed) for seed in chosen.split(",")] if chunk == 0 else []
     size = SCHEDULES // CHUNKS
@@ -112,16 +122,14 @@ async def fails(enter: Enter, runtime: Runtime, seed: int, steps: int) -> tuple[
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
-async def test_every_clip_ends_right_whatever_the_schedule(
-    chunk: int, enter: Enter, runtime: Runtime
-) -> None:
-    steps = int(os.environ.get("MEDIACONVERT_STEPS", STEPS))
+async def test_every_clip_ends_right_whatever_the_schedule(chunk: int, enter: Enter, here: Runtime) -> None:
+    steps = int(os.environ.get("PALETTA_TEST_STEPS", STEPS))
     for seed in seeds_of(chunk):
-        found = await fails(enter, runtime, seed, steps)
+        found = await fails(enter, here, seed, steps)
         if found is None:
             continue
         for fewer in range(steps):
-            if (shorter := await fails(enter, runtime, seed, fewer)) is not None:
+            if (shorter := await fails(enter, here, seed, fewer)) is not None:
                 found, steps = shorter, fewer
                 break
         error, trace = found

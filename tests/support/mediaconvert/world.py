@@ -76,7 +76,6 @@ class World:
         self.quiet = False
         self.upload_id = self.clip_id = 0
         self.name = f"{seed:06}n{next(_TRIES)}"
-        self.shares: dict[int, float] = {}
 
     # -- the schedule
 
@@ -87,12 +86,11 @@ class World:
             action = self._choose()
             self.trace.append(action.__name__)
             await action()
-            await self._look()
         await self._settle()
         await self._check()
 
-    def _choose(self) -> Callable[[], Awaitable[None]]:
-        likely: list[tuple[Callable[[], Awaitable[None]], int]] = [
+    def _choose(self) -> Callable[[], Awaitable[object]]:
+        likely: list[tuple[Callable[[], Awaitable[object]], int]] = [
             (self.work, 30),
             (self.deliver, 22),
             (self.encode, 14),
@@ -109,7 +107,7 @@ class World:
         actions, weights = zip(*likely, strict=True)
         return self.dice.choices(actions, weights)[0]
 
-    async def work(self) -> None:
+    async def work(self) -> bool:
         """A worker takes any of the jobs that wait; now and then two do, or one dies before it is noted."""
         rows = await self._rows(
             "SELECT id, task_name, args FROM procrastinate_jobs WHERE status = 'todo' AND task_name = ANY(:names)"
@@ -117,10 +115,10 @@ class World:
             names=list(OURS),
         )
         if not rows:
-            return
+            return False
         job = self.dice.choice(rows)
         luck = 1.0 if self.quiet else self.dice.random()
-        self.trace[-1:] = [f"{job.task_name}{'*' if luck < 0.15 else ''}"]
+        self.trace.append(f"({job.task_name}{'*' if luck < 0.15 else ''})")
         if luck < 0.08:
             outcomes = await asyncio.gather(self._do(job), self._do(job))
             done = all(outcomes)
@@ -128,18 +126,24 @@ class World:
             done = await self._do(job)
         if done and not 0.08 <= luck < 0.15:
             await self._execute("DELETE FROM procrastinate_jobs WHERE id = :id", id=job.id)
+        return True
 
     async def deliver(self) -> None:
         """The queue hands out an event, perhaps to two handlers at once."""
         body = self.bus.next()
         if body is None:
             return
+        before = await self._progress()
         if not self.quiet and self.dice.random() < 0.1:
             await asyncio.gather(
                 completions.handle(self.runtime, body), completions.handle(self.runtime, body)
             )
         else:
             await completions.handle(self.runtime, body)
+        after = await self._progress()
+        # Within one attempt, what its contributor is told never goes back.
+        if before is not None and after is not None and before[0] == after[0]:
+            assert after[1] >= before[1], "progress went back"
 
     async def encode(self) -> None:
         if job := self._running():
@@ -309,12 +313,9 @@ class World:
             while self.bus.under_way:
                 await self.deliver()
                 self.bus._repeat = 0
-            while await self._rows(
-                "SELECT id FROM procrastinate_jobs WHERE status = 'todo' AND task_name = ANY(:names) LIMIT 1",
-                names=list(OURS),
-            ):
-                self.trace.append("work")
-                await self.work()
+            self.trace.append("quiet")
+            while await self.work():
+                pass
             if await self._over():
                 return
             await self.pass_time(40)
@@ -328,16 +329,14 @@ class World:
 
     # -- looking
 
-    async def _look(self) -> None:
-        """Within one attempt, what its contributor is told of progress never goes back."""
-        (row,) = await self._rows(
-            "SELECT stage, progress, (SELECT max(id) FROM ingest_runs WHERE upload_id = uploads.id) AS run FROM uploads"
-            " WHERE id = :id",
+    async def _progress(self) -> tuple[int, float] | None:
+        """The attempt that transcodes now, and its progress."""
+        rows = await self._rows(
+            "SELECT max(ingest_runs.id), progress FROM uploads JOIN ingest_runs ON upload_id = uploads.id"
+            " WHERE uploads.id = :id AND stage = 'transcoding' GROUP BY uploads.id",
             id=self.upload_id,
         )
-        if row.stage == "transcoding" and row.run is not None and row.progress is not None:
-            assert row.progress >= self.shares.get(row.run, 0), "progress went back"
-            self.shares[row.run] = row.progress
+        return (rows[0][0], rows[0][1] or 0.0) if rows else None
 
     async def _state(self) -> dict[str, Any]:
         (row,) = await self._rows(
