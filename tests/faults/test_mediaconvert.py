@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 from PIL import Image
+from psycopg.rows import namedtuple_row
 from sqlalchemy import text
 
 from paletta_server.accounts import service as accounts
@@ -22,12 +25,15 @@ from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
 from paletta_server.ingest.checkup import Decoded
 from paletta_server.ingest.frames import Poster
+from paletta_server.ingest.mediaconvert import completions, events, reconcile
 from paletta_server.ingest.mediaconvert.orders import Order
 from paletta_server.ingest.plan import plan_outputs
 from paletta_server.ingest.probe import Probe, Video
 from paletta_server.ingest.transcode import MadeFilm, TranscodeResult
 from tests.faults.site import runs
 from tests.support.mediaconvert.bench import ROLE, s3_client
+from tests.support.mediaconvert.bus import envelope
+from tests.support.mediaconvert.service import Job
 from tests.support.mediaconvert.world import World
 
 SCHEDULES, CHUNKS = runs("PALETTA_TEST_SCHEDULES", 200), 20
@@ -47,7 +53,7 @@ async def here(settings: Settings, tmp_path: Path) -> AsyncIterator[Runtime]:
 
 
 @pytest.fixture
-async def enter(here: Runtime, tmp_path: Path) -> Enter:
+async def enter(here: Runtime, tmp_path: Path) -> AsyncIterator[Enter]:
     """`enter(seed)`: a world with a clip of its own."""
     settings = here.settings
     s3 = s3_client(settings)
@@ -58,7 +64,10 @@ async def enter(here: Runtime, tmp_path: Path) -> Enter:
             session, email="ana@example.org", password="seven umbrellas", role="admin", verified=True
         )
     operator = Principal(user.id, user.uid, user.email, True, "admin", (), 0)
-    return lambda seed: World(here, s3, order, prepared, operator, seed)
+    async with await psycopg.AsyncConnection.connect(
+        settings.libpq_url, autocommit=True, row_factory=namedtuple_row
+    ) as observer:
+        yield lambda seed: World(here, observer, s3, order, prepared, operator, seed)
 
 
 def an_order() -> Order:
@@ -134,3 +143,138 @@ async def test_every_clip_ends_right_whatever_the_schedule(chunk: int, enter: En
                 break
         error, trace = found
         raise AssertionError(f"seed {seed}, {steps} steps: {error}\n{' '.join(trace)}") from error
+
+
+async def stage(world: World) -> str:
+    return str((await world._state())["stage"])
+
+
+async def begun(enter: Enter, seed: int) -> World:
+    """A clip whose job runs at MediaConvert, and no surprises."""
+    world = enter(seed)
+    world.quiet = True
+    world.bus._drop = world.bus._repeat = 0
+    await world._make()
+    while await world.work():
+        pass
+    assert [job.status for job in world.service.running()] == ["SUBMITTED"]
+    return world
+
+
+async def test_only_so_many_jobs_are_open_and_the_next_follows_when_one_ends(
+    enter: Enter, here: Runtime
+) -> None:
+    first = enter(1)
+    first.quiet = True
+    changed = here.settings.model_copy(update={"mediaconvert_open_max": 2})
+    worlds = [first, *(enter(seed) for seed in (2, 3))]
+    for world in worlds:
+        # All of them at one service.
+        world.service, world.api, world.bus, world.quiet = first.service, first.api, first.bus, True
+        world.runtime = replace(here, settings=changed)
+    first.service.on_change = first.bus.on_change
+    first.bus._drop = first.bus._repeat = 0
+    for world in worlds:
+        await world._make()
+        while await world.work():
+            pass
+    assert first.service.created == 2
+    await first._complete(first.service.running()[0])
+    while first.bus.under_way:
+        await first.deliver()
+    while await first.work():
+        pass
+    assert first.service.created == 3
+    stages = [await stage(world) for world in worlds]
+    assert sorted(stages) == ["live", "transcoding", "transcoding"]
+
+
+async def test_unknown_events_are_kept_and_nonsense_is_left_to_the_queue(enter: Enter, here: Runtime) -> None:
+    world = await begun(enter, 1)
+    (job,) = world.service.running()
+    body = envelope(job, "SOMETHING_NEW", event_id="new")
+    assert await completions.handle(here, body) == "unknown status"
+    assert await completions.handle(here, body) == "repeated"
+    foreign = Job("1-foreign", {"UserMetadata": {"run": "run_ofothers"}}, world.service.now())
+    assert await completions.handle(here, envelope(foreign, "COMPLETE")) == "not ours"
+    with pytest.raises(events.Malformed):
+        await completions.handle(here, "{}")
+    async with here.db.transaction() as session:
+        found = await session.execute(text("SELECT outcome FROM transcode_events ORDER BY id"))
+        assert [outcome for (outcome,) in found] == ["unknown status", "not ours"]
+    assert await stage(world) == "transcoding"
+
+
+async def test_a_job_that_never_ends_is_an_attempt_that_failed(enter: Enter, here: Runtime) -> None:
+    world = await begun(enter, 1)
+    for attempt in range(here.settings.ingest_attempts):
+        (job,) = world.service.running()
+        await world._execute("UPDATE transcode_jobs SET created_at = created_at - interval '49 hours'")
+        await reconcile.turn(here, world.api)
+        while await world.work():
+            pass
+        assert job.status == "CANCELED", attempt
+    state = await world._state()
+    assert (state["stage"], state["reason"]) == (
+        "failed",
+        "processing failed 3 times: the transcoder did not finish within two days",
+    )
+    assert world.service.running() == []
+
+
+async def test_a_creation_that_was_not_heard_is_found_or_made_again(enter: Enter, here: Runtime) -> None:
+    for fault, created in (("lost", 1), ("error", 1)):
+        world = enter(1)
+        world.quiet = True
+        world.bus._drop = 1.0  # nor is any event
+        world.wire.faults.append(fault)
+        await world._make()
+        while await world.work():
+            pass
+        assert (await world._state())["jobs"] == ["submitting"]
+        await reconcile.turn(here, world.api)
+        assert (await world._state())["jobs"] == ["submitting"], "it may still be on its way"
+        await world.pass_time(3)
+        await reconcile.turn(here, world.api)
+        assert (await world._state())["jobs"] == ["submitted"]
+        assert world.service.created == created
+        for job in world.service.running():
+            await world._complete(job)
+        await world._settle()
+        assert await stage(world) == "live"
+        await wipe(here)
+
+
+async def test_what_was_deleted_is_cancelled_there_and_leaves_nothing(enter: Enter) -> None:
+    world = await begun(enter, 1)
+    (job,) = world.service.running()
+    await world.cancel()
+    while await world.work():
+        pass
+    assert job.status == "CANCELED"
+    await world._settle()
+    await world._check()
+
+
+async def test_no_second_attempt_is_begun_while_the_first_is_there(enter: Enter, here: Runtime) -> None:
+    world = await begun(enter, 1)
+    await world.sweep()
+    assert await world.work() is False, "the sweep makes no job"
+    await world._ingest()  # the queue promises at least once
+    assert (await world._state())["runs"] == ["transcoding"]
+    async with here.db.transaction() as session:
+        assert await session.scalar(text("SELECT count(*) FROM transcode_jobs")) == 1
+
+
+async def test_a_refused_request_fails_with_words_and_is_not_repeated_for_ever(
+    enter: Enter, here: Runtime
+) -> None:
+    world = enter(1)
+    world.quiet = True
+    world.wire.answer = lambda *_: (403, {"__type": "ForbiddenException", "message": "iam:PassRole"})  # type: ignore[method-assign]
+    await world._make()
+    while await world.work():
+        pass
+    state = await world._state()
+    assert (state["stage"], state["runs"]) == ("failed", ["failed"] * here.settings.ingest_attempts)
+    assert state["reason"] == "processing failed 3 times: the transcoder does not take our jobs"
