@@ -163,6 +163,8 @@ class Settings(BaseSettings):
             )
         if self.env == "production" and "sandbox" in self.gateways:
             raise ValueError("PALETTA_GATEWAYS: `sandbox` sells for nothing and is refused in production")
+        if self.transcoder == "mediaconvert" and not self.mediaconvert_role:
+            raise ValueError("PALETTA_TRANSCODER=mediaconvert needs PALETTA_MEDIACONVERT_ROLE")
         return self
 
     @property
