@@ -1,6 +1,6 @@
 """attempts at MediaConvert, and the inbox of its events
 
-Revision: 0017, after 0016. It must suit the code of the revision before it.
+Revision: 0017, after 0022. It must suit the code of the revision before it.
 """
 
 import sqlalchemy as sa
@@ -8,7 +8,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0017"
-down_revision = "0016"
+down_revision = "0022"
 branch_labels = None
 depends_on = None
 
