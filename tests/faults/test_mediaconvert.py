@@ -278,3 +278,29 @@ async def test_a_refused_request_fails_with_words_and_is_not_repeated_for_ever(
     state = await world._state()
     assert (state["stage"], state["runs"]) == ("failed", ["failed"] * here.settings.ingest_attempts)
     assert state["reason"] == "processing failed 3 times: the transcoder does not take our jobs"
+
+
+async def test_a_second_job_for_one_attempt_is_stopped_and_leaves_nothing(
+    enter: Enter, here: Runtime
+) -> None:
+    world = enter(1)
+    world.quiet = True
+    world.bus._drop = world.bus._repeat = 0
+    world.wire.faults.append("unheard")
+    await world._make()
+    while await world.work():
+        pass
+    assert ((await world._state())["jobs"], world.service.created) == (["waiting"], 1)
+    await world.pass_time(1)
+    await reconcile.turn(here, world.api)
+    stray, ours = world.service.running()
+    await world._complete(ours)
+    world.service.move(stray, "STATUS_UPDATE", percent=50)
+    while world.bus.under_way:
+        await world.deliver()
+    while await world.work():
+        pass
+    assert (ours.status, stray.status) == ("COMPLETE", "CANCELED")
+    await world._settle()
+    await world._check()
+    assert await stage(world) == "live"

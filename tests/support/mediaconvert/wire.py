@@ -26,7 +26,8 @@ class Lost(Exception):
 
 
 class Wire:
-    """Answers requests. `faults` says how the next ones go wrong: ``throttle``, ``error``, ``lost`` or ``fine``."""
+    """Answers requests. `faults` says how the next ones go wrong: ``throttle``, ``error``, ``lost``, ``fine``, or
+    ``unheard``: done, and then, the client having tried again by itself, throttled."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -42,6 +43,8 @@ class Wire:
         answer = self._do(method, url, body)
         if fault == "lost":
             raise Lost
+        if fault == "unheard":
+            return _error(429, "TooManyRequestsException", "slow down")
         return answer
 
     def _do(self, method: str, url: str, body: bytes) -> Answer:
