@@ -175,6 +175,19 @@ def mail_events() -> None:
     raise typer.Exit(run_mail_events())
 
 
+@app.command()
+def completions(
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Write the pid there once it takes messages.", hidden=True)
+    ] = None,
+) -> None:
+    """Handle MediaConvert's events from the queue. Any number may run, on any machine."""
+    from paletta_server.commands.completions import completions as run_completions
+
+    _join_stack(by_default=False)
+    raise typer.Exit(run_completions(ready_file=ready_file))
+
+
 @app.command("create-user")
 def create_user(
     email: Annotated[str, typer.Argument(help="Address of the account.")],

@@ -112,7 +112,7 @@ def worker(*, concurrency: int | None, name: str | None, ready_file: Path | None
     chosen = concurrency or settings.worker_concurrency
     called = name or f"{socket.gethostname()}-{os.getpid()}"
     log.info("worker starts", extra={"worker": called, "concurrency": chosen, "sandbox": sandbox.describe()})
-    asyncio.run(_find_database(settings))
+    asyncio.run(find_database(settings))
     try:
         asyncio.run(_work(settings.model_copy(update={"worker_concurrency": chosen}), called, ready_file))
     except Exception:
@@ -122,7 +122,7 @@ def worker(*, concurrency: int | None, name: str | None, ready_file: Path | None
     return 0
 
 
-async def _find_database(settings: Settings) -> None:
+async def find_database(settings: Settings) -> None:
     """Wait a moment for a database that is just being started. Raises OperationalError: most likely the address is
     wrong, which is said in words before anything is begun."""
     from sqlalchemy import text

@@ -71,6 +71,9 @@ class Settings(BaseSettings):
     """The role (ARN) with which MediaConvert reads and writes the bucket."""
     mediaconvert_queue: str | None = None
     """A queue (ARN) of MediaConvert; None is the account's default."""
+    mediaconvert_open_max: int = Field(100, ge=1)
+    """Jobs that may be at MediaConvert at once; further attempts wait for a place. Its own queues take what it cannot
+    work on yet, but what waits with us can still be cancelled for nothing."""
     completions_queue_url: str | None = None
     """The SQS queue with MediaConvert's events, which `paletta-server completions` handles."""
 
@@ -206,6 +209,8 @@ class Settings(BaseSettings):
             )
         if self.env == "production" and "sandbox" in self.gateways:
             raise ValueError("PALETTA_GATEWAYS: `sandbox` sells for nothing and is refused in production")
+        if self.transcoder == "mediaconvert" and not self.mediaconvert_role:
+            raise ValueError("PALETTA_TRANSCODER=mediaconvert needs PALETTA_MEDIACONVERT_ROLE")
         return self
 
     @property
