@@ -1,14 +1,14 @@
 """attempts at MediaConvert, and the inbox of its events
 
-Revision: 0017, after 0022. It must suit the code of the revision before it.
+Revision: 0019, after 0018. It must suit the code of the revision before it.
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0017"
-down_revision = "0022"
+revision = "0019"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 
