@@ -1,7 +1,7 @@
 """What other domains' tables say of a day, summed anew whenever they say something else.
 
 The one module that reads their tables: in SQL, since what is summed is too much to pass through here, and without
-writing to them. Triggers note the days that change (migration 0014). A day's notes are removed in the transaction
+writing to them. Triggers note the days that change (migration 0015). A day's notes are removed in the transaction
 that sums it, and before: what is committed in between is in the sums, and its note waits for the next turn.
 """
 
