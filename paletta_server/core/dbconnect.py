@@ -12,6 +12,16 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from paletta_server.core.settings import Settings
 
+PATIENCE = {
+    "connect_timeout": 5,
+    # A server that vanished without a word (a failover, a cut cable) is given up within a minute, also by who only
+    # listens; the system's own limits are hours.
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""What libpq is told of every connection of ours, where the address says nothing else."""
 READ_ONLY = "25006"
 """SQLSTATE of a write that met a server which is a replica now."""
 
@@ -19,8 +29,8 @@ READ_ONLY = "25006"
 def conninfo(settings: Settings) -> str:
     """What libpq needs for one connection, made at this moment: a token is good for 15 minutes, and is made without
     asking anybody. Blocks while a role's credentials are renewed."""
-    more: dict[str, Any] = {}
     given = conninfo_to_dict(settings.libpq_url)
+    more: dict[str, Any] = {name: limit for name, limit in PATIENCE.items() if name not in given}
     # A name that still leads to the old writer after a failover finds a replica: that is no connection for us.
     if "target_session_attrs" not in given:
         more["target_session_attrs"] = "read-write"
