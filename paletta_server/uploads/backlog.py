@@ -36,11 +36,15 @@ async def make_room(
     if not any(limit is not None and waiting[name] >= limit for name, limit in limits.items()):
         return
     raise IngestBusy(
-        f"{waiting['films']:,} films wait to be looked at; no new ones are taken until some of them are done",
+        f"{_films(waiting['films'])} to be looked at; no new ones are taken until some of them are done",
         retry_after=RETRY_SECONDS,
         hint="what has arrived is safe; run the same command again later",
         waiting=waiting,
     )
+
+
+def _films(count: int) -> str:
+    return "1 film waits" if count == 1 else f"{count:,} films wait"
 
 
 async def queued(session: AsyncSession) -> Mapping[str, int]:
