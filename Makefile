@@ -9,7 +9,7 @@ CLIPS  ?= 1000000
 EVENTS ?= 10000000
 
 .PHONY: demo test check bench-upload bench-download bench-ingest bench-search bench-likeness bench-api bench-cli \
-  bench-stats clean format
+  bench-stats bench-scale clean format
 
 demo: $(STAMP)
 	$(BIN)/python -m tests.demo
@@ -45,6 +45,9 @@ bench-cli: $(STAMP)
 
 bench-stats: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.stats --events $(EVENTS)
+
+bench-scale: $(STAMP)
+	$(BIN)/python -m tests.benchmarks.scale
 
 format: $(STAMP)
 	$(BIN)/ruff format .

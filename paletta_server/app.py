@@ -72,6 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 Switches.open(runtime) as app.state.switches,
                 Collector.open(runtime.db) as app.state.analytics,
             ):
+                app.state.prepared = {"search": lambda: app.state.search.follower.ready}
                 yield
 
     app = FastAPI(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import secrets
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -34,13 +35,15 @@ async def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz", responses={503: {"description": "Something that requests need does not answer"}})
-async def readyz(runtime: RuntimeDep) -> JSONResponse:
+async def readyz(request: Request, runtime: RuntimeDep) -> JSONResponse:
     """Whether this node can serve requests: database and object store answer within three seconds, the schema is not
-    older than this code, and nobody told it to stop."""
+    older than this code, it has what it answers searches from, and nobody told it to stop."""
     if runtime.notify.ending:
         return JSONResponse({"status": "stopping", "checks": {}}, status_code=503)
     database, store = await asyncio.gather(_within(_database(runtime)), _within(_store(runtime)))
     checks = {"database": database, "object_store": store}
+    prepared: dict[str, Callable[[], bool]] = getattr(request.app.state, "prepared", {})
+    checks |= {name: "ok" if is_so() else "not there yet" for name, is_so in prepared.items()}
     ready = all(answer == "ok" for answer in checks.values())
     body: dict[str, Any] = {"status": "ready" if ready else "not ready", "checks": checks}
     return JSONResponse(body, status_code=200 if ready else 503)
