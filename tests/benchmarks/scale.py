@@ -52,6 +52,8 @@ class Use:
     cpu: Counter[str] = field(default_factory=Counter)
     busy: float = 0.0
     statements: list[int] = field(default_factory=list)
+    connections: int = 0
+    """To the database, at most; ours not counted."""
     writing: float = 0.0
     """Share of the time in which the disks were waited for."""
 
@@ -109,11 +111,12 @@ def watched(url: str) -> Iterator[Use]:
         with psycopg.connect(url, autocommit=True) as connection:
             while not stop.wait(0.25):
                 sample()
-                [(active,)] = connection.execute(
-                    "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid()"
-                    " AND datname = current_database() AND wait_event_type IS DISTINCT FROM 'Client'"
+                [(active, there)] = connection.execute(
+                    "SELECT count(*) FILTER (WHERE state = 'active' AND wait_event_type IS DISTINCT FROM 'Client'),"
+                    " count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
                 ).fetchall()
                 use.statements.append(active)
+                use.connections = max(use.connections, there)
 
     sample(beginning=True)
     before, began = psutil.cpu_times(), time.perf_counter()
@@ -148,16 +151,16 @@ def ingest(stack: Any, folder: Path, films: int) -> None:
         lines += [f"- file: {film}.mp4", f"  title: Tram number {film} climbs a street"]
     (source / "paletta.yaml").write_text("\n".join(lines) + "\n")
     print(f"\ningest: {films} films of 4 s, 1920×1080, H.264")
-    print(f"{'workers':>8}{'films/min':>11}{'ratio':>7}{'CPU s/film':>12}{'busy':>7}  limit")
+    print(f"{'workers':>8}{'films/min':>11}{'ratio':>7}{'CPU s/film':>12}{'conns':>7}{'busy':>7}  limit")
     base = 0.0
     for workers in WORKERS:
         rate, use = _ingest(stack, folder / f"ingest-{workers}", source, films, workers)
         base = base or rate
         a_film = (use.cpu["worker"] + use.cpu["database"] + use.cpu["store"]) / films
-        print(
-            f"{workers:>8}{rate:>11.1f}{rate / base:>7.2f}{a_film:>12.2f}{use.busy:>7.0%}  {use.limit}",
-            flush=True,
+        row = (
+            f"{workers:>8}{rate:>11.1f}{rate / base:>7.2f}{a_film:>12.2f}{use.connections:>7}{use.busy:>7.0%}"
         )
+        print(f"{row}  {use.limit}", flush=True)
 
 
 def _ingest(stack: Any, folder: Path, source: Path, films: int, workers: int) -> tuple[float, Use]:
@@ -204,9 +207,8 @@ def requests(stack: Any, folder: Path, clips: int, seconds: float) -> None:
     print(
         f"\nAPI: {clips:,} clips, {api.CLIENTS} clients through nginx, a third each of searches, clips' pages, carts"
     )
-    print(
-        f"{'nodes':>8}{'requests/s':>12}{'ratio':>7}{'p50 ms':>9}{'p99 ms':>9}{'CPU ms':>9}{'busy':>7}  limit"
-    )
+    head = f"{'nodes':>8}{'requests/s':>12}{'ratio':>7}{'p50 ms':>9}{'p99 ms':>9}{'CPU ms':>9}{'conns':>7}"
+    print(f"{head}{'busy':>7}  limit")
     base = 0.0
     store = StoreAddress(stack.endpoint, stack.access_key, stack.secret_key)
     for nodes in NODES:
@@ -226,7 +228,7 @@ def requests(stack: Any, folder: Path, clips: int, seconds: float) -> None:
         each = 1000 * (use.cpu["api"] + use.cpu["database"]) / len(found.times)
         print(
             f"{nodes:>8}{found.rate:>12.0f}{found.rate / base:>7.2f}{percentile(found.times, 0.5):>9.1f}"
-            f"{percentile(found.times, 0.99):>9.1f}{each:>9.2f}{use.busy:>7.0%}  {use.limit}",
+            f"{percentile(found.times, 0.99):>9.1f}{each:>9.2f}{use.connections:>7}{use.busy:>7.0%}  {use.limit}",
             flush=True,
         )
         print(

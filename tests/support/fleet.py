@@ -231,7 +231,9 @@ class Fleet:
         try:
             for server in (*self.api, *self.work, *self.others):
                 self._stack.callback(server.kill)
-                server.start()
+                server.launch()
+            for server in (*self.api, *self.work, *self.others):
+                server.wait_ready()
             self._stack.callback(self.balancer.stop)
             self.balancer.start()
             for port in ports:
