@@ -77,14 +77,9 @@ class Use:
 def _role(process: psutil.Process) -> str:
     words = " ".join(process.cmdline())
     for name, role in (
-        *(
-            ("ffmpeg", "worker"),
-            ("bwrap", "worker"),
-            (" worker", "worker"),
-            (" api", "api"),
-            ("nginx", "nginx"),
-        ),
-        *(("postgres", "database"), ("weed", "store")),
+        # "nginx: worker process" and PostgreSQL's "parallel worker" are none of ours.
+        *(("nginx", "nginx"), ("postgres", "database"), ("weed", "store")),
+        *(("ffmpeg", "worker"), ("bwrap", "worker"), (" worker", "worker"), (" api", "api")),
     ):
         if name in words:
             return role
