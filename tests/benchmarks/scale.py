@@ -209,7 +209,10 @@ def requests(stack: Any, folder: Path, clips: int, seconds: float) -> None:
     for nodes in NODES:
         with Fleet(
             folder / f"api-{nodes}", url, store, "scale-api", nodes=nodes, workers=0,
-            settings={"LOG_LEVEL": "WARNING", "DATABASE_POOL_SIZE": "10", "DRAIN_SECONDS": "0"},
+            # Patient, for a refusal is no throughput.
+            settings={
+                "LOG_LEVEL": "WARNING", "DATABASE_POOL_SIZE": "10", "DATABASE_WAIT_SECONDS": "60", "DRAIN_SECONDS": "0"
+            },
         ) as fleet:  # fmt: skip
             if nodes == NODES[0]:
                 api.furnish(fleet.url, catalogue, tokens, operator)
