@@ -1,6 +1,6 @@
 """films that wait for a worker, counted at once
 
-Revision: 0017, after 0016. It must suit the code of the revision before it.
+Revision: 0023, after 0022. It must suit the code of the revision before it.
 """
 
 import sqlalchemy as sa
@@ -8,8 +8,8 @@ from alembic import op
 
 from paletta_server.migrations import online
 
-revision = "0017"
-down_revision = "0016"
+revision = "0023"
+down_revision = "0022"
 branch_labels = None
 depends_on = None
 
