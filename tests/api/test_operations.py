@@ -26,7 +26,11 @@ def sample(text: str, name: str) -> float:
 async def test_alive_and_ready(client: httpx.AsyncClient) -> None:
     alive = await client.get("/healthz")
     assert (alive.status_code, alive.json()) == (200, {"status": "ok"})
-    ready = await client.get("/readyz")
+    for _ in range(600):  # the search index of a node that has just begun is there a moment later
+        ready = await client.get("/readyz")
+        if ready.status_code == 200:
+            break
+        await asyncio.sleep(0.1)
     assert ready.status_code == 200
     assert ready.json() == {
         "status": "ready",
