@@ -74,6 +74,7 @@ http {{
   server {{
     listen 127.0.0.1:{port};
     client_max_body_size 16m;
+    location = /generation {{ access_log off; return 200 "{generation}"; }}
     location / {{
       proxy_pass http://paletta;
       proxy_http_version 1.1;
@@ -118,6 +119,7 @@ class Balancer:
         self.folder, self.nodes = folder, tuple(ports)
         self.port = free_ports(1)[0]
         self._sent_to: tuple[int, ...] = ()
+        self._generation = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look_after, name="health", daemon=True)
         self._changed = threading.Condition()
@@ -129,7 +131,7 @@ class Balancer:
 
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._send_to(self.nodes)
+        self._write(self.nodes)
         config = str(self.folder / "nginx.conf")
         argv = (nginx(), "-p", str(self.folder), "-e", str(self.folder / "nginx-error.log"), "-c", config)
         env = clean_environment()
@@ -142,6 +144,7 @@ class Balancer:
             assert self.process.running, (self.folder / "nginx-error.log").read_text()[-2000:]
             assert time.monotonic() < deadline, "nginx does not answer"
             time.sleep(0.02)
+        self._told(self.nodes)
         self._thread.start()
 
     def stop(self) -> None:
@@ -168,25 +171,39 @@ class Balancer:
                 ready = tuple(port for port, is_well in zip(self.nodes, well, strict=True) if is_well)
                 # As the balancers of clouds do: when nobody is well, everybody is asked.
                 if (ready or self.nodes) != self._sent_to:
-                    self._send_to(ready or self.nodes)
-                    assert self.process is not None
+                    self._write(ready or self.nodes)
                     os.kill(int((self.folder / "nginx.pid").read_text()), signal.SIGHUP)
+                    self._told(ready or self.nodes)
 
-    def _send_to(self, ports: Sequence[int]) -> None:
+    def _write(self, ports: Sequence[int]) -> None:
+        self._generation += 1
         servers = "\n".join(f"    server 127.0.0.1:{port} max_fails=0;" for port in ports)
         user = "user root;" if hasattr(os, "getuid") and os.getuid() == 0 else ""
         new = self.folder / "nginx.conf.new"
-        new.write_text(CONFIG.format(folder=self.folder, port=self.port, servers=servers, user=user))
+        values = {"folder": self.folder, "port": self.port, "servers": servers, "user": user}
+        new.write_text(CONFIG.format(**values, generation=self._generation))
         new.replace(self.folder / "nginx.conf")
+
+    def _told(self, ports: Sequence[int]) -> None:
+        """Return once nginx works by the configuration that was written last, and say so."""
+        deadline = time.monotonic() + 30
+        while _read(f"{self.url}/generation") != str(self._generation) and not self._stop.is_set():
+            assert time.monotonic() < deadline, "nginx does not read its configuration"
+            time.sleep(0.01)
         with self._changed:
             self._sent_to = tuple(ports)
             self._changed.notify_all()
 
 
 def _answers(url: str) -> bool:
+    return _read(url) is not None
+
+
+def _read(url: str) -> str | None:
+    """What is there, or None where that is no good answer."""
     with suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
-        return bool(answer.status == 200)
-    return False
+        return str(answer.read().decode())
+    return None
 
 
 @dataclass(frozen=True)
@@ -295,6 +312,10 @@ class Fleet:
 
     def kill(self, server: Server, *, away: float = 0.0) -> None:
         """SIGKILL; start it again after `away` seconds; return when it serves."""
+        for other in set(self.balancer.nodes) - {self.port_of(server)}:
+            self.balancer.wait_until(
+                sends_to=other
+            )  # one at a time: a service without any node is another matter
         began = time.time()
         server.kill()
         time.sleep(away)
