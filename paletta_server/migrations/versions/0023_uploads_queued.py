@@ -1,6 +1,6 @@
 """films that wait for a worker, counted at once
 
-Revision: 0023, after 0022. It must suit the code of the revision before it.
+Revision: 0023, after 0019. It must suit the code of the revision before it.
 """
 
 import sqlalchemy as sa
@@ -9,7 +9,7 @@ from alembic import op
 from paletta_server.migrations import online
 
 revision = "0023"
-down_revision = "0022"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 
