@@ -180,7 +180,7 @@ def test_a_node_that_is_told_to_stop_serves_until_it_is_noticed(fleet: Fleet, to
     node.start()
 
 
-def test_the_clients_own_address_arrives_whatever_it_claims(fleet: Fleet) -> None:
+def test_the_clients_own_address_arrives_whatever_it_claims(fleet: Fleet, token: str) -> None:
     connection = http.client.HTTPConnection(
         "127.0.0.1", fleet.balancer.port, source_address=("127.0.0.77", 0)
     )
