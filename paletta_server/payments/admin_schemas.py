@@ -76,6 +76,12 @@ class Decision(_Strict):
     reason: Reason
 
 
+class MarkSent(_Strict):
+    """`reference`: the bank's own of the transfer."""
+
+    reference: Reason
+
+
 class AttentionItem(BaseModel):
     """Something that needs a person. `subject` names it for a note that takes it off the list."""
 
@@ -84,6 +90,7 @@ class AttentionItem(BaseModel):
         "refund_failed",
         "refund_waits",
         "refund_stuck",
+        "refund_to_send",
         "surplus_kept",
         "amount_differs",
         "event_unhandled",
@@ -124,8 +131,21 @@ class EvidenceFileView(BaseModel):
     source: Literal["draft", "operator", "sent"]
 
 
+class EarlierAnswer(BaseModel):
+    """What was answered when the bank asked before. `status`: how the dispute stood when it asked again."""
+
+    round: int
+    status: str
+    response: str
+    responded_by: str | None
+    responded_at: datetime | None
+    evidence: dict[str, str]
+    files: list[EvidenceFileView]
+
+
 class AdminDispute(DisputeView):
-    """A dispute in full. `can_answer`: its bank still takes evidence, and none was sent."""
+    """A dispute in full. `can_answer`: its bank waits for evidence, and none was sent since it asked. `round`: how
+    often it has asked, such as once more for an appeal."""
 
     order: str
     """Its number."""
@@ -135,10 +155,16 @@ class AdminDispute(DisputeView):
     responded_by: str | None
     can_answer: bool
     takes_files: bool
+    round: int
+    fields: dict[str, str]
+    """Fields of text that evidence may have, with what belongs into each."""
+    file_fields: dict[str, str]
     version: int
     """Of the evidence; goes with a change of it."""
     evidence: dict[str, EvidenceField]
     files: list[EvidenceFileView]
+    earlier: list[EarlierAnswer]
+    """Oldest first."""
 
 
 class AdminDisputeSummary(DisputeView):
@@ -180,7 +206,11 @@ class Comparable(BaseModel):
 
 
 class LedgersIn(_Strict):
+    """`limit`: orders, or payouts, on a page."""
+
     since: datetime | None = None
+    cursor: Annotated[str, Field(max_length=64)] | None = None
+    limit: Annotated[int, Field(ge=1, le=2000)] = 2000
 
 
 class DifferenceView(BaseModel):

@@ -5,9 +5,9 @@ Each thing is on the list for as long as it is so, or until an operator notes wh
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, aliased
@@ -20,6 +20,7 @@ from paletta_server.core.errors import NotFound
 from paletta_server.orders import service as orders
 from paletta_server.payments.admin_schemas import AttentionItem, AttentionList
 from paletta_server.payments.books import RESERVED, WAITING
+from paletta_server.payments.gateway import SENT_BY_HAND
 from paletta_server.payments.models import AttentionNote, Dispute, ExternalEvent, Payment, Refund
 
 MOST = 100
@@ -70,8 +71,16 @@ async def note(session: AsyncSession, user: Principal, subject: str, words: str)
         await record(session, user, "attention:looked_at", subject, details={"note": words})
 
 
-def _unnoted(prefix: str, key: InstrumentedAttribute[str]) -> ColumnElement[bool]:
-    return ~exists().where(AttentionNote.subject == func.concat(prefix, ":", key))
+def _unnoted(prefix: str, key: InstrumentedAttribute[str], *more: Any) -> ColumnElement[bool]:
+    return ~exists().where(AttentionNote.subject == func.concat(prefix, ":", key, *more))
+
+
+_ROUND = case((Dispute.round > 1, func.concat(":", Dispute.round)), else_="")
+"""What was noted of a round says nothing of the next."""
+
+
+def _about(dispute: Dispute) -> str:
+    return dispute.uid + (f":{dispute.round}" if dispute.round > 1 else "")
 
 
 async def _disputes(session: AsyncSession) -> Found:
@@ -82,7 +91,7 @@ async def _disputes(session: AsyncSession) -> Found:
             Dispute.response == "none",
             or_(Dispute.due_by.is_(None), Dispute.due_by <= func.now() + NEAR),
             Dispute.status.in_(("needs_response", "warning_needs_response", "appeal_needs_response")),
-            _unnoted("dispute_due", Dispute.uid),
+            _unnoted("dispute_due", Dispute.uid, _ROUND),
         )
         .order_by(Dispute.due_by, Dispute.id)
     )
@@ -90,7 +99,7 @@ async def _disputes(session: AsyncSession) -> Found:
     numbers = await _numbers(session, [one.order_id for one in rows])
     return [
         AttentionItem(
-            subject=f"dispute_due:{one.uid}",
+            subject=f"dispute_due:{_about(one)}",
             kind="dispute_due",
             order=numbers[one.order_id],
             since=one.created_at,
@@ -107,7 +116,7 @@ async def _answers(session: AsyncSession) -> Found:
         .where(
             Dispute.outcome.is_(None),
             Dispute.response_failure.is_not(None),
-            _unnoted("dispute_response_failed", Dispute.uid),
+            _unnoted("dispute_response_failed", Dispute.uid, _ROUND),
         )
         .order_by(Dispute.id)
     )
@@ -115,7 +124,7 @@ async def _answers(session: AsyncSession) -> Found:
     numbers = await _numbers(session, [one.order_id for one in rows])
     return [
         AttentionItem(
-            subject=f"dispute_response_failed:{one.uid}",
+            subject=f"dispute_response_failed:{_about(one)}",
             kind="dispute_response_failed",
             order=numbers[one.order_id],
             since=one.responded_at or one.created_at,
@@ -143,11 +152,16 @@ async def _refunds(session: AsyncSession) -> Found:
         _unnoted("refund_stuck", Refund.uid),
     )
     waits = and_(Refund.status == WAITING, _unnoted("refund_waits", Refund.uid))
+    to_send = and_(
+        Refund.status == "pending",
+        Refund.gateway.in_(SENT_BY_HAND),
+        _unnoted("refund_to_send", Refund.uid),
+    )
     # What failed of a surplus is told with the payment.
     query = (
         select(Refund)
         .join(Payment, Payment.id == Refund.payment_id)
-        .where(or_(and_(failed, Payment.status != "surplus"), stuck, waits))
+        .where(or_(and_(failed, Payment.status != "surplus"), stuck, waits, to_send))
         .order_by(Refund.id)
     )
     rows, more = await _some(session, query)
@@ -166,6 +180,9 @@ def _refund(one: Refund, number: str) -> AttentionItem:
     elif one.status == WAITING:
         kind, words = "refund_waits", f"a refund of {sum_} waits for a second operator"
         hint = f"paletta admin refunds approve {one.uid}"
+    elif one.status == "pending":
+        kind, words = "refund_to_send", f"{sum_} are to be sent back by bank: {one.reason}"
+        hint = f"paletta admin refunds mark-sent {one.uid} --reference …"
     else:
         kind, words = "refund_stuck", f"a refund of {sum_} was asked for, and the gateway does not answer"
         hint = f"paletta admin reconcile --order {number} --fix"
