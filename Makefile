@@ -7,15 +7,20 @@ PEERS  := .venv-bench
 JOBS   ?= 4
 CLIPS  ?= 1000000
 EVENTS ?= 10000000
+SCHEDULES ?= 1000
 
-.PHONY: demo test check bench-upload bench-download bench-ingest bench-search bench-likeness bench-api bench-cli \
-  bench-stats clean format
+.PHONY: demo test schedules check bench-upload bench-download bench-ingest bench-search bench-likeness bench-api \
+  bench-cli bench-stats bench-scale clean format
 
 demo: $(STAMP)
 	$(BIN)/python -m tests.demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests
+
+schedules: $(STAMP)
+	PALETTA_TEST_SCHEDULES=$(SCHEDULES) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal \
+	  tests/faults/test_mediaconvert.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -45,6 +50,9 @@ bench-cli: $(STAMP)
 
 bench-stats: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.stats --events $(EVENTS)
+
+bench-scale: $(STAMP)
+	$(BIN)/python -m tests.benchmarks.scale
 
 format: $(STAMP)
 	$(BIN)/ruff format .

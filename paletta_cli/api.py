@@ -6,10 +6,11 @@ exceptions.
         for clip in service.pages("/v1/me/clips", stage="live"):
             …
 
-Retries: a request that never left (connection refused) is always tried again; one whose answer was lost, or
-that got 429 or 5xx, only when it is idempotent (GET, PUT, DELETE, and POSTs marked so by their
-caller). Waits are full jitter, U(0, min(30, 2^n)) seconds; a Retry-After from the service wins. Redirects are
-never followed, so that the token cannot reach another host; certificates are always verified.
+Retries: a request that never left (connection refused) or was refused at the door (429, `overloaded`) is always
+tried again; one whose answer was lost, or that got another 5xx, only when it is idempotent (GET, PUT, DELETE, and
+POSTs marked so by their caller). Waits are full jitter, U(0, min(30, 2^n)) seconds; a Retry-After from the service
+wins. Uploads that wait for others to be done (`ingest_busy`) have an hour of their own.
+Redirects are never followed, so that the token cannot reach another host; certificates are always verified.
 """
 
 import random
@@ -20,7 +21,16 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from paletta_cli import __version__
-from paletta_cli.errors import PAUSED, ApiProblem, GaveUp, NotAuthorised, PalettaError, UsageError
+from paletta_cli.errors import (
+    BUSY,
+    OVERLOADED,
+    PAUSED,
+    ApiProblem,
+    GaveUp,
+    NotAuthorised,
+    PalettaError,
+    UsageError,
+)
 from paletta_cli.settings import Settings, checked_url, is_loopback, load
 from paletta_cli.text import duration
 
@@ -31,6 +41,8 @@ TRIES = 5  # for a person who waits; transfers ask for more
 _RETRY_STATUS = frozenset({429, 500, 502, 503, 504})  # 500: a database that restarts looks like that
 _MOST_WAIT = 30.0
 _MOST_ASKED = 60.0  # of a Retry-After: whoever asks for more is asked again, and the tries are counted
+_MOST_BUSY = 3600.0  # for workers to catch up; whoever waits longer had better come back tomorrow
+_BUSY_WAIT = 20.0  # where the service names no time
 _NOTICED = 5.0  # from here on a person wonders whether the command hangs
 
 
@@ -84,7 +96,9 @@ class Service:
         """Where somebody can give the password again when the service wants it, once."""
         self.login_hint: str | None = None
         """What helps when the token is refused, where it is not to log in."""
-        self._trouble = False
+        self.on_busy: Callable[[str], None] | None = None
+        """Told once when new uploads have to wait until others are done."""
+        self._trouble = self._busy = False
         self.stop = stop or threading.Event()
         headers = {"user-agent": f"paletta/{__version__}", "accept": "application/json"}
         if token is not None:
@@ -196,8 +210,10 @@ class Service:
         if timeout is not None:
             options["timeout"] = timeout
 
-        for attempt in range(self.tries):
-            last = attempt == self.tries - 1
+        attempt = 0
+        busy_until: float | None = None
+        while True:
+            last = attempt >= self.tries - 1
             try:
                 response = self._client.request(method, path, **options)
             except httpx.TransportError as error:
@@ -205,23 +221,44 @@ class Service:
                 if last or not (repeatable or never_left):
                     raise _unreachable(self.url, error) from error
                 self._wait(f"cannot reach {self.url}", jitter(attempt))
+                attempt += 1
                 continue
-            if (
+            code = _code(response) if response.status_code == 503 else ""
+            asked = retry_after(response.headers.get("retry-after"))
+            if code == BUSY:
+                busy_until = busy_until or time.monotonic() + _MOST_BUSY
+                if self.tries > 1 and time.monotonic() < busy_until:
+                    self._wait_for_room(response, spread(_BUSY_WAIT if asked is None else asked))
+                    continue
+            elif (
                 response.status_code in _RETRY_STATUS
                 and not last
-                and (repeatable or response.status_code == 429)
-                and not _paused(response)
+                and (repeatable or response.status_code == 429 or code == OVERLOADED)
+                and code != PAUSED
             ):
-                asked = retry_after(response.headers.get("retry-after"))
                 self._wait(
-                    f"{self.url} answers {response.status_code}", jitter(attempt) if asked is None else asked
+                    f"{self.url} answers {response.status_code}",
+                    jitter(attempt) if asked is None else spread(asked) if code == OVERLOADED else asked,
                 )
+                attempt += 1
                 continue
-            self._trouble = False
+            self._trouble = self._busy = False
             if response.status_code == 401 and self.login_hint is not None:
                 raise _refused(response, self.login_hint)
             return response.content if raw and response.is_success else _answer(response)
-        raise AssertionError("the last try returns or raises")
+
+    def _wait_for_room(self, response: "httpx.Response", seconds: float) -> None:
+        """Wait until the service takes new uploads again; said once, in its own words."""
+        from paletta_cli.transfer.drill import hurried
+
+        tell = self.on_busy or self.on_trouble or self.on_wait
+        if tell is not None and not self._busy:
+            from paletta_cli.text import clean
+
+            tell(f"waiting for the service: {clean(str(response.json().get('detail') or 'it is busy'))}")
+        self._busy = True
+        if self.stop.wait(hurried(seconds)):
+            raise GaveUp("stopped while waiting for the service")
 
     def _wait(self, why: str, seconds: float) -> None:
         if self.on_trouble is not None and not self._trouble:
@@ -264,6 +301,11 @@ def jitter(attempt: int, most: float = _MOST_WAIT, draw: Callable[[], float] = r
     together.
     """
     return draw() * min(most, 2.0 ** min(attempt, 16))
+
+
+def spread(seconds: float, draw: Callable[[], float] = random.random) -> float:
+    """A wait that was asked for, and up to a fifth more: clients that were sent away together come back one by one."""
+    return seconds * (1 + draw() / 5)
 
 
 def retry_after(value: str | None) -> float | None:
@@ -336,14 +378,14 @@ def _not_the_service(response: "httpx.Response") -> PalettaError:
     )
 
 
-def _paused(response: "httpx.Response") -> bool:
-    """Whether an operator switched this off: the answer says so in words, and stays the same for a while."""
-    if response.status_code != 503 or "problem+json" not in response.headers.get("content-type", ""):
-        return False
+def _code(response: "httpx.Response") -> str:
+    """The service's own word for why it refused; "" where a balancer answered, which has none."""
+    if "problem+json" not in response.headers.get("content-type", ""):
+        return ""
     try:
-        return bool(response.json().get("code") == PAUSED)
+        return str(response.json().get("code") or "")
     except (ValueError, AttributeError):
-        return False
+        return ""
 
 
 def _unreachable(url: str, error: Exception) -> GaveUp:

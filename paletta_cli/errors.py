@@ -81,6 +81,11 @@ class Interrupted(BaseException):
 PAUSED = "service_paused"
 """The code of what an operator switched off for now: to ask again within the minute is in vain."""
 
+OVERLOADED = "overloaded"
+"""The code of what the service refused before it began with it: any request may be sent again."""
+BUSY = "ingest_busy"
+"""The code of new uploads that wait until others are done, which takes minutes rather than seconds."""
+
 
 class ApiProblem(PalettaError):
     """The service answered with problem+json (RFC 9457).

@@ -25,6 +25,7 @@ from paletta_server.analytics.routes import router as analytics
 from paletta_server.audit.routes import router as audit
 from paletta_server.clips.routes import router as clips
 from paletta_server.collections.routes import router as collections
+from paletta_server.core.admission import SHED, Admission
 from paletta_server.core.dbconnect import is_read_only
 from paletta_server.core.errors import Invalid, NotFound, PalettaError, TooLarge, Unavailable
 from paletta_server.core.health import router as health
@@ -71,6 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 Switches.open(runtime) as app.state.switches,
                 Collector.open(runtime.db) as app.state.analytics,
             ):
+                app.state.prepared = {"search": lambda: app.state.search.follower.ready}
                 yield
 
     app = FastAPI(
@@ -112,10 +114,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _unreadable)
     app.add_exception_handler(HTTPException, _framework)
     app.add_exception_handler(DataError, _unstorable)
-    for lost in (ConnectionError, OperationalError, InterfaceError, PoolTimeout):
+    for lost in (ConnectionError, OperationalError, InterfaceError):
         app.add_exception_handler(lost, _connection_lost)
     app.add_exception_handler(InternalError, _maybe_failed_over)
+    app.add_exception_handler(PoolTimeout, _no_connection_free)
     app.add_exception_handler(Exception, _unknown)
+    app.add_middleware(Admission, settings=chosen)
     app.add_middleware(Guard)
     app.add_middleware(MetricsMiddleware)
     return app
@@ -149,6 +153,8 @@ class Guard:
                 headers.setdefault("X-Content-Type-Options", "nosniff")
                 headers.setdefault("Referrer-Policy", "no-referrer")
                 headers.setdefault("Cache-Control", "no-store")
+                if _is_ending(scope):
+                    headers["Connection"] = "close"  # the next request had better go to another process
             await send(message)
 
         length = request.headers.get("content-length", "0")
@@ -157,6 +163,11 @@ class Guard:
             await _answer(request, TooLarge(words))(scope, receive, adding)
             return
         await self.app(scope, receive, adding)
+
+
+def _is_ending(scope: Scope) -> bool:
+    runtime: Runtime | None = getattr(scope["app"].state, "runtime", None)
+    return runtime is not None and runtime.notify.ending
 
 
 def _answer(request: Request, error: PalettaError) -> JSONResponse:
@@ -228,6 +239,14 @@ async def _maybe_failed_over(request: Request, error: Exception) -> Response:
     """A write met a replica: there was a failover, and the next connection finds the new writer."""
     assert isinstance(error, InternalError)
     return await (_connection_lost if is_read_only(error.orig) else _unknown)(request, error)
+
+
+async def _no_connection_free(request: Request, error: Exception) -> Response:
+    """All connections were at work for as long as a request may wait for one. Not `overloaded`: it may have had one
+    before, for an earlier step."""
+    log.warning("no database connection came free in time")
+    SHED.labels("connection").inc()
+    return _answer(request, Unavailable("the database has too much to do at the moment"))
 
 
 async def _unstorable(request: Request, error: Exception) -> Response:

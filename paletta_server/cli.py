@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from paletta_server.aws.cli import app as aws_app
+
 app = typer.Typer(
     name="paletta-server",
     help="Run the Paletta service: all of it on one machine, or its parts on many.",
@@ -171,6 +173,19 @@ def mail_events() -> None:
 
     _join_stack(by_default=False)
     raise typer.Exit(run_mail_events())
+
+
+@app.command()
+def completions(
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Write the pid there once it takes messages.", hidden=True)
+    ] = None,
+) -> None:
+    """Handle MediaConvert's events from the queue. Any number may run, on any machine."""
+    from paletta_server.commands.completions import completions as run_completions
+
+    _join_stack(by_default=False)
+    raise typer.Exit(run_completions(ready_file=ready_file))
 
 
 @app.command("create-user")
@@ -420,6 +435,9 @@ def jobs_schedule(as_json: Json = False) -> None:
 
     _join_stack(by_default=True)
     raise typer.Exit(run_schedule(as_json=as_json))
+
+
+app.add_typer(aws_app, name="aws", help="An installation on AWS: plan, template, check, what it costs.")
 
 
 @app.command()

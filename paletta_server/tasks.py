@@ -8,6 +8,7 @@ from paletta_server.core import mail as _mail  # noqa: F401
 from paletta_server.delivery import tasks as _delivery  # noqa: F401
 from paletta_server.earnings import tasks as _earnings  # noqa: F401
 from paletta_server.ingest import tasks as _ingest  # noqa: F401
+from paletta_server.ingest.mediaconvert import tasks as _mediaconvert  # noqa: F401
 from paletta_server.likeness import tasks as _likeness  # noqa: F401
 from paletta_server.operations import tasks as _operations  # noqa: F401
 from paletta_server.payments import tasks as _payments  # noqa: F401

@@ -1,6 +1,7 @@
 """`paletta admin logs`: tables, following, and what a proof found."""
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,7 @@ from paletta_cli.text import clean, duration, encodable, plural
 VERIFY_SECONDS = 900.0
 """A proof reads the whole log: some 100,000 rows a second."""
 FOLLOW_SECONDS = 25
+PAUSE_SECONDS = 0.5
 
 
 def show(out: Output, entries: Sequence[Mapping[str, Any]]) -> None:
@@ -48,10 +50,14 @@ def _value(value: object) -> str:
 def follow(service: Service, out: Output, params: Mapping[str, Any], *, last: int) -> None:
     """Print entries as they come, a line each, until interrupted."""
     path = "/v1/admin/audit-log/follow"
+    asked = 0.0
     news = service.get(path, last=last, **params)
     while True:
         for entry in news["items"]:
             out.raw(_line(out, entry) + "\n")
+        if not news["items"] and time.monotonic() - asked < PAUSE_SECONDS:
+            time.sleep(PAUSE_SECONDS)  # a service about to stop answers at once
+        asked = time.monotonic()
         news = service.get(
             path, timeout=FOLLOW_SECONDS + 15.0, after=news["after"], wait=FOLLOW_SECONDS, **params
         )

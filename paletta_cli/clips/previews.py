@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-from paletta_cli.api import jitter
+from paletta_cli.api import jitter, retry_after
 from paletta_cli.errors import GaveUp, PalettaError, UsageError
 from paletta_cli.settings import checked_url, is_loopback
 
@@ -112,15 +112,17 @@ def _get(address: str, read: "Callable[[httpx.Response], T]") -> T:
     parts = checked(address)
     with httpx.Client(trust_env=not is_loopback(parts.host), timeout=httpx.Timeout(30, connect=10)) as client:
         for attempt in range(_TRIES):
+            asked = None
             try:
                 with client.stream("GET", address) as response:
                     if response.status_code == 200:
                         return read(response)
                     reason = f"the store answered {response.status_code}"
-                    if response.status_code < 500:
+                    asked = retry_after(response.headers.get("retry-after"))
+                    if response.status_code < 500 and response.status_code != 429:
                         raise PalettaError(f"cannot fetch the preview: {reason}")
             except httpx.TransportError as error:
                 reason = str(error) or type(error).__name__
             if attempt < _TRIES - 1:
-                time.sleep(jitter(attempt))
+                time.sleep(jitter(attempt) if asked is None else asked)
     raise GaveUp(f"cannot fetch the preview: {reason[:200]}", hint="check the network, and try again")

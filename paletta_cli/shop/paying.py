@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from paletta_cli.api import Service
 
 _POLL = 25  # seconds that a long poll may take; proxies cut idle requests at 30 or 60
+_PAUSE = 0.5
 _PAID = ("paid", "partially_refunded", "refunded")
 
 
@@ -129,5 +130,8 @@ def _wait(service: "Service", out: Output, order: Mapping[str, Any]) -> Mapping[
     deadline = time.monotonic() + max(patience, _POLL)
     found = order
     while found["status"] == "pending" and time.monotonic() < deadline:
+        asked = time.monotonic()
         found = service.get(path, status="pending", wait=_POLL, timeout=_POLL + 30.0)
+        if found["status"] == "pending" and time.monotonic() - asked < _PAUSE:
+            time.sleep(_PAUSE)  # a service about to stop answers at once
     return found

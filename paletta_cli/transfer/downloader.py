@@ -357,7 +357,7 @@ class Downloader:
                 self.budget.slow_down(asked)
             else:
                 self.budget.back_off()
-            self._again(piece, detail)
+            self._again(piece, detail, asked or 0.0)
         elif verdict in (Verdict.SIGN, Verdict.GONE, Verdict.CHANGED):
             # The service knows more: whether the address only expired, the object is another, or it is gone.
             if verdict is not Verdict.SIGN or time.monotonic() - link.asked < 0.5 * (link.until - link.asked):
@@ -372,12 +372,12 @@ class Downloader:
         else:
             self._give_up(file, detail, code="store")
 
-    def _again(self, piece: Range, detail: str) -> None:
+    def _again(self, piece: Range, detail: str, asked: float) -> None:
         now = time.monotonic()
         piece.first_trouble = piece.first_trouble if piece.tries else now
         piece.tries += 1
         if piece.tries < TRIES:
-            self._ready.put(piece, delay=hurried(jitter(piece.tries)))
+            self._ready.put(piece, delay=max(hurried(jitter(piece.tries)), asked))
         elif self._last_success < piece.first_trouble:  # nobody has had any luck since: it is not this file
             self._stop_all(GaveUp(f"the store is out of reach: {detail}", hint=_AGAIN))
         else:

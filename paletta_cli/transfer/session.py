@@ -121,6 +121,7 @@ class _Session:
         self._foretold = told
         self._began = time.monotonic()
         self._planned = self._told = False
+        self._unsaid = ""
         self._watcher: Watcher | None = None
         self._view: View | None = None
 
@@ -137,6 +138,7 @@ class _Session:
             limit_rate=self._options.limit_rate,
         )
         self._view = self._make_view(uploader)
+        self._protocol.service.on_busy = self._hold_back
         try:
             self._transfer(uploader, batch_id)
             self._settle(run, batch_id)
@@ -160,8 +162,15 @@ class _Session:
             self._tick(uploader, batch_id)
         self._tick(uploader, batch_id)
 
+    def _hold_back(self, words: str) -> None:
+        """From the thread that registers; said at the next tick, since the picture is the main thread's."""
+        self._unsaid = words
+
     def _tick(self, uploader: Uploader, batch_id: str) -> None:
         assert self._view is not None
+        if self._unsaid:
+            self._view.say(self._unsaid)
+            self._unsaid = ""
         items = self._plan.items
         if not self._planned and uploader.registered:
             self._planned = True

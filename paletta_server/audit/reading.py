@@ -14,6 +14,7 @@ from paletta_server.audit import chain
 from paletta_server.audit.models import AuditChain, AuditLog, AuditOrigin
 from paletta_server.core.database import Database
 from paletta_server.core.pagination import PageParams, newest_first
+from paletta_server.core.runtime import Runtime
 
 Entry = tuple[AuditLog, int | None, str | None]
 """A row, its place in the chain once it has one, and the address it came from unless that was erased."""
@@ -65,13 +66,14 @@ class News:
 
 
 async def follow(
-    database: Database, wanted: Filter, *, after: int | None, last: int, wait_seconds: float
+    runtime: Runtime, wanted: Filter, *, after: int | None, last: int, wait_seconds: float
 ) -> News:
     """What came behind entry `after`, as soon as something does; without it, the `last` rows up to now.
 
     No row is missed or told twice: rows are chained as they become visible, and this reads the chain. A head that is
     broken stops the news; `verify` says so.
     """
+    database = runtime.db
     if after is None:
         entries = await _reached(database)
         query = wanted.apply(_entries()).where(AuditChain.seq <= entries).order_by(AuditChain.seq.desc())
@@ -86,7 +88,7 @@ async def follow(
             rows = (await session.execute(query.order_by(AuditChain.seq).limit(MOST_FOLLOWED))).all()
         if len(rows) == MOST_FOLLOWED:
             entries = rows[-1][1]
-        if rows or time.monotonic() >= deadline:
+        if rows or time.monotonic() >= deadline or runtime.notify.ending:
             return News([(row[0], row[1], row[2]) for row in rows], max(after, entries))
         after = max(after, entries)
         await asyncio.sleep(min(LOOK_EVERY, max(0.0, deadline - time.monotonic())))

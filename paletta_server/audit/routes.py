@@ -73,7 +73,7 @@ async def follow(
     wait: Annotated[float, Query(ge=0, le=55)] = 0,
 ) -> News:
     """What was written behind entry `after`, within `wait` seconds; without it, the `last` rows up to now."""
-    news = await reading.follow(runtime.db, wanted, after=after, last=last, wait_seconds=wait)
+    news = await reading.follow(runtime, wanted, after=after, last=last, wait_seconds=wait)
     async with runtime.db.transaction() as session:
         return News(items=await _shown(session, news.entries), after=news.after)
 

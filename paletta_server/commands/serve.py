@@ -6,8 +6,9 @@ import asyncio
 import logging
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from paletta_server.commands import terminal
 
@@ -21,8 +22,12 @@ log = logging.getLogger(__name__)
 KEEP_ALIVE_SECONDS = 65
 """Longer than the 60 s after which common balancers drop an idle connection, so that they are the ones to."""
 
-GRACE_SECONDS = 3
-"""What a stopping API gives requests in flight. Long polls wait for up to 25 s; their clients ask again."""
+GRACE_SECONDS = 8
+"""What a stopping API gives requests in flight, once it takes no new ones; long polls end before. Less than the ten
+seconds after which whoever stops us commonly kills."""
+
+STARTUP_FAILED = 3
+"""As uvicorn itself ends where the port is taken or the application does not start."""
 
 
 def migrate(*, bucket: bool) -> int:
@@ -48,26 +53,32 @@ def api(*, host: str, port: int, reload: bool) -> int:
     """Serve HTTP until told to stop."""
     import uvicorn
 
+    from paletta_server.commands.draining import DrainingServer
     from paletta_server.core.folders import own_folder
     from paletta_server.core.settings import get_settings
 
+    settings = get_settings()
     # The replica looks for itself, but in the background: a service that can never search had better not start.
-    own_folder(get_settings().search_dir, "PALETTA_SEARCH_DIR")
-    uvicorn.run(
-        "paletta_server.commands.serve:make_app",
-        factory=True,
-        host=host,
-        port=port,
-        reload=reload,
-        log_config=None,
-        server_header=False,
+    own_folder(settings.search_dir, "PALETTA_SEARCH_DIR")
+    options: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "log_config": None,
+        "server_header": False,
         # None is uvicorn's own default: a proxy on this machine.
-        forwarded_allow_ips=",".join(get_settings().trusted_proxies) or None,
-        ws="none",
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
-    return 0
+        "forwarded_allow_ips": ",".join(settings.trusted_proxies) or None,
+        "ws": "none",
+        "timeout_keep_alive": KEEP_ALIVE_SECONDS,
+        "timeout_graceful_shutdown": GRACE_SECONDS,
+    }
+    if reload:
+        uvicorn.run("paletta_server.commands.serve:make_app", factory=True, reload=True, **options)
+        return 0
+    app = make_app()
+    server = DrainingServer(uvicorn.Config(app, **options), app, drain_seconds=settings.drain_seconds)
+    with suppress(KeyboardInterrupt):  # Ctrl-C is an end like any other
+        server.run()
+    return 0 if server.started else STARTUP_FAILED
 
 
 def make_app() -> FastAPI:
@@ -101,7 +112,7 @@ def worker(*, concurrency: int | None, name: str | None, ready_file: Path | None
     chosen = concurrency or settings.worker_concurrency
     called = name or f"{socket.gethostname()}-{os.getpid()}"
     log.info("worker starts", extra={"worker": called, "concurrency": chosen, "sandbox": sandbox.describe()})
-    asyncio.run(_find_database(settings))
+    asyncio.run(find_database(settings))
     try:
         asyncio.run(_work(settings.model_copy(update={"worker_concurrency": chosen}), called, ready_file))
     except Exception:
@@ -111,7 +122,7 @@ def worker(*, concurrency: int | None, name: str | None, ready_file: Path | None
     return 0
 
 
-async def _find_database(settings: Settings) -> None:
+async def find_database(settings: Settings) -> None:
     """Wait a moment for a database that is just being started. Raises OperationalError: most likely the address is
     wrong, which is said in words before anything is begun."""
     from sqlalchemy import text

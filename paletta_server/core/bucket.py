@@ -303,7 +303,8 @@ def sweeping_rules() -> list[dict[str, Any]]:
         _rule(
             "stale-multiparts", AbortIncompleteMultipartUpload={"DaysAfterInitiation": STALE_MULTIPART_DAYS}
         ),
-        _rule("scratch", "_paletta/", Expiration={"Days": SCRATCH_DAYS}),
+        # What the doctor tries out, where it could not clean up; other things of ours stay.
+        _rule("trials", "_paletta/doctor-", Expiration={"Days": SCRATCH_DAYS}),
         _rule("noncurrent", NoncurrentVersionExpiration={"NoncurrentDays": NONCURRENT_DAYS}),
     ]
 

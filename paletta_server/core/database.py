@@ -75,7 +75,7 @@ class Database:
             pool_size=pool_size or settings.database_pool_size,
             max_overflow=5,
             pool_pre_ping=True,
-            pool_timeout=20,
+            pool_timeout=settings.database_wait_seconds,
             hide_parameters=True,  # an error's text reaches the logs, and parameters are people's data
             pool_recycle=RECYCLE_SECONDS,
         )

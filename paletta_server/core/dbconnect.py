@@ -14,16 +14,25 @@ from paletta_server.core.settings import Settings
 
 READ_ONLY = "25006"
 """SQLSTATE of a write that met a server which is a replica now."""
+PATIENCE = {
+    "connect_timeout": 5,
+    # A server that vanished without a word (a failover, a cut cable) is given up within a minute, also by who only
+    # listens; the system's own limits are hours.
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+    # A name that still leads to the old writer after a failover finds a replica: that is no connection for us.
+    "target_session_attrs": "read-write",
+}
+"""What libpq is told of every connection of ours, unless the address says otherwise."""
 
 
 def conninfo(settings: Settings) -> str:
     """What libpq needs for one connection, made at this moment: a token is good for 15 minutes, and is made without
     asking anybody. Blocks while a role's credentials are renewed."""
-    more: dict[str, Any] = {}
     given = conninfo_to_dict(settings.libpq_url)
-    # A name that still leads to the old writer after a failover finds a replica: that is no connection for us.
-    if "target_session_attrs" not in given:
-        more["target_session_attrs"] = "read-write"
+    more: dict[str, Any] = {name: value for name, value in PATIENCE.items() if name not in given}
     if settings.database_ca is not None:
         more |= {"sslmode": "verify-full", "sslrootcert": str(settings.database_ca)}
     if settings.database_auth == "iam":

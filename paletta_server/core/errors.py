@@ -112,6 +112,18 @@ class Unavailable(PalettaError):
         super().__init__(detail, headers={"Retry-After": str(retry_after)}, **kwargs)
 
 
+class Overloaded(Unavailable):
+    """We have too much to do. Nothing was done about the request, so any request may be sent again."""
+
+    code, title = "overloaded", "Overloaded"
+
+
+class IngestBusy(Unavailable):
+    """As many films wait for a worker as may; what is registered already goes on."""
+
+    code, title = "ingest_busy", "Too many films wait"
+
+
 def problems(*errors: type[PalettaError]) -> dict[int | str, dict[str, Any]]:
     """The `responses=` of a route that may raise these errors."""
     return {

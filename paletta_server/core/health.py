@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import secrets
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import psycopg
@@ -14,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from paletta_server.core.errors import Forbidden, PalettaError
+from paletta_server.core.errors import Forbidden, PalettaError, Unavailable
 from paletta_server.core.mail import unsent
 from paletta_server.core.metrics import JOBS, MAILS, REGISTRY
 from paletta_server.core.runtime import Runtime, RuntimeDep
@@ -33,10 +35,15 @@ async def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz", responses={503: {"description": "Something that requests need does not answer"}})
-async def readyz(runtime: RuntimeDep) -> JSONResponse:
-    """Whether this node can serve requests: database and object store answer within three seconds."""
+async def readyz(request: Request, runtime: RuntimeDep) -> JSONResponse:
+    """Whether this node can serve requests: database and object store answer within three seconds, the schema is not
+    older than this code, it has what it answers searches from, and nobody told it to stop."""
+    if runtime.notify.ending:
+        return JSONResponse({"status": "stopping", "checks": {}}, status_code=503)
     database, store = await asyncio.gather(_within(_database(runtime)), _within(_store(runtime)))
     checks = {"database": database, "object_store": store}
+    prepared: dict[str, Callable[[], bool]] = getattr(request.app.state, "prepared", {})
+    checks |= {name: "ok" if is_so() else "not there yet" for name, is_so in prepared.items()}
     ready = all(answer == "ok" for answer in checks.values())
     body: dict[str, Any] = {"status": "ready" if ready else "not ready", "checks": checks}
     return JSONResponse(body, status_code=200 if ready else 503)
@@ -67,7 +74,17 @@ async def _within(check: Any) -> str:
 
 async def _database(runtime: Runtime) -> None:
     async with runtime.db.engine.connect() as connection:
-        await connection.execute(text("SELECT 1"))
+        revision = await connection.scalar(text("SELECT version_num FROM alembic_version"))
+    if revision in _older():
+        raise Unavailable("the schema is older than this code")
+
+
+@lru_cache(maxsize=1)
+def _older() -> frozenset[str]:
+    """The revisions before ours. One that nobody here knows is newer, and suits the code before it too."""
+    from paletta_server.migrations import revisions
+
+    return frozenset(revisions()[:-1])
 
 
 async def _store(runtime: Runtime) -> None:

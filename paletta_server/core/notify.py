@@ -31,6 +31,13 @@ class Notifier:
         self._settings = settings
         self._waiters: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
+        self.ending = False
+        """Whether this process is about to stop: who waits answers with what there is, and is asked again elsewhere."""
+
+    def end(self) -> None:
+        """Wake everybody for good."""
+        self.ending = True
+        self._wake_all()
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._listen_for_ever())

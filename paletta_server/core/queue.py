@@ -3,7 +3,7 @@
 A job is *dead* once it failed and is not tried again. It stays to be read, until it is retried, cancelled or pruned.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -169,6 +169,18 @@ async def stats(session: AsyncSession) -> list[Load]:
         Load(*row[:6], _float(row[6]), float(row[7]), int(row[8]), _float(row[9]))  # type: ignore[call-arg]
         for row in rows
     ]
+
+
+async def waiting(session: AsyncSession, queues: Iterable[str]) -> dict[str, int]:
+    """How many jobs of each queue are due and not taken; also the queues that have none."""
+    rows = await session.execute(
+        text(
+            "SELECT queue_name, count(*) FROM procrastinate_jobs"
+            " WHERE status = 'todo' AND coalesce(scheduled_at, now()) <= now() GROUP BY 1"
+        )
+    )
+    found = {str(row[0]): int(row[1]) for row in rows}
+    return {name: found.get(name, 0) for name in queues}
 
 
 def _float(value: Any) -> float | None:

@@ -24,6 +24,16 @@ class Settings(BaseSettings):
     database_ca: Path | None = None
     """Certificates (PEM) of who signed the database's; its name is verified too then."""
     database_pool_size: int = Field(10, ge=1)
+    """Connections of a process that are kept; up to five more are opened for a rush."""
+    database_wait_seconds: float = Field(5.0, gt=0, le=60)
+    """How long a request waits for one of them before it is told that we are overloaded."""
+    requests_at_once: int = Field(100, ge=1)
+    """Requests that an API process has in work; what comes on top is refused at once, to be sent again."""
+    long_polls_at_once: int = Field(1000, ge=1)
+    """Requests of one API process that wait for something to happen; they hold no connection meanwhile."""
+    drain_seconds: float = Field(0.0, ge=0, le=300)
+    """How long an API process that was told to stop says so on `/readyz` and goes on serving: behind a balancer, longer
+    than that takes to notice."""
     public_url: str = "http://127.0.0.1:8750"
     """Where people reach the API: mailed links are built from this, never from a request's Host header."""
     trusted_proxies: Words = ()
@@ -61,6 +71,9 @@ class Settings(BaseSettings):
     """The role (ARN) with which MediaConvert reads and writes the bucket."""
     mediaconvert_queue: str | None = None
     """A queue (ARN) of MediaConvert; None is the account's default."""
+    mediaconvert_open_max: int = Field(100, ge=1)
+    """Jobs that may be at MediaConvert at once; further attempts wait for a place. Its own queues take what it cannot
+    work on yet, but what waits with us can still be cancelled for nothing."""
     completions_queue_url: str | None = None
     """The SQS queue with MediaConvert's events, which `paletta-server completions` handles."""
 
@@ -111,6 +124,10 @@ class Settings(BaseSettings):
     """A completion whose API process says nothing for so long is taken up by whoever asks next."""
     uploads_open_max: int = Field(20_000, ge=1)
     """Unfinished uploads that one account may hold at once."""
+    ingest_queue_max: int | None = Field(None, ge=1)
+    """Films that may wait for a worker; from there on no new ones are registered until some are done."""
+    ingest_queue_max_bytes: int | None = Field(None, ge=1)
+    """The same by what they weigh."""
 
     search_dir: Path = Field(default_factory=lambda: default_state_dir() / "search")
     """Where this API node keeps its replica of the index."""
@@ -192,6 +209,8 @@ class Settings(BaseSettings):
             )
         if self.env == "production" and "sandbox" in self.gateways:
             raise ValueError("PALETTA_GATEWAYS: `sandbox` sells for nothing and is refused in production")
+        if self.transcoder == "mediaconvert" and not self.mediaconvert_role:
+            raise ValueError("PALETTA_TRANSCODER=mediaconvert needs PALETTA_MEDIACONVERT_ROLE")
         return self
 
     @property

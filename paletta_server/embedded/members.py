@@ -24,6 +24,7 @@ from paletta_server.embedded.service import Launched, Service, log_tail
 from paletta_server.embedded.stackdir import StackDir, StackError
 
 START_SECONDS = 60.0
+INDEX_SECONDS = 20.0
 """How long a member may take to become ready; a slow disk needs a while for its first database."""
 
 
@@ -202,8 +203,11 @@ class Members:
     # ---- programs of our own
 
     def _api(self) -> Service:
-        async def answers(_process: Process) -> bool:
-            return await asyncio.to_thread(_is_ok, f"{self.url}/readyz")
+        async def answers(process: Process) -> bool:
+            # An index that is built anew takes minutes, and all but searching works meanwhile.
+            known = process.identity("")
+            patient = known is not None and time.time() - known.started < INDEX_SECONDS
+            return await asyncio.to_thread(_is_ok, f"{self.url}/{'readyz' if patient else 'healthz'}")
 
         return self._program("api", ("api", "--port", str(self.options.port)), answers, address=self.url)
 

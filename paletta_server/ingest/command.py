@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from paletta_server.ingest.plan import OutputPlan, Posters, Preview, Rendition, Storyboard
+from paletta_server.ingest.plan import THUMB_WIDTH, OutputPlan, Posters, Preview, Rendition, Storyboard, fit
 from paletta_server.ingest.probe import SOUND_CODECS, MediaLimits, Probe
 from paletta_server.ingest.sandbox import SOURCE
 
@@ -15,6 +15,8 @@ CUT_THRESHOLD = (
     10  # scdet's score, in percent of change: found the cuts of an edited clip and none in single takes
 )
 
+_FIND_CUTS = f"scdet=threshold={CUT_THRESHOLD},metadata=mode=print:key=lavfi.scd.time:file={CUTS}"
+
 _PREVIEW_PRESET = "veryfast"  # a comp is looked at once or twice; its size is capped by maxrate anyway
 _LARGEST_BLOCK = (
     268_435_456  # bytes in one allocation; a 36-megapixel frame of 16-bit 4:4:4:4 is 288 MB and refused
@@ -23,17 +25,7 @@ _LARGEST_BLOCK = (
 
 def arguments(probe: Probe, plan: OutputPlan, limits: MediaLimits, *, threads: int) -> list[str]:
     """ffmpeg's arguments. It reads `SOURCE` and `WATERMARK` and writes into its working directory."""
-    command = ["-nostdin", "-hide_banner", "-loglevel", "repeat+level+verbose", "-progress", "pipe:1"]
-    command += [
-        "-stats_period",
-        "0.5",
-        "-benchmark",
-        "-max_alloc",
-        str(_LARGEST_BLOCK),
-        "-filter_complex_threads",
-        str(threads),
-    ]
-    command += _input(probe, limits, threads)
+    command = _head(probe, limits, threads)
     comp = plan.comp
     command += ["-f", "rawvideo", "-pixel_format", "rgba", "-video_size", f"{comp.width}x{comp.height}"]
     command += ["-i", f"file:{WATERMARK}", "-filter_complex", graph(probe, plan)]
@@ -53,6 +45,48 @@ def arguments(probe: Probe, plan: OutputPlan, limits: MediaLimits, *, threads: i
     ]
     command += ["-map", "[board]", *_BARE, "-c:v", "mjpeg", "-q:v", "5", "-fps_mode", "passthrough"]
     return [*command, "-f", "image2", "-update", "1", "-frames:v", "1", plan.storyboard.name]
+
+
+def checkup_arguments(probe: Probe, limits: MediaLimits, *, threads: int) -> list[str]:
+    """The same decode without outputs: the picture is only watched for cuts, at the storyboard's size."""
+    width, height = fit(probe.video.width, probe.video.height, (THUMB_WIDTH, THUMB_WIDTH))
+    seen = f"[0:{probe.video.number}]scale={width}:{height}:flags=area,{_FIND_CUTS}[seen]"
+    command = [*_head(probe, limits, threads), "-filter_complex", seen]
+    return [*command, "-map", "[seen]", "-fps_mode", "passthrough", "-f", "null", "-"]
+
+
+def loop_arguments(loop: Preview, *, rate: float, divisor: int, threads: int) -> list[str]:
+    """Cuts the loop out of our own comp, `SOURCE`, whose frames come `rate` times a second, every `divisor`th taken."""
+    thin = f"select='not(mod(n,{divisor}))'" if divisor > 1 else "null"
+    cut = f"trim=start={loop.start:.3f}:duration={loop.seconds:.3f},setpts=PTS-STARTPTS"
+    chain = f"[0:v:0]{cut},{thin},scale={loop.width}:{loop.height}:flags=bicubic,setsar=1[loop]"
+    command = ["-nostdin", "-hide_banner", "-loglevel", "error", "-max_alloc", str(_LARGEST_BLOCK)]
+    command += [
+        "-protocol_whitelist",
+        "file",
+        "-format_whitelist",
+        "mov",
+        "-codec_whitelist",
+        "h264",
+        "-f",
+        "mov",
+    ]
+    command += ["-threads", str(threads), "-i", f"file:{SOURCE}", "-filter_complex", chain]
+    return command + _encoded("loop", loop, round(2 * rate / divisor), threads)
+
+
+def _head(probe: Probe, limits: MediaLimits, threads: int) -> list[str]:
+    command = ["-nostdin", "-hide_banner", "-loglevel", "repeat+level+verbose", "-progress", "pipe:1"]
+    command += [
+        "-stats_period",
+        "0.5",
+        "-benchmark",
+        "-max_alloc",
+        str(_LARGEST_BLOCK),
+        "-filter_complex_threads",
+        str(threads),
+    ]
+    return command + _input(probe, limits, threads)
 
 
 def _input(probe: Probe, limits: MediaLimits, threads: int) -> list[str]:
@@ -140,8 +174,7 @@ def _board_chain(board: Storyboard) -> str:
         f"isnan(prev_pts)+gt(floor((t+0.0005)/{board.interval}),floor((prev_pts*TB+0.0005)/{board.interval}))"
     )
     return (
-        f"scale={board.width}:{board.height}:flags=area,scdet=threshold={CUT_THRESHOLD}"
-        f",metadata=mode=print:key=lavfi.scd.time:file={CUTS},select='{every}'"
+        f"scale={board.width}:{board.height}:flags=area,{_FIND_CUTS},select='{every}'"
         f",{_jpeg(board.width, board.height)},tile={board.columns}x{board.rows}"
     )
 
@@ -154,7 +187,10 @@ def _jpeg(width: int, height: int) -> str:
 
 
 def _preview_output(label: str, preview: Preview, probe: Probe, threads: int) -> list[str]:
-    keyframes = max(1, round(2 * probe.video.fps / preview.rate_divisor))
+    return _encoded(label, preview, round(2 * probe.video.fps / preview.rate_divisor), threads)
+
+
+def _encoded(label: str, preview: Preview, keyframes: int, threads: int) -> list[str]:
     return [
         *("-map", f"[{label}]", *_BARE, "-an", "-c:v", "libx264", "-preset", _PREVIEW_PRESET),
         *(
@@ -165,7 +201,16 @@ def _preview_output(label: str, preview: Preview, probe: Probe, threads: int) ->
             "-bufsize",
             f"{2 * preview.max_kbps}k",
         ),
-        *("-g", str(keyframes), "-threads", str(threads), "-fps_mode", "vfr", "-movflags", "+faststart"),
+        *(
+            "-g",
+            str(max(1, keyframes)),
+            "-threads",
+            str(threads),
+            "-fps_mode",
+            "vfr",
+            "-movflags",
+            "+faststart",
+        ),
         *("-f", "mp4", preview.name),
     ]
 

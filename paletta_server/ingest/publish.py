@@ -16,12 +16,16 @@ PREVIEW_CACHE_SECONDS = 365 * 24 * 3600
 
 
 async def store_outputs(store: ObjectStore, prefix: str, result: TranscodeResult) -> list[dict[str, Any]]:
-    """Upload every output below `prefix`; rows for the clip's renditions."""
+    """Upload every output that is not stored yet below `prefix`; rows for the clip's renditions."""
     rows = []
     for facts in _outputs(result):
         path: Path = facts.pop("path")
-        key = f"{prefix}{path.name}"
-        await store.upload(path, key, content_type=facts["content_type"], cache_seconds=PREVIEW_CACHE_SECONDS)
+        key = facts.pop("stored")
+        if key is None:
+            key = f"{prefix}{path.name}"
+            await store.upload(
+                path, key, content_type=facts["content_type"], cache_seconds=PREVIEW_CACHE_SECONDS
+            )
         rows.append(
             {
                 "number": 1,
@@ -37,6 +41,7 @@ async def store_outputs(store: ObjectStore, prefix: str, result: TranscodeResult
 def _outputs(result: TranscodeResult) -> list[dict[str, Any]]:
     """Every output with the columns that describe it; all of them have the same keys."""
     blank: dict[str, Any] = {"width": None, "height": None, "codec": None, "at_seconds": None, "number": 1}
+    blank["stored"] = None
     films: list[tuple[str, MadeFilm | MadeRendition]] = [("comp", result.comp), ("loop", result.loop)]
     films += [(rendition.tier, rendition) for rendition in result.renditions]
     outputs = [
@@ -48,6 +53,7 @@ def _outputs(result: TranscodeResult) -> list[dict[str, Any]]:
             "width": film.width,
             "height": film.height,
             "codec": film.codec,
+            "stored": film.key if isinstance(film, MadeRendition) else None,
         }
         for kind, film in films
     ]

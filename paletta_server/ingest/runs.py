@@ -3,13 +3,14 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.core.ids import new_uid
-from paletta_server.ingest.models import IngestRun
+from paletta_server.ingest.mediaconvert import rows
+from paletta_server.ingest.models import IngestRun, TranscodeJob
 
-ACTIVE = ("queued", "verifying", "probing", "transcoding", "publishing")
+ACTIVE = rows.ACTIVE
 
 
 class Superseded(Exception):
@@ -67,21 +68,25 @@ async def still_ours(session: AsyncSession, attempt: Attempt) -> bool:
 
 
 async def supersede(session: AsyncSession, upload_ids: Sequence[int]) -> list[str]:
-    """End the open runs of these uploads; their workers find out at their next write. Returns their prefixes."""
-    prefixes = await session.scalars(
+    """End the open runs of these uploads; their workers find out at their next write, and what MediaConvert has of
+    them is cancelled. Returns their prefixes."""
+    ended = await session.execute(
         update(IngestRun)
         .where(IngestRun.upload_id.in_(upload_ids), IngestRun.status.in_(ACTIVE))
         .values(status="superseded", finished_at=func.now())
-        .returning(IngestRun.prefix)
+        .returning(IngestRun.id, IngestRun.prefix)
     )
-    return list(prefixes)
+    prefixes = dict(ended.all())
+    await rows.abandon(session, list(prefixes))
+    return list(prefixes.values())
 
 
 async def withdraw(session: AsyncSession, attempt: Attempt) -> bool:
-    """Take back an attempt that was stopped in good order; False when it had ended or was overtaken."""
+    """Take back an attempt that was stopped in good order; False when it had ended, was overtaken or handed over."""
+    handed_over = exists().where(TranscodeJob.run_id == IngestRun.id)
     gone = await session.scalar(
         delete(IngestRun)
-        .where(IngestRun.id == attempt.id, IngestRun.status.in_(ACTIVE))
+        .where(IngestRun.id == attempt.id, IngestRun.status.in_(ACTIVE), ~handed_over)
         .returning(IngestRun.id)
     )
     return gone is not None

@@ -6,6 +6,7 @@ from paletta_server.core import holds
 from paletta_server.core.jobs import INSISTENT, defer, has_job, job
 from paletta_server.core.runtime import Runtime
 from paletta_server.ingest import service
+from paletta_server.ingest.mediaconvert import rows as mediaconvert
 from paletta_server.uploads import ingestion as uploads
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,9 @@ async def sweep(runtime: Runtime) -> None:
         async with runtime.db.transaction() as session:
             page = await uploads.on_their_way(session, after=last)
             for upload_id in page:
-                if not await has_job(session, "ingest.run", upload_id=upload_id):
+                if not await has_job(
+                    session, "ingest.run", upload_id=upload_id
+                ) and not await mediaconvert.carries(session, upload_id):
                     log.warning("upload had no ingest job", extra={"upload_id": upload_id})
                     await defer(session, "ingest.run", upload_id=upload_id)
         if not page:

@@ -30,7 +30,7 @@ _SIGNALS_OF_LIMITS = {128 + 24, 128 + 25}  # SIGXCPU, SIGXFSZ
 _KILLED, _CRASHES = 128 + 9, {128 + 4, 128 + 6, 128 + 7, 128 + 8, 128 + 11, 128 + 31}
 # x264 loses quality with more frames in flight; further cores are better used by further films.
 _MOST_THREADS = 16
-_MOST_PICTURE_BYTES = 64 * 1024**2
+MOST_PICTURE_BYTES = 64 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class MadeFilm:
 
 @dataclass(frozen=True, slots=True)
 class MadeRendition:
-    """A film for sale, by tier (``hd`` or ``uhd4k``)."""
+    """A film for sale, by tier (``hd`` or ``uhd4k``). `key`: where it is stored already, if it is."""
 
     tier: str
     path: Path
@@ -56,6 +56,7 @@ class MadeRendition:
     duration: float
     codec: str
     size: int
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class FfmpegTranscoder:
         """`threads` per decoder and encoder (default: our cores); `wall_seconds` overrides the limit."""
         self._sandbox = sandbox
         self._limits = limits
-        self._threads = threads or _cores()
+        self._threads = threads or cores()
         self._wall_seconds = wall_seconds
 
     async def run(
@@ -141,7 +142,7 @@ class FfmpegTranscoder:
         except TimedOut as error:
             raise EngineFailed(f"transcoding took more than {error.seconds:.0f} s") from error
         decoding = damage.read_log(done.stderr, probe.video.number, probe.video.codec)
-        finding = _judge_run(done, decoding, probe)
+        finding = judge_run(done, decoding, probe)
         if finding is not None:
             raise Rejected(finding.code, finding.reason, finding.hint)
         result = _collect(probe, plan, out_dir, decoding, done)
@@ -170,7 +171,8 @@ _BASE_MEMORY = 5 * 1024**3 // 2
 _MEMORY_PER_MEGAPIXEL = 160 * 1024**2
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many threads a decoder or encoder gets."""
     try:
         return min(_MOST_THREADS, len(os.sched_getaffinity(0)))
     except AttributeError:  # macOS
@@ -196,7 +198,7 @@ class _Progress:
             self._report(share)
 
 
-def _judge_run(done: Completed, decoding: damage.Decoding, probe: Probe) -> Finding | None:
+def judge_run(done: Completed, decoding: damage.Decoding, probe: Probe) -> Finding | None:
     """None when the run is good. Raises `EngineFailed` where the fault is ours."""
     status = done.status
     costly = Finding("too_complex", "decoding the film takes more time or memory than a clip may", REEXPORT)
@@ -222,12 +224,12 @@ def _collect(
 ) -> TranscodeResult:
     (out_dir / command.WATERMARK).unlink(missing_ok=True)
     try:
-        cuts = _cuts(out_dir)
+        cuts = read_cuts(out_dir)
         posters = choose_posters(_candidates(out_dir), plan.posters)
-        comp = _film(out_dir, plan.comp.name, plan.comp.width, plan.comp.height, probe.duration)
-        loop = _film(out_dir, plan.loop.name, plan.loop.width, plan.loop.height, plan.loop.seconds)
+        comp = check_film(out_dir, plan.comp.name, plan.comp.width, plan.comp.height, probe.duration)
+        loop = check_film(out_dir, plan.loop.name, plan.loop.width, plan.loop.height, plan.loop.seconds)
         renditions = tuple(_rendition(out_dir, made, probe.duration) for made in plan.renditions)
-        board = _picture(
+        board = check_picture(
             out_dir,
             plan.storyboard.name,
             (plan.storyboard.width * plan.storyboard.columns, plan.storyboard.height * plan.storyboard.rows),
@@ -260,12 +262,13 @@ def _collect(
         original_serves=plan.original_serves,
         frames_decoded=decoding.frames,
         cuts=cuts,
-        warnings=_warnings(cuts, posters),
+        warnings=take_warnings(cuts, posters),
         cpu_seconds=_cpu_seconds(done.stderr),
     )
 
 
-def _warnings(cuts: tuple[float, ...], posters: list[Poster]) -> tuple[Finding, ...]:
+def take_warnings(cuts: tuple[float, ...], posters: list[Poster]) -> tuple[Finding, ...]:
+    """What is worth knowing of a film that was made."""
     found = []
     if cuts:
         where = ", ".join(f"{at:.1f}" for at in cuts[:5]) + (" …" if len(cuts) > 5 else "")
@@ -290,7 +293,8 @@ def open_output(out_dir: Path, name: str) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def _film(out_dir: Path, name: str, width: int, height: int, seconds: float) -> MadeFilm:
+def check_film(out_dir: Path, name: str, width: int, height: int, seconds: float) -> MadeFilm:
+    """An H.264 film of this size and length. Raises `OSError` or `ValueError`."""
     with open_output(out_dir, name) as file:
         size = os.fstat(file.fileno()).st_size
         film = read_film(file)
@@ -299,7 +303,7 @@ def _film(out_dir: Path, name: str, width: int, height: int, seconds: float) -> 
 
 
 def _rendition(out_dir: Path, made: Rendition, seconds: float) -> MadeRendition:
-    film = _film(out_dir, made.name, made.width, made.height, seconds)
+    film = check_film(out_dir, made.name, made.width, made.height, seconds)
     return MadeRendition(made.tier, film.path, film.width, film.height, film.duration, film.codec, film.size)
 
 
@@ -314,7 +318,8 @@ def _check(film: Film, name: str, width: int, height: int, seconds: float) -> No
         raise ValueError(f"`{name}` lasts {film.duration:.2f} s, not {seconds:.2f} s")
 
 
-def _picture(out_dir: Path, name: str, size: tuple[int, int]) -> Path:
+def check_picture(out_dir: Path, name: str, size: tuple[int, int]) -> Path:
+    """A JPEG of this size. Raises `OSError` or `ValueError`."""
     from PIL import Image
 
     with open_output(out_dir, name) as file, Image.open(file, formats=["JPEG"]) as picture:
@@ -329,7 +334,7 @@ def _candidates(out_dir: Path) -> list[tuple[float, Path]]:
     for path in out_dir.iterdir():
         if match := _CANDIDATE.fullmatch(path.name):
             with open_output(out_dir, path.name) as file:
-                if os.fstat(file.fileno()).st_size > _MOST_PICTURE_BYTES:
+                if os.fstat(file.fileno()).st_size > MOST_PICTURE_BYTES:
                     raise ValueError(f"`{path.name}` is too large")
             found.append((int(match[1]) / command.POSTER_CLOCK, path))
     if not found:
@@ -337,7 +342,8 @@ def _candidates(out_dir: Path) -> list[tuple[float, Path]]:
     return sorted(found)
 
 
-def _cuts(out_dir: Path) -> tuple[float, ...]:
+def read_cuts(out_dir: Path) -> tuple[float, ...]:
+    """The cuts that ffmpeg noted, in seconds; the note is gone afterwards. Raises `OSError`."""
     with open_output(out_dir, command.CUTS) as file:
         text = file.read(1024 * 1024).decode("ascii", "replace")
     (out_dir / command.CUTS).unlink()

@@ -22,6 +22,8 @@ from paletta_server.uploads import service as uploads
 
 OURS = ("originals/", "media/", "_paletta/")
 """Where this service stores. What lies elsewhere in the bucket and is not referred to is somebody else's."""
+MARKS = "_paletta/marks/"
+"""Watermarks for MediaConvert: no row refers to them, and jobs under way read them."""
 AT_ONCE = 16
 CHUNK = 256
 
@@ -172,6 +174,7 @@ class _Audit:
 
     async def _orphans(self, pairs: Sequence[Pair]) -> list[Fault]:
         alone = [stored for expected, stored in pairs if stored is not None and expected is None]
+        alone = [one for one in alone if not one.key.startswith(MARKS)]
         ours = [one for one in alone if one.key.startswith(OURS)]
         old = [one for one in ours if one.modified_at < self.old_before]
         self.report.foreign += len(alone) - len(ours)

@@ -3,7 +3,7 @@
 import logging
 
 from paletta_server.core import queue
-from paletta_server.core.jobs import RETRIES, job
+from paletta_server.core.jobs import FILMS, REST, RETRIES, job
 from paletta_server.core.runtime import Runtime
 from paletta_server.operations import failures
 
@@ -12,9 +12,12 @@ log = logging.getLogger(__name__)
 
 @job("operations.watch_jobs", cron="* * * * *")
 async def watch_jobs(runtime: Runtime) -> None:
-    """Tell the operators of the first dead job of a kind."""
+    """Tell the operators of the first dead job of a kind, and the log how many jobs wait: what a fleet is sized by."""
     async with runtime.db.transaction() as session:
         await failures.tell_first(session, runtime.settings)
+        waiting = await queue.waiting(session, (*FILMS, *REST))
+    for name, number in waiting.items():
+        log.info("jobs wait", extra={"queue": name, "waiting": number})
 
 
 @job("operations.report_jobs", cron="30 6 * * *", retries=RETRIES)

@@ -275,7 +275,7 @@ async def wait(
             async with runtime.db.transaction() as session:
                 found = await service.find(session, user, order.uid)
                 left = deadline - time.monotonic()
-                if found.status != status or left <= 0:
+                if found.status != status or left <= 0 or runtime.notify.ending:
                     return await service.view(session, found)
             try:
                 await asyncio.wait_for(event.wait(), min(left, RECHECK_SECONDS))

@@ -106,3 +106,8 @@ async def on_their_way(session: AsyncSession, *, after: int) -> list[int]:
             .limit(500)
         )
     )
+
+
+async def key_of(session: AsyncSession, upload_id: int) -> str:
+    """Where an upload's bytes are stored."""
+    return (await session.scalars(select(Upload.key).where(Upload.id == upload_id))).one()

@@ -60,6 +60,7 @@ class Upload(Row, Base):
         ),
         Index("ix_uploads_owner_id", "owner_id", "sha256"),
         Index("ix_uploads_created_at", "created_at"),
+        Index("ix_uploads_queued", "size", postgresql_where=text("stage = 'stored'")),
     )
 
     uid: Mapped[Uid]

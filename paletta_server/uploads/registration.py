@@ -18,7 +18,7 @@ from paletta_server.core.jobs import defer
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
 from paletta_server.taxonomy import service as taxonomy
-from paletta_server.uploads import progress, revival
+from paletta_server.uploads import backlog, progress, revival
 from paletta_server.uploads.models import BatchItem, Upload, UploadBatch
 from paletta_server.uploads.names import name_problem
 from paletta_server.uploads.protocol import cut
@@ -53,6 +53,7 @@ async def register(
     async with runtime.db.transaction() as session:
         batch = await find_batch(session, user, batch_text)
         checked, valid = await examine(session, settings, user, items)
+        await backlog.make_room(session, settings, user.user_id, valid)
         # All new tags in one step: two processes that make the same ones in several could wait for each other.
         await taxonomy.tags_for_uploads(session, _keywords(valid), user.user_id)
         outcome, uploads = await _uploads_for(session, settings, user, batch, valid, lost_bytes)

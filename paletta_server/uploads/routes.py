@@ -7,7 +7,15 @@ from fastapi import APIRouter, Depends, Query, Response
 from paletta_server.accounts.permissions import Permission
 from paletta_server.accounts.security import Principal, require
 from paletta_server.core.database import SessionDep
-from paletta_server.core.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized, problems
+from paletta_server.core.errors import (
+    Conflict,
+    Forbidden,
+    IngestBusy,
+    Invalid,
+    NotFound,
+    Unauthorized,
+    problems,
+)
 from paletta_server.core.pagination import Page, PageDep
 from paletta_server.core.runtime import RuntimeDep
 from paletta_server.flags.guard import unless
@@ -57,7 +65,7 @@ async def show_batch(user: Uploader, session: SessionDep, batch: str, page: Page
     return await watch.batch_detail(session, user, batch, page)
 
 
-@router.post("/upload-batches/{batch}/items", dependencies=Taken)
+@router.post("/upload-batches/{batch}/items", dependencies=Taken, responses=problems(IngestBusy))
 async def register(user: Uploader, runtime: RuntimeDep, batch: str, new: NewItems) -> Items:
     """Register files with metadata and fingerprints. Each gets an answer of its own; asking again is harmless."""
     items = await registration.register(runtime, user, batch, new.items)

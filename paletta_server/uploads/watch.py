@@ -112,7 +112,7 @@ async def poll(runtime: Runtime, user: Principal, text: str, *, after: int, wait
             event.clear()
             found = await _changes(runtime, batch_id, after)
             left = deadline - time.monotonic()
-            if found.version > after or left <= 0:
+            if found.version > after or left <= 0 or runtime.notify.ending:
                 return found
             try:
                 await asyncio.wait_for(event.wait(), min(left, RECHECK_SECONDS))

@@ -220,7 +220,7 @@ async def test_a_worker_stopped_after_the_switch_leaves_the_clip_whole(
     up: Uploader, film: bytes, runtime: Runtime, run_jobs: RunJobs
 ) -> None:
     """The stop may come while the last transaction commits: then the outputs are the clip's."""
-    from paletta_server.ingest import service
+    from paletta_server.ingest import ending
     from paletta_server.ingest.runs import Attempt
     from paletta_server.uploads import ingestion
 
@@ -228,7 +228,7 @@ async def test_a_worker_stopped_after_the_switch_leaves_the_clip_whole(
     await run_jobs()
     row = await one(runtime, "SELECT id, upload_id, clip_id, uid, attempt, prefix FROM ingest_runs")
     source = ingestion.Source(row.upload_id, row.clip_id, sent["clip_id"], 1, "key", 1, "0" * 64, None)
-    await service._hand_back(runtime, source, Attempt(row.id, row.uid, row.prefix))
+    await ending.hand_back(runtime, source, Attempt(row.id, row.uid, row.prefix))
     assert (
         await one(runtime, "SELECT count(*) AS n FROM procrastinate_jobs WHERE task_name = 'ingest.discard'")
     ).n == 0
@@ -257,14 +257,14 @@ async def test_a_store_that_is_away_costs_no_attempt(
 ) -> None:
     from paletta_server.core.storage import ObjectStore
     from paletta_server.embedded.ports import free_ports
-    from paletta_server.ingest import service
+    from paletta_server.ingest import ending, service
 
     sent = await up.send(film)
     upload_id = (await one(runtime, "SELECT id FROM uploads")).id
     nowhere = runtime.settings.model_copy(update={"s3_endpoint": f"http://127.0.0.1:{free_ports(1)[0]}"})
     async with ObjectStore(nowhere) as store:
         away = replace(runtime, store=store)
-        for waits in (0, 3, service.MOST_WAITS - 1):
+        for waits in (0, 3, ending.MOST_WAITS - 1):
             await service.run(away, upload_id, waits=waits)
         assert (await up.call("GET", f"/uploads/{sent['upload_id']}"))["stage"] == "stored"
         assert (await one(runtime, "SELECT count(*) AS n FROM ingest_runs")).n == 0
@@ -276,7 +276,7 @@ async def test_a_store_that_is_away_costs_no_attempt(
                 )
             )
             found = [(waits, pytest.approx(seconds, abs=20)) for waits, seconds in later]
-        assert found == [(1, 10), (4, 80), (service.MOST_WAITS, service.LONGEST_WAIT_SECONDS)]
+        assert found == [(1, 10), (4, 80), (ending.MOST_WAITS, ending.LONGEST_WAIT_SECONDS)]
         await run_jobs()
         assert (await up.call("GET", f"/clips/{sent['clip_id']}"))["stage"] == "live"
 
@@ -286,13 +286,13 @@ async def test_a_store_that_stays_away_for_a_day_ends_in_failed(
 ) -> None:
     from paletta_server.core.storage import ObjectStore
     from paletta_server.embedded.ports import free_ports
-    from paletta_server.ingest import service
+    from paletta_server.ingest import ending, service
 
     sent = await up.send(film)
     upload_id = (await one(runtime, "SELECT id FROM uploads")).id
     nowhere = runtime.settings.model_copy(update={"s3_endpoint": f"http://127.0.0.1:{free_ports(1)[0]}"})
     async with ObjectStore(nowhere) as store:
-        await service.run(replace(runtime, store=store), upload_id, waits=service.MOST_WAITS)
+        await service.run(replace(runtime, store=store), upload_id, waits=ending.MOST_WAITS)
     view = await up.call("GET", f"/uploads/{sent['upload_id']}")
     assert (view["stage"], view["reason"]) == (
         "failed",

@@ -275,7 +275,7 @@ def run(stack: Any, options: argparse.Namespace, folder: Path) -> None:
     ours: dict[str, Answers] = {}
     with serving(Settings(_env_file=None), environment, folder / "api.log") as (address, pid):
         furnish(address, catalogue, tokens, operator)
-        _wait_for(address, catalogue)
+        wait_for(address, catalogue)
         for name, paths in questions(catalogue).items():
             asyncio.run(load(address, tokens, paths, 1.0, pid))
             ours[name] = asyncio.run(load(address, tokens, paths, options.seconds, pid))
@@ -289,7 +289,7 @@ def run(stack: Any, options: argparse.Namespace, folder: Path) -> None:
     report(ours, theirs)
 
 
-def _wait_for(address: str, catalogue: Catalogue) -> None:
+def wait_for(address: str, catalogue: Catalogue) -> None:
     """Until the index has the new prices: else its work would be measured too."""
     asked = {"q": catalogue.words[0], "sort": "price", "limit": 1, "min_price": "1"}
     for _ in range(600):

@@ -111,7 +111,7 @@ async def test_everything_is_set_as_amazon_reads_it(amazon: str) -> None:
         changed = outcomes(await bucket.bootstrap(store, back))
         names = {one["ID"] for one in s3.get_bucket_lifecycle_configuration(**name)["Rules"]}
     assert [what for what, outcome in changed.items() if outcome == "changed"] == ["class of originals"]
-    assert names == {"stale-multiparts", "scratch", "noncurrent", "theirs"}
+    assert names == {"stale-multiparts", "trials", "noncurrent", "theirs"}
 
 
 def test_the_command_shows_the_difference_and_a_taken_name_is_told(

@@ -111,7 +111,7 @@ def test_from_start_to_stop(tmp_path: Path) -> None:
 
 
 def _all_ok() -> dict[str, str]:
-    return {"database": "ok", "object_store": "ok"}
+    return {"database": "ok", "object_store": "ok", "search": "ok"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of their parent's death")

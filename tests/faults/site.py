@@ -61,12 +61,20 @@ class Server:
     process: Process | None = None
 
     def start(self) -> Self:
+        self.launch()
+        return self.wait_ready()
+
+    def launch(self) -> None:
+        """Start it, and do not wait for it."""
         if self.ready_file is not None:
             self.ready_file.unlink(missing_ok=True)
         self.process = Process(
             Spec(self.name, self.argv, log=self.log, env=clean_environment(**self.env), cwd=self.folder)
         )
         self.process.start()
+
+    def wait_ready(self) -> Self:
+        assert self.process is not None
         deadline = time.monotonic() + 60
         while not self._ready():
             assert self.process.running, f"{self.name} ended on start\n{self.tail()}"

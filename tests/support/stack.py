@@ -102,6 +102,13 @@ def make_database(addresses: Addresses, name: str) -> str:
     return _named(addresses.owner_url, name)
 
 
+def make_empty_database(addresses: Addresses, name: str) -> str:
+    """Make the database `name` without a schema; its libpq address."""
+    with psycopg.connect(addresses.admin_url, autocommit=True) as admin:
+        _create(admin, name)
+    return _named(addresses.owner_url, name)
+
+
 def _named(url: str, database: str) -> str:
     head, _, query = url.partition("?")
     return f"{head.rpartition('/')[0]}/{database}" + (f"?{query}" if query else "")

@@ -117,6 +117,40 @@ def test_a_request_that_was_turned_away_unread_is_repeated_whatever_it_is(
     assert service.post("/v1/orders", {}) == {"ok": True}
 
 
+PROBLEM = {"content-type": "application/problem+json"}
+
+
+def test_what_was_refused_at_the_door_is_repeated_whatever_it_is(server: Server, service: Service) -> None:
+    refused: Reply = (503, {"retry-after": "0", **PROBLEM}, {"code": "overloaded"})
+    server.script = [refused, FINE]
+    assert service.post("/v1/orders", {}) == {"ok": True}
+    server.script = [refused] * 9
+    with pytest.raises(ApiProblem):
+        service.post("/v1/orders", {})
+    assert len(server.asked) == 2 + 4, "as often as anything else"
+
+
+def test_waiting_for_workers_is_not_counted_as_tries_and_said_once(server: Server, service: Service) -> None:
+    told: list[str] = []
+    service.on_busy = told.append
+    full: Reply = (
+        503,
+        {"retry-after": "0", **PROBLEM},
+        {"code": "ingest_busy", "detail": "900 films\x1b[2J wait"},
+    )
+    server.script = [full] * 20 + [FINE]
+    assert service.post("/v1/upload-batches/b/items", {}, idempotent=True) == {"ok": True}
+    assert told == ["waiting for the service: 900 films[2J wait"]
+
+
+def test_waiting_for_workers_ends(server: Server, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "_MOST_BUSY", 0.0)
+    server.script = [(503, {"retry-after": "0", **PROBLEM}, {"code": "ingest_busy", "detail": "full"})]
+    with pytest.raises(ApiProblem) as caught:
+        service.post("/v1/upload-batches/b/items", {}, idempotent=True)
+    assert caught.value.exit_code == 5
+
+
 def test_tries_are_bounded(server: Server, service: Service) -> None:
     server.script = [BUSY] * 9
     with pytest.raises(ApiProblem) as caught:

@@ -1,14 +1,14 @@
 """addresses that get no mail any more, and the reports that said so
 
-Revision: 0019, after 0018. It must suit the code of the revision before it.
+Revision: 0021, after 0020. It must suit the code of the revision before it.
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0019"
-down_revision = "0018"
+revision = "0021"
+down_revision = "0020"
 branch_labels = None
 depends_on = None
 

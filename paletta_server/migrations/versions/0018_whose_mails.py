@@ -1,13 +1,13 @@
 """whose mails are; what somebody gives up; addresses of requests that the service itself acted in
 
-Revision: 0022, after 0020. It must suit the code of the revision before it.
+Revision: 0018, after 0017. It must suit the code of the revision before it.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0022"
-down_revision = "0020"
+revision = "0018"
+down_revision = "0017"
 branch_labels = None
 depends_on = None
 

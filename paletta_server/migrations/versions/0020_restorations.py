@@ -1,14 +1,14 @@
 """archived originals that are on their way back, and who waits for them
 
-Revision: 0018, after 0022. It must suit the code of the revision before it.
+Revision: 0020, after 0019. It must suit the code of the revision before it.
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0018"
-down_revision = "0022"
+revision = "0020"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 

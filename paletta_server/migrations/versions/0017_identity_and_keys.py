@@ -1,12 +1,12 @@
 """which service a database is; finding what refers to an object by its key
 
-Revision: 0020, after 0016. It must suit the code of the revision before it.
+Revision: 0017, after 0016. It must suit the code of the revision before it.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0020"
+revision = "0017"
 down_revision = "0016"
 branch_labels = None
 depends_on = None

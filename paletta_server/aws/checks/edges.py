@@ -1,0 +1,166 @@
+"""What faces people and what keeps the books: CloudFront, SES, RDS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from paletta_server.aws.checks.base import Check, Missing, Problem, Unknown, ask
+from paletta_server.aws.checks.target import Target
+
+
+def delivery(cloudfront: Any, target: Target) -> dict[str, Check]:
+    if not target.distribution and not target.distribution_domain:
+        return {}
+
+    def distribution() -> str:
+        found = _distribution(cloudfront, target)
+        config = found["DistributionConfig"]
+        if not config["Enabled"]:
+            raise Problem("the distribution is switched off", "enable it")
+        bare = [
+            one["DomainName"] for one in config["Origins"]["Items"] if not one.get("OriginAccessControlId")
+        ]
+        if bare:
+            raise Problem(f"it reads {bare[0]} without an origin access control", "deploy the template again")
+        status = found["Status"]
+        if status != "Deployed":
+            raise Unknown(f"it is being rolled out: {status}", "look again in a few minutes")
+        return str(found["DomainName"])
+
+    def keys() -> str:
+        config = _distribution(cloudfront, target)["DistributionConfig"]
+        groups = config["DefaultCacheBehavior"].get("TrustedKeyGroups", {})
+        if not groups.get("Enabled") or not groups.get("Items"):
+            raise Problem(
+                "films for sale need no signed address: whoever knows a key's name reads them",
+                "give the default behaviour its key group, at once",
+            )
+        items: list[str] = []
+        for group in groups["Items"]:
+            items += ask(cloudfront.get_key_group, Id=group)["KeyGroup"]["KeyGroupConfig"]["Items"]
+        if not items:
+            raise Problem("the key group is empty: no signed address works", "add the public key")
+        return f"{len(items)} trusted key{'s' if len(items) > 1 else ''}"
+
+    return {"cloudfront: distribution": distribution, "cloudfront: keys": keys}
+
+
+def _distribution(cloudfront: Any, target: Target) -> dict[str, Any]:
+    wanted = target.distribution
+    marker: dict[str, str] = {}
+    while not wanted:
+        listed = ask(cloudfront.list_distributions, **marker)["DistributionList"]
+        for one in listed.get("Items", []):
+            names = {one["DomainName"], *one.get("Aliases", {}).get("Items", [])}
+            if target.distribution_domain in names:
+                wanted = one["Id"]
+        if not wanted and not listed.get("IsTruncated"):
+            raise Problem(
+                f"no distribution has the name {target.distribution_domain}",
+                "check PALETTA_CLOUDFRONT_DOMAIN",
+            )
+        marker = {"Marker": listed.get("NextMarker", "")}
+    found: dict[str, Any] = ask(cloudfront.get_distribution, Id=wanted)["Distribution"]
+    return found
+
+
+def mail(ses: Any, target: Target) -> dict[str, Check]:
+    def account() -> str:
+        found = ask(ses.get_account)
+        if not found.get("SendingEnabled", True):
+            raise Problem("SES has stopped the account's mail", "answer AWS's review in the SES console")
+        if not found.get("ProductionAccessEnabled"):
+            raise Problem(
+                "SES is in its sandbox: only verified addresses are mailed",
+                "ask for production access in SES",
+            )
+        quota = found.get("SendQuota", {})
+        return f"{quota.get('Max24HourSend', 0):.0f} mails a day, {quota.get('SentLast24Hours', 0):.0f} sent"
+
+    def identity() -> str:
+        try:
+            found = ask(ses.get_email_identity, EmailIdentity=target.mail_domain)
+        except Missing:
+            raise Problem(f"SES does not know {target.mail_domain}", "deploy the template") from None
+        if not found.get("VerifiedForSendingStatus"):
+            raise Problem(
+                f"{target.mail_domain} is not verified", "add the DKIM records of the stack's outputs"
+            )
+        status = found.get("DkimAttributes", {}).get("Status")
+        if status != "SUCCESS":
+            raise Problem(f"mail is not signed: DKIM is {status}", "check the three DKIM records")
+        return f"{target.mail_domain} is verified and signs"
+
+    def events() -> str:
+        name = target.configuration_set
+        if not name:
+            raise Problem(
+                "there is no configuration set: bounces go unnoticed", "set PALETTA_SES_CONFIGURATION_SET"
+            )
+        answer = ask(ses.get_configuration_set_event_destinations, ConfigurationSetName=name)
+        told = {
+            event.upper()
+            for one in answer.get("EventDestinations", [])
+            if one.get("Enabled")
+            for event in one["MatchingEventTypes"]
+        }
+        if missing := {"BOUNCE", "COMPLAINT"} - told:
+            raise Problem(
+                f"nobody is told of {' and '.join(sorted(missing))}", "add an event destination by SNS"
+            )
+        return f"`{name}` tells of bounces and complaints"
+
+    return {"ses: account": account, "ses: identity": identity, "ses: events": events}
+
+
+def database(rds: Any, target: Target) -> dict[str, Check]:
+    if not target.database and not (target.database_host or "").endswith(".rds.amazonaws.com"):
+        return {}
+
+    def settings() -> str:
+        found = _instance(rds, target)
+        wrong = [
+            (
+                not found.get("StorageEncrypted"),
+                "its storage is not encrypted",
+                "restore a snapshot, encrypted",
+            ),
+            (found.get("PubliclyAccessible"), "it can be reached from outside", "switch public access off"),
+            (not found.get("BackupRetentionPeriod"), "it is not backed up", "set 14 days of backups"),
+            (not found.get("DeletionProtection"), "anybody with the right may delete it", "protect it"),
+            (
+                target.iam_login and not found.get("IAMDatabaseAuthenticationEnabled"),
+                "it takes no IAM tokens, with which the service logs in",
+                "enable IAM authentication",
+            ),
+        ]
+        for is_wrong, detail, fix in wrong:
+            if is_wrong:
+                raise Problem(detail, fix)
+        status = found["DBInstanceStatus"]
+        if status not in ("available", "backing-up", "configuring-enhanced-monitoring"):
+            raise Problem(f"it is {status}", "its events in RDS say why")
+        zones = "two zones" if found.get("MultiAZ") else "one zone: when it fails, so does the service"
+        return f"{found['Engine']} {found['EngineVersion']}, {found['BackupRetentionPeriod']} days of backups, {zones}"
+
+    return {"rds: settings": settings}
+
+
+def _instance(rds: Any, target: Target) -> dict[str, Any]:
+    if target.database:
+        found: dict[str, Any] = ask(rds.describe_db_instances, DBInstanceIdentifier=target.database)[
+            "DBInstances"
+        ][0]
+        return found
+    marker: dict[str, str] = {}
+    while True:
+        answer = ask(rds.describe_db_instances, **marker)
+        for one in answer["DBInstances"]:
+            if one.get("Endpoint", {}).get("Address") == target.database_host:
+                return dict(one)
+        if not answer.get("Marker"):
+            raise Unknown(
+                f"no instance of this account and region answers at {target.database_host}",
+                "a proxy or a cluster? look at it in RDS",
+            )
+        marker = {"Marker": answer["Marker"]}

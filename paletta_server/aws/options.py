@@ -1,0 +1,114 @@
+"""What an operator decides about an installation on AWS: the shape of `paletta-server aws template`.
+
+What only changes a value is a parameter of the template (`template/parameters.py`) and can be changed in the stack
+later; what adds or leaves out resources is an option here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Vpc = Literal["new", "existing"]
+Transcoder = Literal["mediaconvert", "ffmpeg"]
+OriginalsClass = Literal["STANDARD", "INTELLIGENT_TIERING", "GLACIER_IR"]
+
+MOST_KEYS = 5
+"""Keys in a CloudFront key group, by its quota; two are enough to change them without a gap."""
+MAXIMUM_PEM_BYTES = 4096
+
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_DOMAIN = re.compile(rf"(?:{_LABEL}\.)+[a-z]{{2,63}}\Z")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]\Z")
+_REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d\Z")
+_ZONE = re.compile(r"Z[A-Z0-9]{1,31}\Z")
+_PEM = re.compile(
+    r"-----BEGIN PUBLIC KEY-----\n(?:[A-Za-z0-9+/=]{1,76}\n)+-----END PUBLIC KEY-----\n?\Z",
+)
+
+
+class OptionsRefused(ValueError):
+    """A value that AWS would refuse later, or that does not go with another; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """One installation. Raises `OptionsRefused` for what cannot work."""
+
+    domain: str = "paletta.example.com"
+    """Where people reach the API, and what mail comes from."""
+    bucket: str | None = None
+    """None lets the stack's account and region name it."""
+    region: str = "us-east-1"
+    vpc: Vpc = "new"
+    transcoder: Transcoder = "mediaconvert"
+    opensearch: bool = False
+    kms: bool = False
+    """A key of the installation's own for bucket and database, rather than S3's and RDS's."""
+    originals_class: OriginalsClass = "INTELLIGENT_TIERING"
+    hosted_zone: str | None = None
+    """A zone of Route 53: then the stack makes certificate, address and the records of mail itself."""
+    public_keys: tuple[str, ...] = ()
+    """PEM texts of CloudFront's trusted keys, the one in use first; none leaves CloudFront out."""
+    gateways: tuple[str, ...] = ("stripe", "invoice")
+
+    def __post_init__(self) -> None:
+        _refuse(not _DOMAIN.match(self.domain), f"`{self.domain}` is no domain")
+        _refuse(
+            self.bucket is not None and (not _BUCKET.match(self.bucket) or ".." in self.bucket),
+            f"`{self.bucket}` is no name for a bucket",
+        )
+        _refuse(
+            self.bucket is not None and "." in self.bucket,
+            "a bucket whose name has dots has no valid certificate at its own address: use dashes",
+        )
+        _refuse(not _REGION.match(self.region), f"`{self.region}` is no region")
+        _refuse(
+            self.hosted_zone is not None and not _ZONE.match(self.hosted_zone),
+            f"`{self.hosted_zone}` is no id of a hosted zone",
+        )
+        _refuse(len(self.public_keys) > MOST_KEYS, f"a key group has {MOST_KEYS} keys at most")
+        _refuse(len(set(self.public_keys)) < len(self.public_keys), "the same public key is given twice")
+        for gateway in self.gateways:
+            _refuse(gateway not in ("stripe", "invoice"), f"`{gateway}` does not sell on AWS")
+        _refuse(not self.gateways, "without a gateway nobody can pay")
+
+    @property
+    def cloudfront(self) -> bool:
+        return bool(self.public_keys)
+
+    @property
+    def stripe(self) -> bool:
+        return "stripe" in self.gateways
+
+    @property
+    def mediaconvert(self) -> bool:
+        return self.transcoder == "mediaconvert"
+
+
+def _refuse(wrong: bool, why: str) -> None:
+    if wrong:
+        raise OptionsRefused(why)
+
+
+def read_public_keys(paths: Iterable[Path]) -> tuple[str, ...]:
+    """The PEM texts of files. Raises `OptionsRefused`, also for a private key: nothing of it is repeated."""
+    found = []
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                text = file.read(MAXIMUM_PEM_BYTES + 1).decode("ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            raise OptionsRefused(f"`{path}` cannot be read as a public key") from error
+        text = text.replace("\r\n", "\n").strip() + "\n"
+        if "PRIVATE KEY" in text:
+            raise OptionsRefused(f"`{path}` is a private key: keep it, and give the public one")
+        if len(text) > MAXIMUM_PEM_BYTES or not _PEM.match(text):
+            raise OptionsRefused(
+                f"`{path}` is no public key in PEM: `openssl rsa -in private.pem -pubout` writes one"
+            )
+        found.append(text)
+    return tuple(found)

@@ -1,0 +1,162 @@
+"""The settings of the services: which PALETTA_… variables each container gets, and which come from secrets."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from paletta_server.aws.options import Options
+from paletta_server.aws.template import network
+from paletta_server.aws.template.data import DATABASE, DATABASE_USER
+from paletta_server.aws.template.parts import Part, Value, get, ref, sub
+
+Service = Literal["api", "worker", "completions", "mail-events"]
+
+WORK_FOLDER = "/var/lib/paletta"
+"""The image's one writable folder besides /tmp; the user of the image owns it."""
+KEY_FOLDER = f"{WORK_FOLDER}/keys"
+"""Where a container that runs before the API writes the private keys that sign addresses (`aws write-keys`)."""
+CERTIFICATES = "/etc/paletta/rds-ca.pem"
+"""Where the image has the certificates of RDS."""
+
+
+DRAIN_SECONDS = 10
+"""How long an API node that was told to stop goes on serving, until the balancer has noticed."""
+
+
+def environment(options: Options) -> dict[str, Value]:
+    """What all services are told, by the setting's name; nothing secret."""
+    found: dict[str, Value] = {
+        "env": "production",
+        "public_url": sub("https://${Domain}"),
+        "trusted_proxies": network.cidr(options),
+        "database_url": database_url(DATABASE_USER),
+        "database_auth": "iam",
+        "database_ca": CERTIFICATES,
+        "aws_region": ref("AWS::Region"),
+        "s3_region": ref("AWS::Region"),
+        "s3_bucket": ref("Bucket"),
+        "s3_originals_class": options.originals_class,
+        "mailer": "ses",
+        "ses_configuration_set": ref("MailSettings"),
+        "mail_events_queue_url": ref("MailEventsQueue"),
+        "mail_from": sub("Paletta <no-reply@${Domain}>"),
+        "operator_emails": ref("OperatorEmails"),
+        "gateways": ",".join(options.gateways),
+        "transcoder": options.transcoder,
+        "log_format": "json",
+        "scratch_dir": f"{WORK_FOLDER}/scratch",
+        "search_dir": f"{WORK_FOLDER}/search",
+    }
+    if options.kms:
+        found["s3_kms_key"] = get("Key", "Arn")
+    if options.mediaconvert:
+        found["mediaconvert_role"] = get("TranscodingRole", "Arn")
+        found["mediaconvert_queue"] = get("TranscodingQueue", "Arn")
+        found["completions_queue_url"] = ref("Completions")
+    if options.opensearch:
+        found["search_backend"] = "opensearch"
+        found["opensearch_url"] = sub("https://${SearchDomain.DomainEndpoint}")
+    return found
+
+
+def database_url(user: str) -> Value:
+    """Without a password: it comes as an IAM token, or as PGPASSWORD where the owner logs in."""
+    where = "${Database.Endpoint.Address}:${Database.Endpoint.Port}"
+    return sub(f"postgresql://{user}@{where}/{DATABASE}?sslmode=verify-full&sslrootcert={CERTIFICATES}")
+
+
+def of_service(options: Options, service: Service) -> list[Value]:
+    """A container's `Environment`."""
+    found = environment(options)
+    if service == "worker":
+        # Fargate's kernel makes no user namespaces, which bubblewrap needs; `deploy/README.md` says what is left.
+        found["sandbox"] = "prefer"
+    if service == "api":
+        found["drain_seconds"] = str(DRAIN_SECONDS)
+    if service == "api" and options.cloudfront:
+        found["cloudfront_domain"] = get("Distribution", "DomainName")
+        found["cloudfront_keys"] = cloudfront_keys(options)
+    return variables(found)
+
+
+def cloudfront_keys(options: Options) -> Value:
+    """`KID:path,KID:path`, the first one signs: ids and paths, no secret."""
+    each = [f"${{DeliveryKey{number}}}:{KEY_FOLDER}/{number}.pem" for number in key_numbers(options)]
+    return sub(",".join(each))
+
+
+def key_numbers(options: Options) -> range:
+    return range(1, len(options.public_keys) + 1)
+
+
+def of_migration(options: Options) -> list[Value]:
+    """The database, and what every process insists on."""
+    needed = ("env", "public_url", "aws_region", "log_format", "database_url", "database_auth", "database_ca")
+    return variables({name: value for name, value in environment(options).items() if name in needed})
+
+
+def variables(found: dict[str, Value]) -> list[Value]:
+    """Settings as a container's `Environment`."""
+    return [{"Name": f"PALETTA_{name.upper()}", "Value": value} for name, value in sorted(found.items())]
+
+
+def secrets(options: Options) -> dict[str, str]:
+    """The settings that come from Secrets Manager: the resource of each."""
+    found = {"metrics_token": "MetricsToken"}
+    if options.stripe:
+        found |= {"stripe_secret_key": "StripeSecretKey", "stripe_webhook_secret": "StripeWebhookSecret"}
+    return found
+
+
+def key_secrets(options: Options) -> dict[int, str]:
+    """The secrets with the private keys, by number."""
+    return {number: f"DeliveryPrivateKey{number}" for number in key_numbers(options)}
+
+
+def secrets_of_service(options: Options, service: Service) -> dict[str, str]:
+    """A service gets what it needs: handlers and workers sign no downloads."""
+    mine = {
+        "api": {"metrics_token", "stripe_secret_key", "stripe_webhook_secret"},
+        # Workers settle payments and answer disputes, so they speak to the gateway, and to nobody else.
+        "worker": {"stripe_secret_key", "stripe_webhook_secret"},
+        "completions": set[str](),
+        "mail-events": set[str](),
+    }[service]
+    return {name: resource for name, resource in secrets(options).items() if name in mine}
+
+
+def secret_resources(options: Options) -> Part:
+    """The secrets. All but the token are made empty: what is in them never passes through a template."""
+    part = Part()
+    part.resource(
+        "MetricsToken",
+        "SecretsManager::Secret",
+        {
+            "Description": "Whoever reads /metrics sends it",
+            "GenerateSecretString": {"PasswordLength": 40, "ExcludePunctuation": True},
+        },
+    )
+    described = {
+        "StripeSecretKey": "Stripe's secret key; fill it in before the services start",
+        "StripeWebhookSecret": "The signing secret of Stripe's webhook; fill it in before the services start",
+    }
+    for name, resource in secrets(options).items():
+        if resource in described:
+            part.resource(
+                resource,
+                "SecretsManager::Secret",
+                {"Description": described[resource]},
+                why=f"PALETTA_{name.upper()}. A service does not start while it is empty.",
+            )
+            part.output(f"{resource}Arn", ref(resource), described[resource] + ".")
+    for number, resource in key_secrets(options).items():
+        part.resource(
+            resource,
+            "SecretsManager::Secret",
+            {
+                "Description": f"The private key (PEM) of DeliveryKey{number}; fill it in before the services start"
+            },
+            why="The API does not start while it is empty.",
+        )
+        part.output(f"{resource}Arn", ref(resource), f"The private key (PEM) of DeliveryKey{number}.")
+    return part

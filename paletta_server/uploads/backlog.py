@@ -1,0 +1,54 @@
+"""Back-pressure: how many films may wait for a worker before new ones have to.
+
+Bytes that lie in the store unseen cost money, and a contributor who waits for two days is served worse than one who is
+told so at once. Only what is new waits: files that were registered before go on to their end.
+"""
+
+from collections.abc import Collection, Mapping
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from paletta_server.clips import service as clips
+from paletta_server.core.errors import IngestBusy
+from paletta_server.core.settings import Settings
+from paletta_server.uploads.models import Upload
+
+RETRY_SECONDS = 20
+"""A worker needs about as long for a film, and everybody who waits asks this often."""
+
+
+async def make_room(
+    session: AsyncSession, settings: Settings, owner_id: int, sha256s: Collection[str]
+) -> None:
+    """Let these files in, or raise `IngestBusy`.
+
+    The limit is looked at before each call of at most a hundred files and not locked: two at once may both pass, so it
+    is exceeded by as many calls as are under way, and what is still being sent comes on top.
+    """
+    limits = {"films": settings.ingest_queue_max, "bytes": settings.ingest_queue_max_bytes}
+    if not sha256s or not any(limits.values()):
+        return
+    standing = await clips.standing(session, owner_id, list(sha256s))
+    if all(sha256 in standing for sha256 in sha256s):
+        return
+    waiting = await queued(session)
+    if not any(limit is not None and waiting[name] >= limit for name, limit in limits.items()):
+        return
+    raise IngestBusy(
+        f"{_films(waiting['films'])} to be looked at; no new ones are taken until some of them are done",
+        retry_after=RETRY_SECONDS,
+        hint="what has arrived is safe; run the same command again later",
+        waiting=waiting,
+    )
+
+
+def _films(count: int) -> str:
+    return "1 film waits" if count == 1 else f"{count:,} films wait"
+
+
+async def queued(session: AsyncSession) -> Mapping[str, int]:
+    """How many films wait for a worker, and what they weigh in bytes."""
+    query = select(func.count(), func.coalesce(func.sum(Upload.size), 0)).where(Upload.stage == "stored")
+    films, weight = (await session.execute(query)).one()
+    return {"films": int(films), "bytes": int(weight)}

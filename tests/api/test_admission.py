@@ -1,0 +1,168 @@
+"""What a process refuses so that it can do the rest: too many requests, too many long polls, no connection free."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import fastapi.routing
+import httpx
+from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
+from sqlalchemy import text
+
+from paletta_server.app import create_app
+from paletta_server.core.admission import LONG_POLLS
+from paletta_server.core.runtime import Runtime
+from paletta_server.core.settings import Settings
+from tests.conftest import MakeUser
+from tests.support.locks import blocked
+from tests.support.uploading import Uploader
+
+PROBES = ("/healthz", "/readyz", "/metrics")
+
+
+@dataclass
+class Node:
+    app: FastAPI
+    client: httpx.AsyncClient
+
+    @property
+    def runtime(self) -> Runtime:
+        found: Runtime = self.app.state.runtime
+        return found
+
+
+@asynccontextmanager
+async def node(settings: Settings, **changes: Any) -> AsyncIterator[Node]:
+    """An API with other limits, on the same database."""
+    app = create_app(settings.model_copy(update=changes))
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url=settings.public_url, timeout=30) as client,
+    ):
+        await ready(client)
+        yield Node(app, client)
+
+
+async def ready(client: httpx.AsyncClient) -> None:
+    """Return once its node is: the search index of one that has just begun is there a moment later."""
+    for _ in range(600):
+        if (await client.get("/readyz")).status_code == 200:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError("it never got ready")
+
+
+@asynccontextmanager
+async def stuck(runtime: Runtime) -> AsyncIterator[None]:
+    """Whoever asks for the categories waits until this ends."""
+    async with runtime.db.transaction() as session:
+        await session.execute(text("LOCK TABLE categories IN ACCESS EXCLUSIVE MODE"))
+        yield
+
+
+def is_refusal(answer: httpx.Response) -> bool:
+    problem = answer.headers["content-type"] == "application/problem+json" and answer.json()
+    return bool(
+        answer.status_code == 503
+        and problem
+        and problem["code"] == "overloaded"
+        and problem["request_id"] == answer.headers["x-request-id"]
+        and int(answer.headers["retry-after"]) >= 1
+    )
+
+
+async def test_what_is_too_much_is_refused_at_once_and_probes_are_not(
+    settings: Settings, runtime: Runtime
+) -> None:
+    async with node(settings, requests_at_once=2) as small:
+        async with stuck(runtime):
+            taken = [asyncio.create_task(small.client.get("/v1/categories")) for _ in range(2)]
+            await blocked(runtime, 2)
+            began = time.monotonic()
+            refused = [await small.client.get("/v1/categories") for _ in range(5)]
+            refused.append(await small.client.post("/v1/auth/login", json={}))
+            assert all(map(is_refusal, refused))
+            assert time.monotonic() - began < 5, "a refusal waits for nobody, least of all for the lock"
+            for path in PROBES:
+                assert (await small.client.get(path)).status_code == 200, path
+            counted = (await small.client.get("/metrics")).text
+        # On a slow day they meet the limit of their own wait for the lock, which is no refusal.
+        assert not any([is_refusal(await task) for task in taken])
+        assert (await small.client.get("/v1/categories")).status_code == 200, "room again"
+    assert 'paletta_http_requests_shed_total{kind="request"}' in counted
+
+
+async def test_long_polls_are_counted_apart(
+    settings: Settings, runtime: Runtime, client: httpx.AsyncClient, make_user: MakeUser
+) -> None:
+    person = await make_user("contributor")
+    batch = await Uploader(client, person.headers).batch()
+    path = f"/v1/upload-batches/{batch}/progress?after=99&wait=20"
+    async with node(settings, requests_at_once=1, long_polls_at_once=2) as small:
+        polls = [asyncio.create_task(small.client.get(path, headers=person.headers)) for _ in range(2)]
+        waiters = small.runtime.notify._waiters
+        while sum(len(found) for topic, found in waiters.items() if topic.startswith("batch")) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        assert is_refusal(await small.client.get(path, headers=person.headers))
+        assert (await small.client.get("/v1/categories")).status_code == 200, "polls are in nobody's way"
+        began = time.monotonic()
+        small.runtime.notify.end()
+        assert [(await poll).status_code for poll in polls] == [200, 200]
+        assert time.monotonic() - began < 2, "a node about to stop answers its polls"
+        again = await small.client.get(path, headers=person.headers)
+        assert (again.status_code, again.headers["connection"]) == (200, "close")
+        ready = await small.client.get("/readyz")
+        assert (ready.status_code, ready.json()["status"]) == (503, "stopping")
+
+
+def test_every_route_that_waits_is_known_as_one(app: FastAPI) -> None:
+    def waits(dependant: Dependant | None) -> bool:
+        return dependant is not None and any(field.name == "wait" for field in dependant.query_params)
+
+    # Newer releases of FastAPI keep included routers as they are and flatten them on request.
+    flatten = getattr(fastapi.routing, "iter_route_contexts", iter)
+    waiting = set()
+    for route in flatten(app.routes):
+        if waits(getattr(route, "dependant", None)):
+            waiting.add(route.path)
+        assert bool(LONG_POLLS.fullmatch(route.path)) == (route.path in waiting), route.path
+    assert len(waiting) == 3
+
+
+async def test_without_a_free_connection_the_answer_comes_soon(settings: Settings, runtime: Runtime) -> None:
+    async with node(settings, database_pool_size=1, database_wait_seconds=0.3) as small:
+        async with stuck(runtime):
+            taken = [asyncio.create_task(small.client.get("/v1/categories")) for _ in range(6)]
+            await blocked(runtime, 6)  # one that is kept, five for a rush
+            began = time.monotonic()
+            refused = await small.client.get("/v1/categories")
+            took = time.monotonic() - began
+        assert refused.status_code == 503
+        assert refused.json()["code"] == "unavailable"
+        assert int(refused.headers["retry-after"]) >= 1
+        assert 0.2 < took < 8, "sooner than the lock would have come, or its limit"
+        assert {(await task).status_code for task in taken} <= {200, 503}
+
+
+async def test_a_schema_older_than_the_code_is_not_ready(client: httpx.AsyncClient, runtime: Runtime) -> None:
+    async def revision(to: str) -> str:
+        async with runtime.db.transaction() as session:
+            old = await session.scalar(text("SELECT version_num FROM alembic_version"))
+            await session.execute(text("UPDATE alembic_version SET version_num = :to"), {"to": to})
+        return str(old)
+
+    await ready(client)
+    ours = await revision("0001")
+    try:
+        assert (await client.get("/readyz")).json()["checks"]["database"] == "does not answer"
+        await revision("9999")  # of a release to come: it suits this one too
+        assert (await client.get("/readyz")).status_code == 200
+    finally:
+        await revision(ours)

@@ -1,0 +1,306 @@
+"""Clips on their way through MediaConvert while events are lost, late, doubled and out of order, requests are throttled
+or unheard, workers die, and people change their minds: each clip ends right, none twice, none stuck.
+
+PALETTA_TEST_SCHEDULES sets how many schedules there are (the suite's 200 take a minute; `make schedules` runs 1,000).
+PALETTA_TEST_SEEDS=17,230 runs these alone, and PALETTA_TEST_STEPS=9 no more than so many steps of each: a schedule that
+fails says the fewest steps with which it still does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+from PIL import Image
+from psycopg.rows import namedtuple_row
+from sqlalchemy import text
+
+from paletta_server.accounts import service as accounts
+from paletta_server.accounts.security import Principal
+from paletta_server.core.runtime import Runtime
+from paletta_server.core.settings import Settings
+from paletta_server.ingest.checkup import Decoded
+from paletta_server.ingest.frames import Poster
+from paletta_server.ingest.mediaconvert import completions, events, reconcile
+from paletta_server.ingest.mediaconvert.orders import Order
+from paletta_server.ingest.plan import plan_outputs
+from paletta_server.ingest.probe import Probe, Video
+from paletta_server.ingest.transcode import MadeFilm, TranscodeResult
+from tests.faults.site import runs
+from tests.support.mediaconvert.bench import ROLE, s3_client
+from tests.support.mediaconvert.bus import envelope
+from tests.support.mediaconvert.service import Job
+from tests.support.mediaconvert.world import World
+
+SCHEDULES, CHUNKS = runs("PALETTA_TEST_SCHEDULES", 200), 20
+STEPS = 30
+
+Enter = Callable[[int], World]
+
+
+@pytest.fixture
+async def here(settings: Settings, tmp_path: Path) -> AsyncIterator[Runtime]:
+    """A worker's connections; no API, whose search index would follow each clip."""
+    import paletta_server.tasks  # noqa: F401 (every job that may be deferred)
+
+    changed = {"transcoder": "mediaconvert", "mediaconvert_role": ROLE, "scratch_dir": tmp_path / "scratch"}
+    async with Runtime.open(settings.model_copy(update=changed)) as runtime:
+        yield runtime
+
+
+@pytest.fixture
+async def enter(here: Runtime, tmp_path: Path) -> AsyncIterator[Enter]:
+    """`enter(seed)`: a world with a clip of its own."""
+    settings = here.settings
+    s3 = s3_client(settings)
+    s3.put_object(Bucket=settings.s3_bucket, Key="originals/shared", Body=b"an original")
+    order, prepared = an_order(), outputs_of(tmp_path)
+    async with here.db.transaction() as session:
+        user = await accounts.create_user(
+            session, email="ana@example.org", password="seven umbrellas", role="admin", verified=True
+        )
+    operator = Principal(user.id, user.uid, user.email, True, "admin", (), 0)
+    async with await psycopg.AsyncConnection.connect(
+        settings.libpq_url, autocommit=True, row_factory=namedtuple_row
+    ) as observer:
+        yield lambda seed: World(here, observer, s3, order, prepared, operator, seed)
+
+
+def an_order() -> Order:
+    video = Video(
+        *("h264", "High", 1280, 720, 1280, 720, "1:1", 0, "yuv420p", 8, 24.0, "24/1", 72, 3.0, "progressive"),
+        *(False, "tv", "bt709", "bt709", "bt709", 1_000_000, 0.0, 0),
+    )
+    probe = Probe("mov", "mov", 1_000_000, 3.0, 1_000_000, video, (), 0)
+    return Order(plan_outputs(probe), probe, Decoded(72, ()), ("short",), {"download": 0.1})
+
+
+def outputs_of(folder: Path) -> TranscodeResult:
+    """The smallest that can be published. All black, so that no clip is like another."""
+    for name in ("comp.mp4", "loop.mp4"):
+        (folder / name).write_bytes(b"film")
+    for name in ("poster-1500.jpg", "storyboard.jpg"):
+        Image.new("RGB", (16, 16)).save(folder / name)
+    vtt = "WEBVTT\n\n00:00:00.000 --> 00:00:03.000\nstoryboard.jpg#xywh=0,0,16,16\n"
+    (folder / "storyboard.vtt").write_text(vtt)
+    return TranscodeResult(
+        comp=MadeFilm(folder / "comp.mp4", 960, 540, 3.0, "h264", 4),
+        loop=MadeFilm(folder / "loop.mp4", 640, 360, 3.0, "h264", 4),
+        storyboard=folder / "storyboard.jpg",
+        storyboard_vtt=folder / "storyboard.vtt",
+        posters=(Poster(folder / "poster-1500.jpg", 1.5, 16, 16, 0.5, chosen=True),),
+        renditions=(),
+        original_serves=(),
+        frames_decoded=72,
+        cuts=(),
+        warnings=(),
+        cpu_seconds=0.0,
+    )
+
+
+def seeds_of(chunk: int) -> list[int]:
+    chosen = os.environ.get("PALETTA_TEST_SEEDS")
+    if chosen:
+        return [int(seed) for seed in chosen.split(",")] if chunk == 0 else []
+    size = SCHEDULES // CHUNKS
+    return list(range(chunk * size, (chunk + 1) * size))
+
+
+async def wipe(runtime: Runtime) -> None:
+    """End what a schedule left, so that the next one's clip is alone."""
+    async with runtime.db.transaction() as session:
+        await session.execute(text("DELETE FROM procrastinate_jobs"))
+        await session.execute(text("UPDATE transcode_jobs SET status = 'dropped' WHERE status <> 'dropped'"))
+        await session.execute(text("UPDATE ingest_runs SET status = 'superseded' WHERE finished_at IS NULL"))
+        await session.execute(text("UPDATE uploads SET stage = 'failed'"))
+
+
+async def fails(enter: Enter, runtime: Runtime, seed: int, steps: int) -> tuple[Exception, list[str]] | None:
+    world = enter(seed)
+    try:
+        await world.run(steps)
+    except Exception as error:
+        return error, world.trace
+    finally:
+        await wipe(runtime)
+    return None
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+async def test_every_clip_ends_right_whatever_the_schedule(chunk: int, enter: Enter, here: Runtime) -> None:
+    steps = int(os.environ.get("PALETTA_TEST_STEPS", STEPS))
+    for seed in seeds_of(chunk):
+        found = await fails(enter, here, seed, steps)
+        if found is None:
+            continue
+        for fewer in range(steps):
+            if (shorter := await fails(enter, here, seed, fewer)) is not None:
+                found, steps = shorter, fewer
+                break
+        error, trace = found
+        raise AssertionError(f"seed {seed}, {steps} steps: {error}\n{' '.join(trace)}") from error
+
+
+async def stage(world: World) -> str:
+    return str((await world._state())["stage"])
+
+
+async def begun(enter: Enter, seed: int) -> World:
+    """A clip whose job runs at MediaConvert, and no surprises."""
+    world = enter(seed)
+    world.quiet = True
+    world.bus._drop = world.bus._repeat = 0
+    await world._make()
+    while await world.work():
+        pass
+    assert [job.status for job in world.service.running()] == ["SUBMITTED"]
+    return world
+
+
+async def test_only_so_many_jobs_are_open_and_the_next_follows_when_one_ends(
+    enter: Enter, here: Runtime
+) -> None:
+    first = enter(1)
+    first.quiet = True
+    changed = here.settings.model_copy(update={"mediaconvert_open_max": 2})
+    worlds = [first, *(enter(seed) for seed in (2, 3))]
+    for world in worlds:
+        # All of them at one service.
+        world.service, world.api, world.bus, world.quiet = first.service, first.api, first.bus, True
+        world.runtime = replace(here, settings=changed)
+    first.service.on_change = first.bus.on_change
+    first.bus._drop = first.bus._repeat = 0
+    for world in worlds:
+        await world._make()
+        while await world.work():
+            pass
+    assert first.service.created == 2
+    await first._complete(first.service.running()[0])
+    while first.bus.under_way:
+        await first.deliver()
+    while await first.work():
+        pass
+    assert first.service.created == 3
+    stages = [await stage(world) for world in worlds]
+    assert sorted(stages) == ["live", "transcoding", "transcoding"]
+
+
+async def test_unknown_events_are_kept_and_nonsense_is_left_to_the_queue(enter: Enter, here: Runtime) -> None:
+    world = await begun(enter, 1)
+    (job,) = world.service.running()
+    body = envelope(job, "SOMETHING_NEW", event_id="new")
+    assert await completions.handle(here, body) == "unknown status"
+    assert await completions.handle(here, body) == "repeated"
+    foreign = Job("1-foreign", {"UserMetadata": {"run": "run_ofothers"}}, world.service.now())
+    assert await completions.handle(here, envelope(foreign, "COMPLETE")) == "not ours"
+    with pytest.raises(events.Malformed):
+        await completions.handle(here, "{}")
+    async with here.db.transaction() as session:
+        found = await session.execute(text("SELECT outcome FROM transcode_events ORDER BY id"))
+        assert [outcome for (outcome,) in found] == ["unknown status", "not ours"]
+    assert await stage(world) == "transcoding"
+
+
+async def test_a_job_that_never_ends_is_an_attempt_that_failed(enter: Enter, here: Runtime) -> None:
+    world = await begun(enter, 1)
+    for attempt in range(here.settings.ingest_attempts):
+        (job,) = world.service.running()
+        await world._execute("UPDATE transcode_jobs SET created_at = created_at - interval '49 hours'")
+        await reconcile.turn(here, world.api)
+        while await world.work():
+            pass
+        assert job.status == "CANCELED", attempt
+    state = await world._state()
+    assert (state["stage"], state["reason"]) == (
+        "failed",
+        "processing failed 3 times: the transcoder did not finish within two days",
+    )
+    assert world.service.running() == []
+
+
+async def test_a_creation_that_was_not_heard_is_found_or_made_again(enter: Enter, here: Runtime) -> None:
+    for fault, created in (("lost", 1), ("error", 1)):
+        world = enter(1)
+        world.quiet = True
+        world.bus._drop = 1.0  # nor is any event
+        world.wire.faults.append(fault)
+        await world._make()
+        while await world.work():
+            pass
+        assert (await world._state())["jobs"] == ["submitting"]
+        await reconcile.turn(here, world.api)
+        assert (await world._state())["jobs"] == ["submitting"], "it may still be on its way"
+        await world.pass_time(3)
+        await reconcile.turn(here, world.api)
+        assert (await world._state())["jobs"] == ["submitted"]
+        assert world.service.created == created
+        for job in world.service.running():
+            await world._complete(job)
+        await world._settle()
+        assert await stage(world) == "live"
+        await wipe(here)
+
+
+async def test_what_was_deleted_is_cancelled_there_and_leaves_nothing(enter: Enter) -> None:
+    world = await begun(enter, 1)
+    (job,) = world.service.running()
+    await world.cancel()
+    while await world.work():
+        pass
+    assert job.status == "CANCELED"
+    await world._settle()
+    await world._check()
+
+
+async def test_no_second_attempt_is_begun_while_the_first_is_there(enter: Enter, here: Runtime) -> None:
+    world = await begun(enter, 1)
+    await world.sweep()
+    assert await world.work() is False, "the sweep makes no job"
+    await world._ingest()  # the queue promises at least once
+    assert (await world._state())["runs"] == ["transcoding"]
+    async with here.db.transaction() as session:
+        assert await session.scalar(text("SELECT count(*) FROM transcode_jobs")) == 1
+
+
+async def test_a_refused_request_fails_with_words_and_is_not_repeated_for_ever(
+    enter: Enter, here: Runtime
+) -> None:
+    world = enter(1)
+    world.quiet = True
+    world.wire.answer = lambda *_: (403, {"__type": "ForbiddenException", "message": "iam:PassRole"})  # type: ignore[method-assign]
+    await world._make()
+    while await world.work():
+        pass
+    state = await world._state()
+    assert (state["stage"], state["runs"]) == ("failed", ["failed"] * here.settings.ingest_attempts)
+    assert state["reason"] == "processing failed 3 times: the transcoder does not take our jobs"
+
+
+async def test_a_second_job_for_one_attempt_is_stopped_and_leaves_nothing(
+    enter: Enter, here: Runtime
+) -> None:
+    world = enter(1)
+    world.quiet = True
+    world.bus._drop = world.bus._repeat = 0
+    world.wire.faults.append("unheard")
+    await world._make()
+    while await world.work():
+        pass
+    assert ((await world._state())["jobs"], world.service.created) == (["waiting"], 1)
+    await world.pass_time(1)
+    await reconcile.turn(here, world.api)
+    stray, ours = world.service.running()
+    await world._complete(ours)
+    world.service.move(stray, "STATUS_UPDATE", percent=50)
+    while world.bus.under_way:
+        await world.deliver()
+    while await world.work():
+        pass
+    assert (ours.status, stray.status) == ("COMPLETE", "CANCELED")
+    await world._settle()
+    await world._check()
+    assert await stage(world) == "live"

@@ -1,0 +1,487 @@
+"""The CloudFormation template: for every shape of an installation it holds together and gives no right too many.
+
+cfn-lint takes seconds for each: four shapes that have every option both ways are linted here, all of them with
+`PALETTA_TEST_EVERY_TEMPLATE=1`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cfnlint.api import ManualArgs, lint
+
+from paletta_server.aws.options import Options, OptionsRefused, read_public_keys
+from paletta_server.aws.template import MOST_BYTES, render, to_yaml
+from paletta_server.aws.template.policies import ON_ANYTHING, allow
+from paletta_server.commands.serve import GRACE_SECONDS, KEEP_ALIVE_SECONDS
+from paletta_server.core.bucket import cors_rule
+from paletta_server.core.delivering import PUBLIC_PATHS
+from paletta_server.core.jobs import STOP_SECONDS
+from paletta_server.core.settings import Settings
+from paletta_server.ingest.command import POSTER_PREFIX
+from paletta_server.ingest.plan import plan_outputs
+from tests.support.up import clean_env
+from tests.unit.test_ingest_gate import video
+
+# ---- names that are set here before the settings have them; to be emptied when they do
+COMING = frozenset(
+    {
+        "cloudfront_domain",
+        "cloudfront_keys",
+        "database_auth",
+        "database_ca",
+        "drain_seconds",
+        "mail_events_queue_url",
+        "mailer",
+        "opensearch_url",
+        "s3_kms_key",
+        "s3_originals_class",
+        "search_backend",
+        "ses_configuration_set",
+    }
+)
+
+KEYS = tuple(f"-----BEGIN PUBLIC KEY-----\n{letter * 64}\n-----END PUBLIC KEY-----\n" for letter in "AB")
+EVERY = [
+    Options(
+        vpc=vpc,
+        transcoder=transcoder,
+        opensearch=search,
+        kms=kms,
+        hosted_zone=zone,
+        public_keys=keys,
+        gateways=("stripe", "invoice") if kms else ("invoice",),
+    )
+    for vpc, transcoder, search, kms, zone, keys in itertools.product(
+        ("new", "existing"),
+        ("mediaconvert", "ffmpeg"),
+        (False, True),
+        (False, True),
+        (None, "Z0ABC"),
+        ((), KEYS),
+    )
+]
+FEW = [
+    Options(),
+    Options(opensearch=True, kms=True, hosted_zone="Z0ABC", public_keys=KEYS),
+    Options(vpc="existing", transcoder="ffmpeg", kms=True, public_keys=KEYS[:1], gateways=("invoice",)),
+    Options(
+        vpc="existing", opensearch=True, region="eu-central-1", bucket="films-of-ours", transcoder="ffmpeg"
+    ),
+]
+ALL_LINTED = "PALETTA_TEST_EVERY_TEMPLATE"
+
+
+def named(options: Options) -> str:
+    words = [options.vpc, options.transcoder]
+    words += [name for name in ("opensearch", "kms", "hosted_zone", "cloudfront") if getattr(options, name)]
+    return "-".join(words)
+
+
+# ---- cfn-lint
+
+
+@pytest.mark.parametrize("options", EVERY + FEW if os.environ.get(ALL_LINTED) else FEW, ids=named)
+def test_cfn_lint_finds_nothing(options: Options) -> None:
+    text = to_yaml(render(options))
+    assert [f"{match}" for match in lint(text, config=ManualArgs(regions=[options.region]))] == []
+
+
+def test_cfn_lint_would_find_something() -> None:
+    template = render(Options())
+    template["Resources"]["Bucket"]["Properties"]["VersioningConfiguration"]["Status"] = "Perhaps"
+    template["Resources"]["ApiRole"]["Properties"]["Nonsense"] = 1
+    found = {match.rule.id for match in lint(to_yaml(template), config=ManualArgs(regions=["us-east-1"]))}
+    assert {"E3030", "E3002"} <= found
+
+
+def test_the_command_prints_what_the_linter_reads(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "paletta_server.cli", "aws", "template", "--ffmpeg"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+    )
+    assert yaml.safe_load(done.stdout) == render(Options(transcoder="ffmpeg"))
+    assert done.stderr == ""
+
+
+def test_the_same_options_give_the_same_text_and_cloudformation_takes_it() -> None:
+    for options in FEW:
+        text = to_yaml(render(options))
+        assert text == to_yaml(render(Options(**vars(options))))
+        assert len(text.encode()) < MOST_BYTES
+        assert "&id" not in text
+
+
+# ---- rights
+
+
+def statements(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Every statement of every policy in the template, with where it stands."""
+    if isinstance(node, dict):
+        if "Statement" in node and "Version" in node:
+            for statement in node["Statement"]:
+                yield path, statement
+        for key, value in node.items():
+            yield from statements(value, (*path, key))
+    elif isinstance(node, list):
+        for value in node:
+            yield from statements(value, path)
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+@pytest.mark.parametrize("options", EVERY, ids=named)
+def test_no_statement_allows_a_wildcard_action_or_everything_without_a_reason(options: Options) -> None:
+    seen = 0
+    for path, statement in statements(render(options)["Resources"]):
+        seen += 1
+        actions = as_list(statement["Action"])
+        if statement["Effect"] == "Deny":
+            # It only takes away: what comes without TLS.
+            assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}, path
+            continue
+        assert not [action for action in actions if "*" in action], path
+        resources = as_list(statement.get("Resource", []))
+        if "KeyPolicy" in path:
+            continue  # there `*` is the key itself
+        if "*" in resources:
+            assert set(actions) <= ON_ANYTHING.keys(), path
+        for resource in resources:
+            # At least the service and what kind of thing it is are named.
+            assert resource == "*" or not isinstance(resource, str), path
+        principal = statement.get("Principal", {})
+        assert principal.get("AWS") != "*", path
+        if "Service" in principal and "elasticloadbalancing" not in principal["Service"]:
+            assert "Condition" in statement, f"{path}: any account could have it done"
+    assert seen > 15
+
+
+def test_rights_are_refused_while_they_are_written() -> None:
+    with pytest.raises(ValueError, match="name the actions"):
+        allow("s3:*", on={"Ref": "Bucket"})
+    with pytest.raises(ValueError, match="no reason"):
+        allow("s3:GetObject", on="*")
+
+
+def test_everything_that_is_allowed_on_everything_is_listed_with_its_reason() -> None:
+    template = render(FEW[1])
+    found = {
+        action
+        for path, statement in statements(template["Resources"])
+        if "*" in as_list(statement.get("Resource", [])) and "KeyPolicy" not in path
+        for action in as_list(statement["Action"])
+    }
+    assert found == ON_ANYTHING.keys()
+    assert template["Metadata"]["OnEveryResource"] == ON_ANYTHING
+
+
+def test_a_role_is_passed_to_mediaconvert_alone() -> None:
+    passing = [
+        statement
+        for _, statement in statements(render(FEW[1])["Resources"])
+        if "iam:PassRole" in as_list(statement["Action"])
+    ]
+    assert len(passing) == 1
+    assert passing[0]["Resource"] == {"Fn::GetAtt": ["TranscodingRole", "Arn"]}
+    assert passing[0]["Condition"] == {"StringEquals": {"iam:PassedToService": "mediaconvert.amazonaws.com"}}
+
+
+def test_services_without_mediaconvert_may_not_touch_it() -> None:
+    text = to_yaml(render(Options(transcoder="ffmpeg")))
+    assert "mediaconvert:" not in text
+    assert "Completions" not in text
+
+
+# ---- what the services are told
+
+
+def containers(options: Options) -> dict[str, dict[str, Any]]:
+    return {
+        container["Name"]: container
+        for resource in render(options)["Resources"].values()
+        if resource["Type"] == "AWS::ECS::TaskDefinition"
+        for container in resource["Properties"]["ContainerDefinitions"]
+    }
+
+
+def resolved(value: Any) -> str:
+    """Something of the right shape for what CloudFormation puts in."""
+    if isinstance(value, str):
+        return value
+    text = str(value)
+    if "CidrBlock" in text or "VpcCidr" in text:
+        return "10.20.0.0/16"
+    if "OperatorEmails" in text:
+        return "olga@example.com"
+    if "Fn::Sub" in value:
+        text = value["Fn::Sub"]
+        for name in ("${Domain}", "${Database.Endpoint.Address}", "${SearchDomain.DomainEndpoint}"):
+            text = text.replace(name, "shop.example.com")
+        return text.replace("${Database.Endpoint.Port}", "5432")
+    return "arn:aws:service:us-east-1:123456789012:thing"
+
+
+@pytest.mark.parametrize("options", FEW, ids=named)
+def test_everything_a_container_is_told_is_a_setting(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("PALETTA_")]:
+        monkeypatch.delenv(name)
+    known = Settings.model_fields.keys() | COMING
+    for service, container in containers(options).items():
+        told = {entry["Name"]: resolved(entry["Value"]) for entry in container["Environment"]}
+        secret = {entry["Name"]: "secret" for entry in container.get("Secrets", [])}
+        assert not told.keys() & secret.keys()
+        for name in told | secret:
+            if name == "PGPASSWORD" or name.startswith("DELIVERY_KEY_"):
+                assert service in ("prepare", "keys")  # libpq's own; what `aws write-keys` reads
+                continue
+            assert name.removeprefix("PALETTA_").lower() in known, f"{service}: {name}"
+        with monkeypatch.context() as patch:
+            for name, value in (told | secret).items():
+                patch.setenv(name, value)
+            settings = Settings(_env_file=None)
+        if service == "keys":
+            continue  # it is told nothing but the keys
+        assert settings.env == "production"
+        assert settings.public_url == "https://shop.example.com"
+        if service in ("api", "worker", "completions"):
+            assert settings.transcoder == options.transcoder
+            assert settings.trusted_proxies == ("10.20.0.0/16",)
+
+
+def test_nothing_secret_stands_in_the_template() -> None:
+    for options in FEW:
+        for container in containers(options).values():
+            for entry in container["Environment"]:
+                assert "secret" not in entry["Name"].lower()
+                assert "token" not in entry["Name"].lower()
+                assert "PASSWORD" not in entry["Name"]
+        for resource in render(options)["Resources"].values():
+            assert "SecretString" not in resource.get("Properties", {})
+            assert "MasterUserPassword" not in resource.get("Properties", {})
+
+
+def test_containers_have_no_root_to_write_to_and_end_in_time() -> None:
+    found = containers(FEW[1])
+    assert set(found) == {"api", "keys", "worker", "completions", "mail-events", "prepare", "migrate"}
+    assert len({str(container["Image"]) for container in found.values()}) == 1
+    for container in found.values():
+        assert container["ReadonlyRootFilesystem"] is True
+        assert container["LinuxParameters"]["Capabilities"] == {"Drop": ["ALL"]}
+        assert "Privileged" not in container
+    assert found["worker"]["StopTimeout"] > STOP_SECONDS
+    template = render(FEW[1])["Resources"]
+    targets = {
+        entry["Key"]: entry["Value"]
+        for entry in template["ApiTargets"]["Properties"]["TargetGroupAttributes"]
+    }
+    balancer = {
+        entry["Key"]: entry["Value"] for entry in template["Balancer"]["Properties"]["LoadBalancerAttributes"]
+    }
+    drain = int(targets["deregistration_delay.timeout_seconds"])
+    # ECS takes a node out of the balancer and tells it to stop at the same time.
+    assert 25 + GRACE_SECONDS <= drain < found["api"]["StopTimeout"] <= 120
+    assert 25 < int(balancer["idle_timeout.timeout_seconds"]) < KEEP_ALIVE_SECONDS
+
+
+def test_commands_of_the_containers_exist() -> None:
+    for name, container in containers(FEW[1]).items():
+        words = [word for word in container["Command"] if word[0] not in "-/" and not word[0].isdigit()]
+        done = subprocess.run(
+            [sys.executable, "-m", "paletta_server.cli", *words, "--help"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if name in ("completions", "mail-events") and done.returncode == 2:
+            pytest.skip(f"`paletta-server {name}` is not there yet")
+        assert done.returncode == 0, (name, done.stderr)
+
+
+# ---- films
+
+
+def test_previews_are_for_everybody_and_what_is_sold_is_not() -> None:
+    plan = plan_outputs(video(width=3840, height=2160, coded_width=3840, coded_height=2160, codec="hevc"))
+    folder = "media/clip_7h3k9m2qxw4t/run_7h3k9m2qxw4t/"
+    previews = {
+        plan.comp.name,
+        plan.loop.name,
+        plan.storyboard.name,
+        plan.storyboard.vtt_name,
+        f"{POSTER_PREFIX}3.jpg",
+    }
+    sold = {rendition.name for rendition in plan.renditions}
+    assert len(sold) == 2
+
+    def public(key: str) -> bool:
+        return any(fnmatchcase(key, pattern) for pattern in PUBLIC_PATHS)
+
+    assert all(public(folder + name) for name in previews)
+    assert not any(public(folder + name) for name in sold)
+    assert not public("originals/clip_7h3k9m2qxw4t/obj_7h3k9m2qxw4t")
+    config = render(FEW[1])["Resources"]["Distribution"]["Properties"]["DistributionConfig"]
+    assert config["DefaultCacheBehavior"]["TrustedKeyGroups"] == [{"Ref": "DeliveryKeys"}]
+    assert {one["PathPattern"] for one in config["CacheBehaviors"]} == set(PUBLIC_PATHS)
+
+
+def test_the_bucket_has_the_rules_that_migrate_sets() -> None:
+    mine = render(Options())["Resources"]["Bucket"]["Properties"]["CorsConfiguration"]["CorsRules"][0]
+    ours = cors_rule("https://${Domain}")
+    assert mine["AllowedOrigins"] == [{"Fn::Sub": ours["AllowedOrigins"][0]}]
+    assert mine["AllowedMethods"] == ours["AllowedMethods"]
+    assert mine["AllowedHeaders"] == ours["AllowedHeaders"]
+    assert mine["ExposedHeaders"] == ours["ExposeHeaders"]
+    assert mine["MaxAge"] == ours["MaxAgeSeconds"]
+
+
+def test_what_is_kept_outlives_the_stack() -> None:
+    resources = render(FEW[1])["Resources"]
+    assert resources["Bucket"]["DeletionPolicy"] == "Retain"
+    assert resources["Key"]["DeletionPolicy"] == "Retain"
+    assert (
+        resources["Database"]["DeletionPolicy"] == resources["Database"]["UpdateReplacePolicy"] == "Snapshot"
+    )
+    assert resources["Database"]["Properties"]["DeletionProtection"] is True
+
+
+def test_every_queue_gives_up_into_a_watched_one() -> None:
+    resources = render(FEW[1])["Resources"]
+    watched = {
+        resource["Properties"]["Dimensions"][0]["Value"]["Fn::GetAtt"][0]
+        for resource in resources.values()
+        if resource["Type"] == "AWS::CloudWatch::Alarm"
+        and resource["Properties"]["MetricName"] == "ApproximateNumberOfMessagesVisible"
+    }
+    for name, resource in resources.items():
+        if resource["Type"] == "AWS::SQS::Queue":
+            redrive = resource["Properties"].get("RedrivePolicy")
+            assert name in watched or redrive["deadLetterTargetArn"]["Fn::GetAtt"][0] in watched, name
+
+
+# ---- options
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"domain": "no domain"}, "no domain"),
+        ({"bucket": "Films"}, "no name for a bucket"),
+        ({"bucket": "films.of.ours"}, "dashes"),
+        ({"region": "../etc"}, "no region"),
+        ({"hosted_zone": "x"}, "hosted zone"),
+        ({"gateways": ("sandbox",)}, "sandbox"),
+        ({"gateways": ()}, "nobody can pay"),
+        ({"public_keys": KEYS[:1] * 2}, "twice"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(wrong: dict[str, Any], why: str) -> None:
+    with pytest.raises(OptionsRefused, match=why):
+        Options(**wrong)
+
+
+def test_a_private_key_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    private = tmp_path / "private.pem"
+    private.write_text("-----BEGIN PRIVATE KEY-----\nHUNTER22\n-----END PRIVATE KEY-----\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "paletta_server.cli", "aws", "plan", "--cloudfront-public-key", str(private)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "keep it" in done.stderr
+    assert "HUNTER22" not in done.stdout + done.stderr
+    junk = tmp_path / "junk.pem"
+    junk.write_bytes(b"\xff\x00" * 9000)
+    with pytest.raises(OptionsRefused, match="cannot be read"):
+        read_public_keys([junk])
+
+
+def test_a_real_key_is_taken(tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
+    path = tmp_path / "public.pem"
+    path.write_bytes(
+        key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).replace(b"\n", b"\r\n")
+    )
+    (text,) = read_public_keys([path])
+    template = render(Options(public_keys=(text,)))
+    config = template["Resources"]["DeliveryKey1"]["Properties"]["PublicKeyConfig"]
+    assert (
+        yaml.safe_load(to_yaml(template))["Resources"]["DeliveryKey1"]["Properties"]["PublicKeyConfig"]
+        == config
+    )
+    assert config["EncodedKey"] == text
+
+
+def test_the_plan_fits_eighty_columns_and_names_what_the_template_sets() -> None:
+    from paletta_server.aws.plan import as_json, plan
+    from paletta_server.aws.tables import sections
+
+    for options in FEW:
+        needs = plan(options)
+        printed = sections((need.kind, need.name, need.value) for need in needs)
+        assert max(map(len, printed.splitlines())) <= 80
+        told = {
+            entry["Name"]
+            for name, container in containers(options).items()
+            if name not in ("prepare", "migrate")
+            for entry in container["Environment"] + container.get("Secrets", [])
+        }
+        assert told == {need.name for need in needs if need.kind in ("setting", "secret")}
+        assert as_json(options)["options"]["public_keys"] == len(options.public_keys)
+        types = {resource["Type"].split("::")[1] for resource in render(options)["Resources"].values()}
+        named_ = {need.name for need in needs if need.kind == "service"}
+        # Roles, log groups and scaling come with whatever uses them.
+        assert types - named_ == {"IAM", "Logs", "ApplicationAutoScaling"}
+
+
+def test_private_keys_become_files_for_one_user_and_are_never_told(tmp_path: Path) -> None:
+    pem = "-----BEGIN RSA PRIVATE KEY-----\nHUNTER22\n-----END RSA PRIVATE KEY-----"
+    folder = tmp_path / "keys"
+
+    def command(**keys: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "paletta_server.cli", "aws", "write-keys", "--to", str(folder)],
+            capture_output=True,
+            text=True,
+            env=clean_env(**keys),
+            check=False,
+        )
+
+    for keys in ({}, {"DELIVERY_KEY_1": "HUNTER22"}, {"DELIVERY_KEY_1": pem, "DELIVERY_KEY_2": ""}):
+        refused = command(**keys)
+        assert refused.returncode == 1
+        assert "HUNTER22" not in refused.stdout + refused.stderr
+        assert not folder.exists()
+    for _ in range(2):  # a task that is started again finds its files
+        done = command(DELIVERY_KEY_1=pem, DELIVERY_KEY_2=pem)
+        assert done.returncode == 0, done.stderr
+        assert "HUNTER22" not in done.stdout + done.stderr
+    assert [path.name for path in sorted(folder.iterdir())] == ["1.pem", "2.pem"]
+    assert (folder / "1.pem").read_text() == pem + "\n"
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    told = {entry["Name"]: entry["Value"] for entry in containers(FEW[1])["api"]["Environment"]}
+    assert told["PALETTA_CLOUDFRONT_KEYS"] == {
+        "Fn::Sub": "${DeliveryKey1}:/var/lib/paletta/keys/1.pem,${DeliveryKey2}:/var/lib/paletta/keys/2.pem"
+    }
