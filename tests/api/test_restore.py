@@ -53,7 +53,7 @@ def instead(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Instead:
     """Put a script before one of PostgreSQL's programs; it finds the real one as `REAL`."""
     real = pgtools.find
     places: dict[str, Path] = {}
-    monkeypatch.setattr(pgtools, "find", lambda name: places.get(name) or real(name))
+    monkeypatch.setattr(pgtools, "find", lambda name, *_: places.get(name) or real(name))
 
     def replace(name: str, body: str) -> None:
         place = tmp_path / f"{name}-instead"
