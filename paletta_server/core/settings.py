@@ -131,6 +131,12 @@ class Settings(BaseSettings):
 
     search_dir: Path = Field(default_factory=lambda: default_state_dir() / "search")
     """Where this API node keeps its replica of the index."""
+    search_backend: Literal["tantivy", "opensearch"] = "tantivy"
+    """A replica of the index in each API process, or one index for all nodes in OpenSearch."""
+    opensearch_url: SecretStr | None = None
+    """With user and password where it wants them; requests to a domain of Amazon's without are signed."""
+    opensearch_index: str = Field("paletta-clips", pattern=r"^[a-z0-9][a-z0-9_-]{0,99}$")
+    """The alias that is searched; indexes are named after it."""
 
     gateways: Words = ("invoice",)
     """What customers may pay with, the first as the default: stripe, invoice, sandbox (never in production)."""
@@ -211,6 +217,12 @@ class Settings(BaseSettings):
             raise ValueError("PALETTA_GATEWAYS: `sandbox` sells for nothing and is refused in production")
         if self.transcoder == "mediaconvert" and not self.mediaconvert_role:
             raise ValueError("PALETTA_TRANSCODER=mediaconvert needs PALETTA_MEDIACONVERT_ROLE")
+        return self
+
+    @model_validator(mode="after")
+    def _opensearch_is_somewhere(self) -> Self:
+        if self.search_backend == "opensearch" and self.opensearch_url is None:
+            raise ValueError("PALETTA_SEARCH_BACKEND: `opensearch` needs PALETTA_OPENSEARCH_URL")
         return self
 
     @property
