@@ -100,6 +100,11 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
     metrics_token: SecretStr | None = None
+    otel_endpoint: str | None = None
+    """A collector's address (OTLP over HTTP, such as `http://127.0.0.1:4318`) for traces and metrics; None sends none
+    and loads nothing of it."""
+    otel_sample_ratio: float = Field(1.0, ge=0, le=1)
+    """The share of traces that is recorded; all nodes decide alike for one trace."""
 
     scratch_dir: Path = Field(default_factory=lambda: default_state_dir() / "scratch")
     """Where this worker has its films in work; of its user's own (`core.folders`), as `search_dir`."""
@@ -181,7 +186,7 @@ class Settings(BaseSettings):
             return tuple(word.strip().lower() for word in value.split(",") if word.strip())
         return value
 
-    @field_validator("public_url", "s3_endpoint")
+    @field_validator("public_url", "s3_endpoint", "otel_endpoint")
     @classmethod
     def _no_trailing_slash(cls, value: str | None) -> str | None:
         return value.rstrip("/") if value else value

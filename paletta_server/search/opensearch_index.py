@@ -87,15 +87,12 @@ class OpenSearchIndex:
         return self._writer.state()
 
     def count(self) -> int:
-        with asking():
-            try:
-                return int(
-                    self._client.count(index=self.name, body={"query": {"bool": {"filter": [dsl.CLIPS]}}})[
-                        "count"
-                    ]
-                )
-            except Missing:
-                raise building() from None
+        try:
+            with asking():
+                body = {"query": {"bool": {"filter": [dsl.CLIPS]}}}
+                return int(self._client.count(index=self.name, body=body)["count"])
+        except Missing:
+            raise building() from None
 
     def search(self, query: Query, *, limit: int, cursor: str | None = None, facets: bool = False) -> Found:
         question = query.fingerprint()

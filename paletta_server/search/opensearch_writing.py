@@ -63,15 +63,15 @@ class Writer:
         for turn in range(TRIES):
             if turn:
                 time.sleep(PAUSE_SECONDS * 2**turn)
-            with asking():
-                try:
+            try:
+                with asking():
                     answer = self._client.bulk(
                         body="".join(batch),
                         index=self._name,
                         params={"request_timeout": WRITE_SECONDS, "require_alias": "true"},
                     )
-                except Missing as error:
-                    raise Unavailable("the search index is gone", code="index_unavailable") from error
+            except Missing as error:
+                raise _gone() from error
             busy, refused = _sorted_out(batch, answer)
             if refused:
                 self._send([_delete(clip, version) for clip in refused], version)
@@ -82,8 +82,11 @@ class Writer:
 
     def show(self) -> None:
         """Let everybody find what was written."""
-        with asking():
-            self._client.indices.refresh(index=self._name, params={"request_timeout": WRITE_SECONDS})
+        try:
+            with asking():
+                self._client.indices.refresh(index=self._name, params={"request_timeout": WRITE_SECONDS})
+        except Missing as error:
+            raise _gone() from error
 
     def keep(self, state: Mapping[str, Any], version: int) -> None:
         """Raises `Overtaken`."""
@@ -125,6 +128,10 @@ class Writer:
                 return found
         except Missing:
             return None
+
+
+def _gone() -> Unavailable:
+    return Unavailable("the search index is gone", code="index_unavailable")
 
 
 def _put(document: Document, version: int) -> str:

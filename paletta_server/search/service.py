@@ -1,6 +1,7 @@
 """Finding clips, and the shop window: the index says which, the database says what may be shown of them now."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,6 +19,7 @@ from paletta_server.clips.models import Clip
 from paletta_server.clips.sale import for_sale
 from paletta_server.core import money
 from paletta_server.core.errors import Invalid, Unavailable
+from paletta_server.core.metrics import SEARCH_LAG
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.storage import ObjectStore
 from paletta_server.search import offers, views
@@ -46,6 +48,7 @@ class Search:
     @asynccontextmanager
     async def open(cls, runtime: Runtime) -> AsyncIterator["Search"]:
         made = cls(runtime)
+        SEARCH_LAG.set_function(lambda: time.monotonic() - made.follower.even_at)
         tasks = [asyncio.create_task(made.follower.run()), asyncio.create_task(made.views.run())]
         try:
             yield made

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -67,6 +68,8 @@ class SharedFollower:
         self._turn = asyncio.Lock()
         self._newer = False
         self.changed = asyncio.Event()
+        self.even_at = time.monotonic()
+        """When the index was last known to be equal to the database."""
         self.ready = False
         self.rebuilt = 0
 
@@ -96,6 +99,7 @@ class SharedFollower:
 
     async def catch_up(self) -> None:
         """Bring the index to where the database is now, if no other node is at it; build one where none fits."""
+        began = time.monotonic()
         async with self._turn:
             unfit = None
             async with _lock(self._db, LOCK_WRITING) as mine:
@@ -107,6 +111,8 @@ class SharedFollower:
                         raise
             if unfit is not None:
                 await self._rebuild(unfit)
+            if mine and not self._newer:
+                self.even_at = began
 
     async def _step(self) -> str | None:
         """Follow under the lock; the name of an index that cannot be followed, "" for none at all."""

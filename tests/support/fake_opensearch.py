@@ -16,7 +16,7 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -490,7 +490,14 @@ class FakeOpenSearch:
             raise refuse(
                 "The bulk request must be terminated by a newline [\\n]", "illegal_argument_exception"
             )
-        key, index = self.index(name, require_alias=params.get("require_alias") == "true")
+        try:
+            key, index = self.index(name, require_alias=params.get("require_alias") == "true")
+        except Problem as problem:  # the real one says so for each item
+            error = {"status": problem.status, "error": {"type": problem.kind, "reason": problem.reason}}
+            given = [json.loads(line) for line in raw.decode().split("\n")[:-1]]
+            items = [{action: {"_id": one_["_id"], **error}} for line in given for action, one_ in line.items()
+                     if action in ("index", "delete")]  # fmt: skip
+            return 200, {"took": 1, "errors": True, "items": items}
         lines = iter(raw.decode().split("\n")[:-1])
         items: list[Json] = []
         for line in lines:
@@ -655,11 +662,12 @@ def serving() -> Iterator[FakeOpenSearch]:
                 fake.free.wait()
             status, body = self._answered(url.path, dict(parse_qsl(url.query)), raw)
             packed = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(packed)))
-            self.end_headers()
-            self.wfile.write(packed)
+            with suppress(BrokenPipeError):  # who gave up waiting
+                self.send_response(status)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(packed)))
+                self.end_headers()
+                self.wfile.write(packed)
 
         def _answered(self, path: str, params: dict[str, str], raw: bytes) -> tuple[int, Any]:
             for number, (part, status) in enumerate(fake.failures):
