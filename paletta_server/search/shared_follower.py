@@ -111,6 +111,9 @@ class SharedFollower:
                         raise
             if unfit is not None:
                 await self._rebuild(unfit)
+            if not self.ready:
+                live = await to_the_end(opensearch_indexes.live, self._client, self._alias)
+                self.ready = live is not None
             if mine and not self._newer:
                 self.even_at = began
 
@@ -155,24 +158,18 @@ class SharedFollower:
 
 @asynccontextmanager
 async def _lock(database: Database, key: int, *, wait: bool = False) -> AsyncIterator[bool]:
-    """An advisory lock for a short while; False where another has it. `wait`: for ten seconds at most."""
+    """An advisory lock for as long as the block takes; False where another has it. `wait`: for ten seconds at most.
+
+    A transaction's lock, since a pooler between us and PostgreSQL hands out connections by transaction. It has read
+    nothing and written nothing, so that it holds up no vacuum, however long it is open.
+    """
     async with database.transaction() as session:
+        await session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         if wait:
             await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
             yield True
         else:
             yield bool(await session.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": key}))
-
-
-@asynccontextmanager
-async def _long_lock(database: Database, key: int) -> AsyncIterator[bool]:
-    """The same for as long as it takes: on a connection of its own, which ends with it, whatever happens."""
-    async with database.engine.connect() as connection:
-        chosen = await connection.execution_options(isolation_level="AUTOCOMMIT")
-        try:
-            yield bool(await chosen.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}))
-        finally:
-            await chosen.invalidate()
 
 
 async def _version(database: Database) -> int:
@@ -242,7 +239,7 @@ async def rebuild(
     None where somebody else is building, or has built: the live one is not `instead_of` any more. A crash at any
     moment leaves the old index live; what was begun is removed by the next build.
     """
-    async with _long_lock(database, LOCK_BUILDING) as mine:
+    async with _lock(database, LOCK_BUILDING) as mine:
         if not mine:
             return None
         before = await to_the_end(opensearch_indexes.live, client, alias)
