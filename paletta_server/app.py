@@ -16,7 +16,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-import paletta_server.tasks  # noqa: F401 (routes defer jobs)
+import paletta_server.ingest.metrics
+import paletta_server.tasks  # noqa: F401 (routes defer jobs, and /metrics tells of ingest)
 from paletta_server import __version__
 from paletta_server.accounts.routes import pages as account_pages
 from paletta_server.accounts.routes import router as accounts
@@ -32,6 +33,7 @@ from paletta_server.core.health import router as health
 from paletta_server.core.metrics import MetricsMiddleware
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings, get_settings
+from paletta_server.core.telemetry import TracingMiddleware
 from paletta_server.delivery.routes import pages as delivery_pages
 from paletta_server.delivery.routes import router as delivery
 from paletta_server.earnings.routes import router as earnings
@@ -122,6 +124,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Admission, settings=chosen)
     app.add_middleware(Guard)
     app.add_middleware(MetricsMiddleware)
+    app.add_middleware(TracingMiddleware)
     return app
 
 

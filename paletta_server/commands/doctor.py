@@ -329,7 +329,29 @@ def _own(folder: Path, setting: str) -> Path:
 
 
 async def _search_index(settings: Settings) -> str:
+    if settings.search_backend == "opensearch":
+        return await asyncio.to_thread(_shared_index, settings)
     return f"`{_own(settings.search_dir, 'PALETTA_SEARCH_DIR')}`"
+
+
+def _shared_index(settings: Settings) -> str:
+    from paletta_server.core.errors import PalettaError
+    from paletta_server.search import opensearch_indexes
+    from paletta_server.search.opensearch_client import Missing, Refused, asking, connect
+
+    try:
+        client = connect(settings)
+        with asking():
+            version = client.info()["version"]["number"]
+        name = opensearch_indexes.live(client, settings.opensearch_index)
+    except (ImportError, ValueError, PalettaError, Missing, Refused) as error:
+        raise Trouble(
+            f"OpenSearch: {_first_line(error)}",
+            "see PALETTA_OPENSEARCH_URL; pip install 'paletta[opensearch]'",
+        ) from error
+    return f"OpenSearch {version}, `{settings.opensearch_index}` is " + (
+        f"`{name}`" if name else "to be built"
+    )
 
 
 async def _scratch(settings: Settings) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,9 +39,34 @@ async def build_all(settings: Settings) -> list[dict[str, Any]]:
 
     database = Database(settings, pool_size=2)
     try:
+        if settings.search_backend == "opensearch":
+            return [await _build_shared(settings, database)]
         return [await _build(database, replica) for replica in Replica.all_of(Path(settings.search_dir))]
     finally:
         await database.close()
+
+
+async def _build_shared(settings: Settings, database: Any) -> dict[str, Any]:
+    from tqdm import tqdm
+
+    from paletta_server.search.opensearch_client import connect
+    from paletta_server.search.shared_follower import rebuild
+
+    client = connect(settings)
+    try:
+        with tqdm(desc=settings.opensearch_index, unit=" clips", unit_scale=True, mininterval=0.5) as bar:
+            name = await rebuild(database, client, settings.opensearch_index, _onto(bar))
+            return {"replica": settings.opensearch_index, "clips": bar.n, "built": name is not None}
+    finally:
+        client.close()
+
+
+def _onto(bar: Any) -> Callable[[int, int], None]:
+    def progress(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return progress
 
 
 async def _build(database: Any, replica: Any) -> dict[str, Any]:
@@ -49,10 +75,5 @@ async def _build(database: Any, replica: Any) -> dict[str, Any]:
     from paletta_server.search.build import build
 
     with tqdm(desc=replica.folder.name, unit=" clips", unit_scale=True, mininterval=0.5) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        folder = await build(database, replica, progress)
+        folder = await build(database, replica, _onto(bar))
         return {"replica": replica.folder.name, "clips": bar.n, "built": folder is not None}

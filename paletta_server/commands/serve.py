@@ -58,8 +58,9 @@ def api(*, host: str, port: int, reload: bool) -> int:
     from paletta_server.core.settings import get_settings
 
     settings = get_settings()
-    # The replica looks for itself, but in the background: a service that can never search had better not start.
-    own_folder(settings.search_dir, "PALETTA_SEARCH_DIR")
+    if settings.search_backend == "tantivy":
+        # The replica looks for itself, but in the background: a service that can never search had better not start.
+        own_folder(settings.search_dir, "PALETTA_SEARCH_DIR")
     options: dict[str, Any] = {
         "host": host,
         "port": port,

@@ -29,6 +29,8 @@ NAMING = {
     "pk": "pk_%(table_name)s",
 }
 
+OVERFLOW = 5
+"""Connections beyond the pool's size, made when all are in use and closed again."""
 
 RECYCLE_SECONDS = 1800
 """A connection this old is replaced before its next use: a name may lead to another server since."""
@@ -73,7 +75,7 @@ class Database:
             settings.sqlalchemy_url,
             async_creator=connect,
             pool_size=pool_size or settings.database_pool_size,
-            max_overflow=5,
+            max_overflow=OVERFLOW,
             pool_pre_ping=True,
             pool_timeout=settings.database_wait_seconds,
             hide_parameters=True,  # an error's text reaches the logs, and parameters are people's data

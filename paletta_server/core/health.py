@@ -15,10 +15,23 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import QueuePool
 
+from paletta_server.core.database import OVERFLOW
 from paletta_server.core.errors import Forbidden, PalettaError, Unavailable
 from paletta_server.core.mail import unsent
-from paletta_server.core.metrics import JOBS, MAILS, REGISTRY
+from paletta_server.core.metrics import (
+    DATABASE_CONNECTIONS,
+    DATABASE_MOST,
+    JOB_FAILED_RUNS,
+    JOB_OLDEST,
+    JOB_SECONDS,
+    JOBS,
+    MAILS,
+    REGISTRY,
+    SCRAPED,
+)
+from paletta_server.core.queue import stats
 from paletta_server.core.runtime import Runtime, RuntimeDep
 from paletta_server.core.storage import StoreError
 
@@ -53,12 +66,21 @@ async def readyz(request: Request, runtime: RuntimeDep) -> JSONResponse:
 async def metrics(request: Request, runtime: RuntimeDep) -> Response:
     """Prometheus' text format, for this machine or with `PALETTA_METRICS_TOKEN` as bearer token."""
     _check_reader(request, runtime)
+    _pool(runtime)
     try:
         await asyncio.wait_for(_count(runtime), PROBE_SECONDS)
     except (TimeoutError, SQLAlchemyError, psycopg.Error, OSError):
-        JOBS.clear()  # better no figure than an old one
-        MAILS.clear()
+        for gauge in (JOBS, MAILS, JOB_SECONDS, JOB_FAILED_RUNS, JOB_OLDEST):
+            gauge.clear()  # better no figure than an old one
     return PlainTextResponse(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+
+def _pool(runtime: Runtime) -> None:
+    pool = runtime.db.engine.pool
+    if isinstance(pool, QueuePool):
+        DATABASE_CONNECTIONS.labels("in use").set(pool.checkedout())
+        DATABASE_CONNECTIONS.labels("idle").set(pool.checkedin())
+        DATABASE_MOST.set(runtime.settings.database_pool_size + OVERFLOW)
 
 
 async def _within(check: Any) -> str:
@@ -96,9 +118,22 @@ async def _count(runtime: Runtime) -> None:
     async with runtime.db.engine.connect() as connection:
         rows = (await connection.execute(counting)).all()
         waiting, given_up = await unsent(connection)
+        loads = await stats(connection)
+        for bring_up_to_date in SCRAPED:
+            await bring_up_to_date(connection)
     JOBS.clear()
     for queue, status, count in rows:
         JOBS.labels(queue, status).set(count)
+    for gauge in (JOB_SECONDS, JOB_FAILED_RUNS, JOB_OLDEST):
+        gauge.clear()
+    oldest: dict[str, float] = {}
+    for load in loads:
+        JOB_FAILED_RUNS.labels(load.task).set(load.failed_runs)
+        if load.seconds is not None:
+            JOB_SECONDS.labels(load.task).set(load.seconds)
+        oldest[load.queue] = max(oldest.get(load.queue, 0.0), load.oldest_seconds or 0.0)
+    for queue, seconds in oldest.items():
+        JOB_OLDEST.labels(queue).set(seconds)
     MAILS.labels("waiting").set(waiting)
     MAILS.labels("given up").set(given_up)
 

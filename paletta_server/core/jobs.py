@@ -29,6 +29,7 @@ from paletta_server.core.job_records import Tallies, note_failure
 from paletta_server.core.logging import bind_job
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
+from paletta_server.core.telemetry import CARRIER, carried, job_span
 
 P = ParamSpec("P")
 log = logging.getLogger(__name__)
@@ -89,11 +90,13 @@ def job(
         async def run(context: procrastinate.JobContext, /, **arguments: Any) -> None:
             bind_job(context.task.name, context.job.id)
             arguments.pop("timestamp", None)  # what the scheduler adds
+            carrier = arguments.pop(CARRIER, None)
             runtime = cast(Runtime, context.additional_context["runtime"])
             tallies: Tallies = context.additional_context["tallies"]
             began = time.monotonic()
             try:
-                await cast(Callable[..., Awaitable[None]], function)(runtime, **arguments)
+                with job_span(name, queue, carrier):
+                    await cast(Callable[..., Awaitable[None]], function)(runtime, **arguments)
             except Exception as error:
                 tallies.note(name, queue, "failed", time.monotonic() - began)
                 await note_failure(runtime.db, cast(int, context.job.id), name, error)
@@ -132,7 +135,8 @@ async def defer_all(
         connection=connection,
         schedule_in={"seconds": delay_seconds} if delay_seconds else None,
     )
-    await configured.batch_defer_async(*each)
+    trace = carried()
+    await configured.batch_defer_async(*({**arguments, **trace} for arguments in each))
 
 
 @asynccontextmanager

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from paletta_server.core.telemetry_ids import trace_ids
+
 if TYPE_CHECKING:
     from paletta_server.core.settings import Settings
 
@@ -62,6 +64,11 @@ def _masked(name: str, value: Any, depth: int = 0) -> Any:
     return value
 
 
+def _add_trace(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    event.update(trace_ids())
+    return event
+
+
 def _mask_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     return {name: _masked(name, value) for name, value in event.items()}
 
@@ -80,6 +87,7 @@ def configure_logging(settings: Settings) -> None:
     """Send every log of this process to standard error in the settings' format and level. Call once."""
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_trace,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),

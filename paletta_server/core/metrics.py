@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 REGISTRY = CollectorRegistry()
@@ -30,6 +32,51 @@ JOBS = Gauge(
 MAILS = Gauge(
     "paletta_mails_unsent", "Mails that wait or were given up, when last asked", ("state",), registry=REGISTRY
 )
+
+JOB_SECONDS = Gauge(
+    "paletta_job_seconds",
+    "Mean time of a run of a task, of this hour and the one before",
+    ("task",),
+    registry=REGISTRY,
+)
+JOB_FAILED_RUNS = Gauge(
+    "paletta_job_failed_runs",
+    "Runs of a task that failed, of this hour and the one before",
+    ("task",),
+    registry=REGISTRY,
+)
+JOB_OLDEST = Gauge(
+    "paletta_job_oldest_seconds",
+    "For how long the oldest job of a queue that is due has waited",
+    ("queue",),
+    registry=REGISTRY,
+)
+INGEST_RATIO = Gauge(
+    "paletta_ingest_seconds_per_film_second",
+    "Seconds of work for a second of film; of the films of the last two hours, NaN where there were none",
+    registry=REGISTRY,
+)
+SEARCH_LAG = Gauge(
+    "paletta_search_lag_seconds",
+    "Since when this node last knew the search index equal to the database; two seconds are nothing",
+    registry=REGISTRY,
+)
+DATABASE_CONNECTIONS = Gauge(
+    "paletta_database_connections", "Connections of this process's pool", ("state",), registry=REGISTRY
+)
+DATABASE_MOST = Gauge(
+    "paletta_database_connections_most", "How many connections the pool may have", registry=REGISTRY
+)
+
+Scraped = Callable[["AsyncConnection"], Awaitable[None]]
+SCRAPED: list[Scraped] = []
+"""What domains bring up to date before the metrics are told, one after the other."""
+
+
+def when_scraped(function: Scraped) -> Scraped:
+    SCRAPED.append(function)
+    return function
+
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 

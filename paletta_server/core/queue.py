@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from paletta_server.core.errors import Conflict, NotFound
 from paletta_server.core.jobs import scheduled_tasks
@@ -43,7 +43,7 @@ class Job:
 
 
 _LIST = """
-    SELECT jobs.id, task_name, queue_name, jobs.status::text, args, attempts,
+    SELECT jobs.id, task_name, queue_name, jobs.status::text, args - '_trace', attempts,
         CASE WHEN jobs.status = 'todo' AND scheduled_at > now() THEN scheduled_at
             ELSE (SELECT max(at) FROM procrastinate_events WHERE job_id = jobs.id) END AS at,
         failures.error, abort_requested
@@ -162,7 +162,7 @@ _STATS = """
     FROM here FULL JOIN lately USING (queue, task) ORDER BY queue, task"""
 
 
-async def stats(session: AsyncSession) -> list[Load]:
+async def stats(session: AsyncSession | AsyncConnection) -> list[Load]:
     """Each task that has jobs in the queue or ran of late."""
     rows = await session.execute(text(_STATS))
     return [

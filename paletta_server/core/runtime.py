@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from paletta_server.core import telemetry
 from paletta_server.core.database import Database
 from paletta_server.core.notify import Notifier
 from paletta_server.core.settings import Settings
@@ -24,7 +25,15 @@ class Runtime:
     @asynccontextmanager
     async def open(cls, settings: Settings, *, listen: bool = False) -> AsyncIterator["Runtime"]:
         """Connect to everything. `listen` starts the task that wakes long polls (API processes only)."""
+        with telemetry.running(settings, "api" if listen else "worker"):
+            async with cls._connected(settings, listen) as made:
+                yield made
+
+    @classmethod
+    @asynccontextmanager
+    async def _connected(cls, settings: Settings, listen: bool) -> AsyncIterator["Runtime"]:
         database = Database(settings)
+        telemetry.watch(database.engine.sync_engine)
         notifier = Notifier(settings)
         async with ObjectStore(settings) as store:
             if listen:

@@ -100,6 +100,11 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
     metrics_token: SecretStr | None = None
+    otel_endpoint: str | None = None
+    """A collector's address (OTLP over HTTP, such as `http://127.0.0.1:4318`) for traces and metrics; None sends none
+    and loads nothing of it."""
+    otel_sample_ratio: float = Field(1.0, ge=0, le=1)
+    """The share of traces that is recorded; all nodes decide alike for one trace."""
 
     scratch_dir: Path = Field(default_factory=lambda: default_state_dir() / "scratch")
     """Where this worker has its films in work; of its user's own (`core.folders`), as `search_dir`."""
@@ -131,6 +136,12 @@ class Settings(BaseSettings):
 
     search_dir: Path = Field(default_factory=lambda: default_state_dir() / "search")
     """Where this API node keeps its replica of the index."""
+    search_backend: Literal["tantivy", "opensearch"] = "tantivy"
+    """A replica of the index in each API process, or one index for all nodes in OpenSearch."""
+    opensearch_url: SecretStr | None = None
+    """With user and password where it wants them; requests to a domain of Amazon's without are signed."""
+    opensearch_index: str = Field("paletta-clips", pattern=r"^[a-z0-9][a-z0-9_-]{0,99}$")
+    """The alias that is searched; indexes are named after it."""
 
     gateways: Words = ("invoice",)
     """What customers may pay with, the first as the default: stripe, invoice, sandbox (never in production)."""
@@ -175,7 +186,7 @@ class Settings(BaseSettings):
             return tuple(word.strip().lower() for word in value.split(",") if word.strip())
         return value
 
-    @field_validator("public_url", "s3_endpoint")
+    @field_validator("public_url", "s3_endpoint", "otel_endpoint")
     @classmethod
     def _no_trailing_slash(cls, value: str | None) -> str | None:
         return value.rstrip("/") if value else value
@@ -211,6 +222,12 @@ class Settings(BaseSettings):
             raise ValueError("PALETTA_GATEWAYS: `sandbox` sells for nothing and is refused in production")
         if self.transcoder == "mediaconvert" and not self.mediaconvert_role:
             raise ValueError("PALETTA_TRANSCODER=mediaconvert needs PALETTA_MEDIACONVERT_ROLE")
+        return self
+
+    @model_validator(mode="after")
+    def _opensearch_is_somewhere(self) -> Self:
+        if self.search_backend == "opensearch" and self.opensearch_url is None:
+            raise ValueError("PALETTA_SEARCH_BACKEND: `opensearch` needs PALETTA_OPENSEARCH_URL")
         return self
 
     @property

@@ -1,13 +1,15 @@
 """Building an index from the whole catalogue, beside the one that answers meanwhile."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from paletta_server.clips import searchable
 from paletta_server.core.database import Database
 from paletta_server.search import changes, document
 from paletta_server.search.background import to_the_end, yielding
+from paletta_server.search.document import Document
 from paletta_server.search.replica import Replica
 from paletta_server.search.tantivy_index import TantivyIndex
 from paletta_server.search.tantivy_schema import FORMAT
@@ -16,6 +18,12 @@ BATCH = 1_000
 
 Progress = Callable[[int, int], None]
 """Told how many clips are in and how many there are in all."""
+
+
+class Filled(Protocol):
+    """What is being built."""
+
+    def add(self, documents: Sequence[Document]) -> None: ...
 
 
 async def build(database: Database, replica: Replica, progress: Progress | None = None) -> Path | None:
@@ -28,7 +36,7 @@ async def build(database: Database, replica: Replica, progress: Progress | None 
             return None
         index = await to_the_end(TantivyIndex.create, folder)
         try:
-            position = await _fill(database, index, progress)
+            position = await fill(database, index, progress)
             await to_the_end(index.commit, {"format": FORMAT, **position.as_state()})
         finally:
             await to_the_end(index.close)
@@ -36,7 +44,8 @@ async def build(database: Database, replica: Replica, progress: Progress | None 
         return folder
 
 
-async def _fill(database: Database, index: TantivyIndex, progress: Progress | None) -> changes.Position:
+async def fill(database: Database, index: Filled, progress: Progress | None) -> changes.Position:
+    """Put every listed clip into an index; from where it is to be followed."""
     async with yielding(database) as session:
         anchor = await changes.mark(session)
     async with yielding(database) as session:

@@ -6,6 +6,7 @@ commits: a crash between any two steps repeats some documents and loses none.
 
 import asyncio
 import logging
+import time
 from pathlib import Path
 
 from paletta_server.core.errors import Unavailable
@@ -53,6 +54,8 @@ class Follower:
         self._live: _Live | None = None
         self._turn = asyncio.Lock()
         self.changed = asyncio.Event()
+        self.even_at = time.monotonic()
+        """When the index was last known to be equal to the database."""
         self.rebuilt = 0
         """How often the index was built anew here."""
 
@@ -95,12 +98,15 @@ class Follower:
 
     async def catch_up(self) -> None:
         """Bring the index to where the database is now; build one where there is none that fits."""
+        began = time.monotonic()
         async with self._turn:
             if self._replica is None:
                 self._replica = await asyncio.to_thread(Replica.claim, self._runtime.settings.search_dir)
             await self._adopt(self._replica)
             if self._live is None or not await self._follow(self._live):
                 await self._rebuild(self._replica)
+            if self._live is not None:
+                self.even_at = began
 
     async def _adopt(self, replica: Replica) -> None:
         """Take up the index that `current` names, if it is not the one at hand: at the start, or after a reindex."""

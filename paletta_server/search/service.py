@@ -1,10 +1,11 @@
 """Finding clips, and the shop window: the index says which, the database says what may be shown of them now."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -17,7 +18,8 @@ from paletta_server.clips import views as clip_views
 from paletta_server.clips.models import Clip
 from paletta_server.clips.sale import for_sale
 from paletta_server.core import money
-from paletta_server.core.errors import Invalid
+from paletta_server.core.errors import Invalid, Unavailable
+from paletta_server.core.metrics import SEARCH_LAG
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.storage import ObjectStore
 from paletta_server.search import offers, views
@@ -29,20 +31,24 @@ from paletta_server.search.schemas import ClipCard, ClipPage, FacetValue, FromPr
 from paletta_server.search.views import ViewCounter
 from paletta_server.taxonomy import service as taxonomy
 
+if TYPE_CHECKING:
+    from paletta_server.search.shared_follower import SharedFollower
+
 RELATED = 6
 
 
 class Search:
-    """What an API process has of search: its replica of the index, and the views that it counts."""
+    """What an API process has of search: its part of the index, and the views that it counts."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self.follower = Follower(runtime)
+        self.follower = _follower(runtime)
         self.views = ViewCounter(runtime.db)
 
     @classmethod
     @asynccontextmanager
     async def open(cls, runtime: Runtime) -> AsyncIterator["Search"]:
         made = cls(runtime)
+        SEARCH_LAG.set_function(lambda: time.monotonic() - made.follower.even_at)
         tasks = [asyncio.create_task(made.follower.run()), asyncio.create_task(made.views.run())]
         try:
             yield made
@@ -65,10 +71,21 @@ class Search:
         return await asyncio.to_thread(index.suggest, fold(text), limit=limit)
 
     async def related(self, clip_id: int, *, limit: int = RELATED) -> list[int]:
-        """The nearest clips; none before there is an index, since a clip's page does without."""
+        """The nearest clips; none where there is no index, since a clip's page does without."""
         if not self.follower.ready:
             return []
-        return await asyncio.to_thread(self.follower.index.related, clip_id, limit=limit)
+        try:
+            return await asyncio.to_thread(self.follower.index.related, clip_id, limit=limit)
+        except Unavailable:
+            return []
+
+
+def _follower(runtime: Runtime) -> "Follower | SharedFollower":
+    if runtime.settings.search_backend == "opensearch":
+        from paletta_server.search import shared_follower
+
+        return shared_follower.SharedFollower(runtime)
+    return Follower(runtime)
 
 
 async def _search(request: Request) -> Search:

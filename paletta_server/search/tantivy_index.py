@@ -16,6 +16,7 @@ from tantivy import FieldType, Occur, Order
 from paletta_server.search import cursors, tantivy_schema
 from paletta_server.search.cursors import Cursor
 from paletta_server.search.document import Document
+from paletta_server.search.fields import KEY_BITS, KEYS, MOST, NUMBERS, SHARDS, WHOLE, fields_of
 from paletta_server.search.index import (
     FACET_VALUES,
     FACETS,
@@ -27,8 +28,7 @@ from paletta_server.search.index import (
     Range,
     Sort,
 )
-from paletta_server.search.tantivy_schema import KEY_BITS, MOST, SHARDS, fields_of
-from paletta_server.search.typos import distance
+from paletta_server.search.typos import MOST_MISTYPED, forgiven, nearest
 
 EXACT_UP_TO = 20_000
 """Larger results are counted by sample: nobody minds whether it is 412,000 or 412,345, only how long it takes."""
@@ -38,35 +38,13 @@ DEEPEST = 10_000
 """Behind so many results by relevance there is no next page."""
 SNAPSHOT_SECONDS, SNAPSHOTS = 900.0, 64
 """How long, and how many, states of the index are kept for somebody who goes from page to page."""
-FUZZY_FROM = 3
-"""The shortest word that is taken for mistyped; from twice this length on two mistakes are forgiven."""
-MOST_MISTYPED = 3
-
 _SORTED: dict[Sort, tuple[str, Order]] = {
     "newest": ("by_newest", Order.Desc),
     "popular": ("by_popular", Order.Desc),
     "price": ("by_price", Order.Asc),
     "duration": ("by_duration", Order.Asc),
 }
-_WHOLE = {
-    "categories": "category",
-    "any_tags": "tag",
-    "tiers": "tier",
-    "licences": "licence",
-    "orientation": "orientation",
-    "people": "people",
-    "shot_size": "shot_size",
-    "shot_angle": "shot_angle",
-    "shot_move": "shot_move",
-    "shot_speed": "shot_speed",
-    "places": "place",
-    "countries": "country",
-    "cities": "city",
-    "contributors": "contributor_key",
-}
-"""Filters by whole values, and their fields."""
 _KEYED = {"duration": "by_duration", "price": "by_price", "listed": "by_newest"}
-_NUMBERS = ("long_edge", "fps", "filmed")
 _STATE = "state"
 
 Clause = tuple[Occur, tantivy.Query]
@@ -131,7 +109,7 @@ class TantivyIndex:
     def commit(self, state: Mapping[str, Any]) -> None:
         writer = self._open_writer()
         writer.delete_documents_by_query(self._term("kept", _STATE))
-        kept = {"id": 0, "kept": [_STATE, json.dumps(dict(state))], **dict.fromkeys(tantivy_schema.KEYS, 0)}
+        kept = {"id": 0, "kept": [_STATE, json.dumps(dict(state))], **dict.fromkeys(KEYS, 0)}
         writer.add_document(tantivy.Document.from_dict(kept, self._schema))
         writer.commit()
         self._index.reload()
@@ -331,14 +309,14 @@ class TantivyIndex:
         return self._term("text", stems[0]) if stems else None
 
     def _filters(self, query: Query) -> Iterator[Clause]:
-        for name, field in _WHOLE.items():
+        for name, field in WHOLE.items():
             if values := getattr(query, name):
                 yield _filter(self._any(field, values))
         for tag in query.tags:
             yield _filter(self._term("tag", tag))
         if query.editorial is not None:
             yield _filter(self._term("editorial", "yes" if query.editorial else "no"))
-        for name in _NUMBERS:
+        for name in NUMBERS:
             yield from self._ranged(name, getattr(query, name))
         for name, field in _KEYED.items():
             bounds: Range = getattr(query, name)
@@ -428,20 +406,14 @@ class TantivyIndex:
         return tuple(found) if mistyped else None
 
     def _nearest(self, searcher: tantivy.Searcher, word: str) -> str | None:
-        if not FUZZY_FROM <= len(word) <= 40:
-            return None
-        for most in (1, 2) if len(word) >= 2 * FUZZY_FROM else (1,):
+        for most in forgiven(word):
             near = tantivy.Query.fuzzy_term_query(self._schema, "words", word, distance=most)
             wanted = {"words": {"terms": {"field": "words", "size": 500}}}
             buckets = searcher.aggregate(near, wanted)["words"]["buckets"]
-            # Beside the words that are near these documents have others: look which ones they are.
-            graded = [
-                (apart, -bucket["doc_count"], bucket["key"])
-                for bucket in buckets
-                if (apart := distance(word, bucket["key"], most)) <= most
-            ]
-            if graded:
-                return str(min(graded)[2])
+            # Beside the words that are near these documents have others: `nearest` looks which ones they are.
+            found = nearest(word, ((str(one["key"]), one["doc_count"]) for one in buckets), most)
+            if found is not None:
+                return found
         return None
 
     @staticmethod

@@ -1,4 +1,11 @@
-"""How far two words are apart."""
+"""How far two words are apart, and which ones that there are somebody may have meant."""
+
+from collections.abc import Iterable
+
+MISTYPED_FROM = 3
+"""The shortest word that is taken for mistyped; from twice this length on two mistakes are forgiven."""
+LONGEST = 40
+MOST_MISTYPED = 3
 
 
 def distance(one: str, other: str, most: int) -> int:
@@ -20,3 +27,18 @@ def distance(one: str, other: str, most: int) -> int:
             row.append(best)
         older, above = above, row
     return min(above[-1], most + 1)
+
+
+def forgiven(word: str) -> tuple[int, ...]:
+    """How many mistakes to look for, one after the other; none for a word that may be anything."""
+    if not MISTYPED_FROM <= len(word) <= LONGEST:
+        return ()
+    return (1, 2) if len(word) >= 2 * MISTYPED_FROM else (1,)
+
+
+def nearest(word: str, present: Iterable[tuple[str, int]], most: int) -> str | None:
+    """The word next to `word` of those `present` (each with how many clips have it), the more frequent of equals."""
+    graded = [
+        (apart, -clips, other) for other, clips in present if (apart := distance(word, other, most)) <= most
+    ]
+    return min(graded)[2] if graded else None

@@ -1,0 +1,361 @@
+"""One index in OpenSearch for all nodes: racing, dying, being overtaken, failing in part, and being replaced.
+
+OpenSearch is the small one of `tests/support/fake_opensearch.py`, PostgreSQL the real one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import text
+
+from paletta_server.app import create_app
+from paletta_server.commands.search import build_all
+from paletta_server.core.errors import Unavailable
+from paletta_server.core.runtime import Runtime
+from paletta_server.core.settings import Settings
+from paletta_server.search import opensearch_client, opensearch_indexes, shared_follower
+from paletta_server.search.index import Query
+from paletta_server.search.opensearch_client import Refused, connect
+from paletta_server.search.opensearch_index import OpenSearchIndex
+from paletta_server.search.opensearch_writing import Overtaken
+from paletta_server.search.shared_follower import SharedFollower, rebuild
+from tests.support import fake_opensearch
+from tests.support.clips import Shelf
+from tests.support.fake_opensearch import FakeOpenSearch
+from tests.support.indexed import FERRY, FOREST, TRAM
+from tests.support.searching import FRESH_SECONDS
+
+ALIAS = "paletta-clips"
+
+
+@pytest.fixture
+def opensearch(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeOpenSearch]:
+    monkeypatch.setattr(shared_follower, "RETIRED_SECONDS", 0.0)
+    with fake_opensearch.serving() as fake:
+        yield fake
+
+
+@pytest.fixture
+def here(runtime: Runtime, opensearch: FakeOpenSearch) -> Settings:
+    return runtime.settings.model_copy(
+        update={"search_backend": "opensearch", "opensearch_url": SecretStr(opensearch.url)}
+    )
+
+
+@pytest.fixture
+async def node(runtime: Runtime, here: Settings) -> AsyncIterator[Callable[[], SharedFollower]]:
+    made: list[SharedFollower] = []
+
+    def start() -> SharedFollower:
+        made.append(SharedFollower(replace(runtime, settings=here)))
+        return made[-1]
+
+    yield start
+    for one in made:
+        await one.close()
+
+
+@pytest.fixture
+def index(here: Settings) -> Iterator[OpenSearchIndex]:
+    client = connect(here)
+    yield OpenSearchIndex(client, opensearch_indexes.create(client, ALIAS))
+    client.close()
+
+
+async def sql(runtime: Runtime, statement: str, **values: Any) -> None:
+    async with runtime.db.transaction() as session:
+        await session.execute(text(statement), values)
+
+
+async def found(follower: SharedFollower, *words: str) -> list[int]:
+    return list((await asyncio.to_thread(follower.index.search, Query(words=words), limit=50)).clip_ids)
+
+
+# ---- nodes
+
+
+async def test_racing_nodes_lose_nothing_and_a_change_shows_in_time(
+    shelf: Shelf, runtime: Runtime, node: Callable[[], SharedFollower]
+) -> None:
+    await shelf.put("tram")
+    nodes = [node() for _ in range(3)]
+    await nodes[0].catch_up()
+    tasks = [asyncio.create_task(one.run()) for one in nodes]
+    try:
+        for turn in range(12):
+            word = f"word{'abcdefghijkl'[turn]}"
+            for one in nodes:
+                one.changed.clear()
+            await sql(runtime, "UPDATE clips SET title = :title", title=f"A {word}")
+            async with asyncio.timeout(FRESH_SECONDS):
+                while not await found(nodes[turn % 3], word):
+                    waiting = [asyncio.create_task(one.changed.wait()) for one in nodes]
+                    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                    for one, wait in zip(nodes, waiting, strict=True):
+                        wait.cancel()
+                        one.changed.clear()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert [one.rebuilt for one in nodes] == [1, 0, 0]
+
+
+async def test_who_dies_before_the_state_is_kept_repeats(
+    shelf: Shelf, runtime: Runtime, node: Callable[[], SharedFollower], opensearch: FakeOpenSearch
+) -> None:
+    await shelf.put("tram")
+    first, second = node(), node()
+    await first.catch_up()
+    await sql(runtime, "UPDATE clips SET title = 'Green bus'")
+    for place in ("_bulk", "_refresh", "_doc/state"):
+        opensearch.failures.append((place, 500))
+        with pytest.raises(Unavailable):
+            await first.catch_up()
+    await second.catch_up()
+    assert len(await found(second, "bus")) == 1
+    assert second.rebuilt == 0
+    before = len(opensearch.requests)
+    await second.catch_up()
+    await first.catch_up()
+    assert not [path for _, path in opensearch.requests[before:] if path.endswith("_bulk")]  # all is in
+
+
+async def test_one_index_is_built_however_many_nodes_start(
+    shelf: Shelf, node: Callable[[], SharedFollower], opensearch: FakeOpenSearch
+) -> None:
+    await shelf.put("tram")
+    nodes = [node() for _ in range(3)]
+    await asyncio.gather(*(one.catch_up() for one in nodes))
+    await asyncio.gather(*(one.catch_up() for one in nodes))
+    assert sum(one.rebuilt for one in nodes) == 1
+    assert len(opensearch.indexes) == 1
+    assert len(await found(nodes[2], "tram")) == 1
+
+
+async def test_another_state_of_the_database_is_noticed(
+    shelf: Shelf, runtime: Runtime, node: Callable[[], SharedFollower], opensearch: FakeOpenSearch
+) -> None:
+    await shelf.put("tram")
+    one = node()
+    await one.catch_up()
+    before = set(opensearch.indexes)
+    await sql(runtime, "UPDATE clip_changes SET at = at + interval '1 microsecond'")
+    await one.catch_up()
+    assert one.rebuilt == 2
+    assert len(opensearch.indexes) == 1
+    assert not before & set(opensearch.indexes)
+
+
+async def test_an_older_version_leaves_the_index_to_a_newer_one(
+    shelf: Shelf, node: Callable[[], SharedFollower], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shelf.put("tram")
+    await node().catch_up()
+    monkeypatch.setattr(shared_follower, "FORMAT", 0)
+    old = node()
+    await old.catch_up()
+    assert (old.rebuilt, len(await found(old, "tram"))) == (0, 1)
+    monkeypatch.setattr(shared_follower, "FORMAT", 2)
+    new = node()
+    await new.catch_up()
+    assert new.rebuilt == 1
+
+
+# ---- writing
+
+
+def test_a_writer_that_was_overtaken_changes_nothing(index: OpenSearchIndex) -> None:
+    index.apply([TRAM, FERRY], (), {"at": 1}, version=5)
+    index.apply([replace(TRAM, title="Green bus")], [FERRY.id], {"at": 2}, version=9)
+    with pytest.raises(Overtaken):
+        index.apply([TRAM, FERRY, FOREST], (), {"at": 1}, version=7)
+    assert index.state() == {"at": 2}
+    assert index.search(Query(words=("bus",)), limit=5).clip_ids == [TRAM.id]
+    assert index.search(Query(words=("ferry",)), limit=5).clip_ids == []
+
+
+def test_busy_items_are_sent_again_and_refused_ones_are_taken_out(
+    index: OpenSearchIndex, opensearch: FakeOpenSearch, caplog: pytest.LogCaptureFixture
+) -> None:
+    index.apply([TRAM, FERRY], (), {})
+    opensearch.item_failures = {"2": [429, 503], "1": [400]}
+    with caplog.at_level(logging.ERROR):
+        index.apply([replace(one, title="New words") for one in (TRAM, FERRY, FOREST)], (), {"at": 2})
+    assert sorted(index.search(Query(words=("words",)), limit=5).clip_ids) == [2, 3]
+    assert index.count() == 2  # the refused clip's old state is not shown either
+    assert [record.message for record in caplog.records] == ["a clip cannot be indexed"]
+    opensearch.item_failures = {"2": [429] * 9}
+    with pytest.raises(Unavailable):
+        index.apply([FERRY], (), {"at": 3})
+    assert index.state() == {"at": 2}
+
+
+def test_an_index_that_is_gone_is_not_made_anew_by_writing(
+    index: OpenSearchIndex, opensearch: FakeOpenSearch
+) -> None:
+    opensearch.indexes.clear()
+    with pytest.raises(Unavailable):
+        index.apply([TRAM], (), {"at": 1})
+    assert opensearch.indexes == {}
+
+
+# ---- reading
+
+
+def test_pages_go_on_when_the_kept_state_is_gone(index: OpenSearchIndex, opensearch: FakeOpenSearch) -> None:
+    index.apply([replace(TRAM, id=10 + number) for number in range(30)], (), {})
+    told: list[int] = []
+    cursor = None
+    while True:
+        page = index.search(Query(words=("tram",)), limit=7, cursor=cursor)
+        told += page.clip_ids
+        cursor = page.next_cursor
+        opensearch.lose_points()
+        if cursor is None:
+            break
+    assert told == sorted(range(10, 40), reverse=True)
+
+
+def test_without_room_for_kept_states_search_goes_on(
+    index: OpenSearchIndex, opensearch: FakeOpenSearch
+) -> None:
+    index.apply([TRAM, FERRY], (), {})
+    opensearch.failures.append(("point_in_time", 429))
+    assert len(index.search(Query(words=("tram",)), limit=5).clip_ids) == 2
+
+
+def test_no_answer_is_told_and_not_waited_for(
+    here: Settings, index: OpenSearchIndex, opensearch: FakeOpenSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opensearch_client, "READ_SECONDS", 0.3)
+    hasty = OpenSearchIndex(connect(here), index.name)
+    opensearch.hanging.set()
+    with pytest.raises(Unavailable, match="does not answer"):
+        hasty.search(Query(words=("tram",)), limit=5)
+    opensearch.hanging.clear()
+    opensearch.free.set()
+    nowhere = connect(here.model_copy(update={"opensearch_url": SecretStr("http://127.0.0.1:1")}))
+    with pytest.raises(Unavailable, match="does not answer"):
+        OpenSearchIndex(nowhere, "x").count()
+    with pytest.raises(Unavailable, match="being built"):
+        OpenSearchIndex(connect(here), "no-such-alias").search(Query(), limit=1)
+
+
+# ---- replacing
+
+
+async def test_the_command_builds_beside_and_swaps(
+    shelf: Shelf, here: Settings, node: Callable[[], SharedFollower], opensearch: FakeOpenSearch
+) -> None:
+    await shelf.put("tram")
+    assert await build_all(here) == [{"replica": ALIAS, "clips": 1, "built": True}]
+    (first,) = opensearch.indexes
+    one = node()
+    await one.catch_up()
+    assert (one.rebuilt, len(await found(one, "tram"))) == (0, 1)
+    other = replace(opensearch.indexes[first], aliases=set())  # somebody else's, named alike
+    opensearch.indexes[f"{ALIAS}-other"] = other
+    assert await build_all(here) == [{"replica": ALIAS, "clips": 1, "built": True}]
+    assert first not in opensearch.indexes
+    assert f"{ALIAS}-other" in opensearch.indexes
+    assert len(await found(one, "tram")) == 1
+    await one.catch_up()
+    assert one.rebuilt == 0
+
+
+async def test_a_build_that_dies_leaves_the_live_index(
+    shelf: Shelf,
+    runtime: Runtime,
+    here: Settings,
+    node: Callable[[], SharedFollower],
+    opensearch: FakeOpenSearch,
+) -> None:
+    await shelf.put("tram")
+    one = node()
+    await one.catch_up()
+    before = set(opensearch.indexes)
+
+    def die(_done: int, _total: int) -> None:
+        raise RuntimeError("power cut")
+
+    client = connect(here)
+    with pytest.raises(RuntimeError, match="power cut"):
+        await rebuild(runtime.db, client, ALIAS, die)
+    assert set(opensearch.indexes) == before
+    opensearch_indexes.create(client, ALIAS)  # a build that could not even clean up
+    assert await rebuild(runtime.db, client, ALIAS) is not None
+    assert len(opensearch.indexes) == 1
+    client.close()
+
+
+async def test_a_foreign_alias_is_left_alone(
+    node: Callable[[], SharedFollower], index: OpenSearchIndex, opensearch: FakeOpenSearch
+) -> None:
+    opensearch.indexes["theirs"] = opensearch.indexes.pop(index.name)
+    opensearch.indexes["theirs"].aliases.add(ALIAS)
+    with pytest.raises(Refused, match="we did not make"):
+        await node().catch_up()
+    assert set(opensearch.indexes) == {"theirs"}
+
+
+# ---- through HTTP
+
+
+async def test_the_service_searches_there_and_says_when_it_cannot(
+    shelf: Shelf, here: Settings, opensearch: FakeOpenSearch, tmp_path: Path
+) -> None:
+    await shelf.put("tram")
+    app = create_app(here.model_copy(update={"search_dir": tmp_path / "unused"}))
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        await app.state.search.follower.catch_up()
+        answer = await client.get("/v1/clips", params={"q": "trma", "facets": True})
+        assert (answer.json()["total"], answer.json()["showing"]) == (1, "tram")
+        assert (await client.get("/v1/clips/suggest", params={"q": "tr"})).json()["items"][0] == "tram"
+        clip = (await client.get(f"/v1/clips/{answer.json()['items'][0]['id']}")).json()
+        assert clip["related"] == []
+        opensearch.failures += [("_search", 503)] * 20
+        away = await client.get("/v1/clips", params={"q": "tram"})
+        assert (away.status_code, away.json()["code"]) == (503, "index_unavailable")
+        assert (await client.get(f"/v1/clips/{clip['id']}")).status_code == 200  # a clip's page does without
+    assert not (tmp_path / "unused").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "wrong"),
+    [
+        ("opensearch:9200", "no address"),
+        ("https://x.eu-west-1.aoss.amazonaws.com", "serverless"),
+    ],
+)
+def test_an_address_that_cannot_do_is_refused(here: Settings, url: str, wrong: str) -> None:
+    with pytest.raises(ValueError, match=wrong):
+        connect(here.model_copy(update={"opensearch_url": SecretStr(url)}))
+
+
+def test_requests_to_amazon_are_signed_and_passwords_are_sent(
+    here: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "a-test")
+    domain = SecretStr("https://search-x.eu-west-3.es.amazonaws.com")
+    connection = connect(here.model_copy(update={"opensearch_url": domain})).transport.get_connection()
+    signed = connection.http_auth("GET", domain.get_secret_value() + "/_search", b"{}")
+    assert "/eu-west-3/es/aws4_request" in signed["Authorization"]
+    own = SecretStr("https://clerk:p%40ss@search.test")
+    plain = connect(here.model_copy(update={"opensearch_url": own})).transport.get_connection()
+    assert json.dumps(plain.headers["authorization"]) == '"Basic Y2xlcms6cEBzcw=="'
