@@ -33,24 +33,6 @@ from paletta_server.ingest.plan import plan_outputs
 from tests.support.up import clean_env
 from tests.unit.test_ingest_gate import video
 
-# ---- names that are set here before the settings have them; to be emptied when they do
-COMING = frozenset(
-    {
-        "cloudfront_domain",
-        "cloudfront_keys",
-        "database_auth",
-        "database_ca",
-        "drain_seconds",
-        "mail_events_queue_url",
-        "mailer",
-        "opensearch_url",
-        "s3_kms_key",
-        "s3_originals_class",
-        "search_backend",
-        "ses_configuration_set",
-    }
-)
-
 KEYS = tuple(f"-----BEGIN PUBLIC KEY-----\n{letter * 64}\n-----END PUBLIC KEY-----\n" for letter in "AB")
 EVERY = [
     Options(
@@ -242,7 +224,7 @@ def test_everything_a_container_is_told_is_a_setting(
 ) -> None:
     for name in [name for name in os.environ if name.startswith("PALETTA_")]:
         monkeypatch.delenv(name)
-    known = Settings.model_fields.keys() | COMING
+    known = Settings.model_fields.keys()
     for service, container in containers(options).items():
         told = {entry["Name"]: resolved(entry["Value"]) for entry in container["Environment"]}
         secret = {entry["Name"]: "secret" for entry in container.get("Secrets", [])}
