@@ -346,7 +346,7 @@ def _shared_index(settings: Settings) -> str:
         name = opensearch_indexes.live(client, settings.opensearch_index)
     except (ImportError, ValueError, PalettaError, Missing, Refused) as error:
         raise Trouble(
-            f"OpenSearch: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            f"OpenSearch: {first_line(error)}",
             "see PALETTA_OPENSEARCH_URL; pip install 'paletta[opensearch]'",
         ) from error
     return f"OpenSearch {version}, `{settings.opensearch_index}` is " + (
