@@ -86,6 +86,7 @@ class AttentionItem(BaseModel):
         "refund_stuck",
         "surplus_kept",
         "amount_differs",
+        "upgrade_fell",
         "event_unhandled",
         "dispute_due",
         "dispute_response_failed",
