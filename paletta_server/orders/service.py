@@ -142,6 +142,7 @@ async def extensions(session: AsyncSession, item_ids: Collection[int]) -> list[t
                 OrderItem.upgrade_of.in_(item_ids),
                 Order.status.in_(("pending", "paid", "partially_refunded")),
                 or_(
+                    Order.status == "pending",  # money that did not fit may have come, and gone back
                     OrderItem.amount + OrderItem.tax == 0,
                     OrderItem.refunded < OrderItem.amount + OrderItem.tax,
                 ),

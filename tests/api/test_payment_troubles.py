@@ -89,6 +89,31 @@ async def test_money_that_does_not_fit_keeps_its_order_open(
     assert (given.status, given.amount) == ("succeeded", sold.order.total - 1)
 
 
+async def test_an_order_whose_wrong_payment_went_back_can_be_paid(
+    client: httpx.AsyncClient, counter: Counter, model: ModelGateway, person: Person
+) -> None:
+    sold, wrong, book = await opened(counter, model)
+    book.status, book.captured = "succeeded", sold.order.total - 1
+    await service.settle(counter.runtime, wrong.id)
+    assert (await counter.begin(sold.order.id)).id == wrong.id, "the money is there still"
+    await service.refund(counter.runtime, sold.order.id, None, "too little", None)
+    again = await counter.begin(sold.order.id)
+    assert (again.id == wrong.id, again.status) == (False, "open")
+    assert (await counter.account(sold.order.id)).order.refunded == 0
+    model.pay(model.books[str(again.reference)])
+    await service.settle(counter.runtime, again.id)
+    await service.settle(counter.runtime, wrong.id)
+    account = await counter.account(sold.order.id)
+    assert (account.order.status, account.order.refunded) == ("paid", 0)
+    assert [(one.status, one.captured - one.refunded) for one in account.payments] == [
+        ("surplus", 0),
+        ("succeeded", sold.order.total),
+    ]
+    assert set(account.entitlements.values()) == {"granted"}
+    shown = await client.get(f"/v1/orders/{sold.uid}", headers=person.headers)
+    assert (shown.json()["status"], shown.json()["refunded"]) == ("paid", 0)
+
+
 async def test_another_currency_pays_nothing(
     counter: Counter, model: ModelGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
