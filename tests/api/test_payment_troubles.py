@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
+from procrastinate.exceptions import AlreadyEnqueued
 from sqlalchemy import select, text
 
+import paletta_server.tasks  # noqa: F401 (every job there is)
+from paletta_server.core.jobs import REST_AT_ONCE, defer, run_worker
 from paletta_server.core.runtime import Runtime
 from paletta_server.orders import service as orders
 from paletta_server.orders.models import Order
@@ -232,6 +237,77 @@ async def test_a_gateway_that_is_away_is_asked_once_a_run(
     await service.reconcile(counter.runtime)
     assert len(asked) == 1
     assert (await counter.account(elsewhere.order.id)).order.status == "expired", "others are looked after"
+
+
+class Asleep(ModelGateway):
+    """A gateway that has stopped answering, without hanging up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = 0
+        self.awake = asyncio.Event()
+
+    async def fetch(self, reference: str) -> PaymentState:
+        self.waiting += 1
+        await self.awake.wait()
+        self.waiting -= 1
+        return await super().fetch(reference)
+
+
+async def test_a_gateway_that_sleeps_takes_one_slot_of_the_worker(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each turn of the reconciler that comes meanwhile ends at once, and what else is to do is done."""
+    asleep = Asleep()
+    monkeypatch.setitem(gateways.MAKERS, "model", lambda _runtime: asleep)
+    await opened(counter, asleep)
+
+    async def waiting(name: str) -> list[str]:
+        async with counter.runtime.db.transaction() as session:
+            query = text("SELECT status::text FROM procrastinate_jobs WHERE task_name = :name")
+            return list(await session.scalars(query, {"name": name}))
+
+    async def turn() -> None:
+        await counter.age(Payment, next_check_at="1 minute")
+        async with counter.runtime.db.transaction() as session:
+            with suppress(AlreadyEnqueued):  # by the clock
+                await defer(session, "payments.reconcile")
+
+    async def until(fits: Callable[[], Awaitable[bool]]) -> None:
+        for _ in range(1500):
+            if await fits():
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError(await waiting("payments.reconcile"))
+
+    async def asked() -> bool:
+        return asleep.waiting == 1
+
+    async def taken() -> bool:
+        return "todo" not in await waiting("payments.reconcile")
+
+    async def alone() -> bool:
+        return await waiting("payments.reconcile") == ["doing"]
+
+    async def cleared() -> bool:
+        return not await waiting("search.prune")
+
+    await turn()
+    working = asyncio.create_task(run_worker(counter.runtime, name="test", concurrency=1))
+    try:
+        await until(asked)
+        for _ in range(REST_AT_ONCE):
+            await turn()
+            await until(taken)
+        async with counter.runtime.db.transaction() as session:
+            await defer(session, "search.prune")
+        await until(cleared)
+        await until(alone)
+        assert asleep.waiting == 1
+    finally:
+        asleep.awake.set()
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
 
 
 async def test_settling_at_once_never_deadlocks(counter: Counter, model: ModelGateway) -> None:
