@@ -2,7 +2,7 @@
 
 import base64
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from paletta_cli import settings
 from paletta_cli.errors import GaveUp, Interrupted, NotLiveYet, PalettaError, SomeFailed, UsageError
 from paletta_cli.output import Column, Output
-from paletta_cli.shop import lockfile, names, purchases
+from paletta_cli.shop import lockfile, names, purchases, synced
 from paletta_cli.shop.lockfile import Entry
 from paletta_cli.shop.orders import WITHHELD
 from paletta_cli.shop.purchases import Chosen
@@ -101,56 +101,67 @@ def sync(options: Options, out: Output) -> int:
         Folder.open(options.to) as folder,
     ):
         service.on_trouble = out.warn
-        before = _read_lock(folder)
+        before = synced.load(folder)
         found = list(purchases.bought(service))
-        _refuse_foreign(before, found, options.to)
+        synced.refuse_foreign(before, found, options.to)
         owned = [one for one in found if one["status"] == "granted"]
         resting = {str(one["item_id"]) for one in found if one["status"] in ("suspended", "withheld")}
         _say_held(out, [one for one in found if one["item_id"] in resting])
         chosen = purchases.choose(
-            owned, options.layout, tier=options.tier, kept=_places(before, owned, options)
+            owned,
+            options.layout,
+            tier=options.tier,
+            kept=synced.places(before, owned, options.layout, options.tier),
+            taken=[PurePosixPath(entry.path) for entry in before if entry.item in resting],
         )
-        ours = {(entry.item, entry.path): entry.sha256 for entry in before}
+        ours = {synced.same(entry.path): entry.sha256 for entry in before if entry.item not in resting}
         for one in chosen:
-            one.wanted.replaces = ours.get((one.wanted.item_id, str(one.wanted.path)))
+            lies = ours.get(synced.same(one.wanted.path))
+            # Also what a run laid there that was killed before it wrote the lockfile.
+            mine = {str(file["sha256"]) for file in one.purchase["files"]}
+            one.wanted.replaces = frozenset(mine | {lies} if lies else mine)
+            one.wanted.ours = lies is not None
             one.wanted.heal = one.wanted.distrust = options.verify
         wanted = {(one.wanted.item_id, str(one.wanted.path)) for one in chosen}
         # Whatever lies where a chosen file belongs is that file's business now.
-        places = {names.same_name(one.wanted.path) for one in chosen}
+        places = {synced.same(one.wanted.path) for one in chosen}
         gone = [
             entry
             for entry in before
             if entry.item not in resting
             and (entry.item, entry.path) not in wanted
-            and names.same_name(PurePosixPath(entry.path)) not in places
+            and synced.same(entry.path) not in places
         ]
         finished = False
-        run = _Run(service, stamps, folder, chosen, options, out)
+        run = _Run(service, stamps, folder, chosen, options, out, stale=synced.stale(before, chosen))
         try:
             run.go()
             finished = True
         finally:
             run.write_certificates()
             there = {
-                one.wanted.item_id: _entry(one) for one in chosen if one.wanted.stage in ("done", "kept")
+                one.wanted.item_id: synced.entry_of(one)
+                for one in chosen
+                if one.wanted.stage in ("done", "kept")
             }
             # What was to be replaced stays until its replacement is there.
             missing = {one.wanted.item_id for one in chosen} - set(there)
-            over_now = [entry for entry in gone if entry.item not in missing]
-            pruned = _prune(folder, over_now, out) if options.prune and finished else []
-            over = set(gone)
+            over = {entry for entry in gone if entry.item not in missing}
+            papers = {synced.same(one.certificate) for one in chosen} | {
+                synced.paper(entry) for entry in before if entry not in over
+            }
+            may_go = [entry for entry in gone if entry in over]
+            pruned = synced.prune(folder, may_go, papers, out) if options.prune and finished else []
             left = sorted(over - set(pruned), key=lambda entry: entry.path)
-            taken = {names.same_name(PurePosixPath(entry.path)) for entry in there.values()}
+            taken = {synced.same(entry.path) for entry in there.values()}
             unsettled = [
                 entry
                 for entry in before
-                if entry.item not in there
-                and entry not in over
-                and names.same_name(PurePosixPath(entry.path)) not in taken
+                if entry.item not in there and entry not in over and synced.same(entry.path) not in taken
             ]
             # What is not licensed any more stays in the file until it is gone from the folder.
             data = lockfile.dump([*there.values(), *unsettled, *left])
-            if _lock_data(folder) != data:
+            if synced.raw(folder) != data:
                 folder.write(lockfile.NAME, data, replace=True)
         for entry in left:
             out.warn(f"`{entry.path}` is not licensed to you any more, or was replaced by another tier")
@@ -170,7 +181,11 @@ class _Run:
         chosen: Sequence[Chosen],
         options: Options,
         out: Output,
+        *,
+        stale: Collection[str] = (),
     ) -> None:
+        """`stale`: items beside whose files the certificate of another may lie."""
+        self._stale = frozenset(stale)
         self._service, self._stamps, self._folder = service, stamps, folder
         self._chosen, self._options, self._out = chosen, options, out
         self._papers: dict[str, bytes] = {}
@@ -216,7 +231,10 @@ class _Run:
     def _print_certificates(self) -> None:
         """Ask for the certificates that are not there yet, while the files are on their way."""
         missing = [
-            one for one in self._chosen if self._options.certificates and not self._has_certificate(one)
+            one
+            for one in self._chosen
+            if self._options.certificates
+            and (one.wanted.item_id in self._stale or not self._has_certificate(one))
         ]
         if not missing:
             return
@@ -245,13 +263,17 @@ class _Run:
         if self._printing is not None and not self._service.stop.is_set():
             self._printing.join(120)
         for one in self._chosen:
-            data = self._papers.get(one.wanted.item_id)
-            if data is None or one.wanted.stage not in ("done", "kept"):
+            data, stale = self._papers.get(one.wanted.item_id), one.wanted.item_id in self._stale
+            if (data is None and not stale) or one.wanted.stage not in ("done", "kept"):
                 continue
             try:
                 with self._folder.inside(one.certificate.parts[:-1]) as folder:
-                    if folder.regular(one.certificate.name) is None:
-                        folder.write(one.certificate.name, data)
+                    name = one.certificate.name
+                    there = folder.regular(name) is not None
+                    if data is not None and (stale or not there):
+                        folder.write(name, data, replace=stale)
+                    elif data is None and there:  # none is better than the wrong one, and is asked for again
+                        folder.remove(name)
             except CannotLand as error:
                 self._paper_trouble = error
         if self._paper_trouble is not None:
@@ -341,97 +363,3 @@ def _say_held(out: Output, held: Sequence[dict[str, Any]]) -> None:
         out.warn(
             f"`{one['clip_id']}` of order {one['order_number']} {words.get(one['status'], one['status'])}"
         )
-
-
-# ---- the lockfile
-
-
-def _read_lock(folder: Folder) -> list[Entry]:
-    data = _lock_data(folder)
-    return lockfile.load(data, folder.path / lockfile.NAME) if data is not None else []
-
-
-def _lock_data(folder: Folder) -> bytes | None:
-    import os
-
-    if folder.regular(lockfile.NAME) is None:
-        return None
-    with os.fdopen(folder.open_file(lockfile.NAME, os.O_RDONLY), "rb") as stream:
-        return stream.read()
-
-
-def _places(
-    before: Sequence[Entry], owned: Sequence[dict[str, Any]], options: Options
-) -> dict[str, PurePosixPath]:
-    """Where files stay: those of which the lockfile has the very file that is wanted of the purchase."""
-    known = {(entry.item, entry.tier, entry.sha256): PurePosixPath(entry.path) for entry in before}
-    found = {}
-    for one in purchases.choose(owned, options.layout, tier=options.tier):
-        place = known.get((one.wanted.item_id, one.wanted.tier, one.wanted.sha256))
-        if place is not None:
-            found[one.wanted.item_id] = place
-    return found
-
-
-def _entry(one: Chosen) -> Entry:
-    purchase = one.purchase
-    return Entry(
-        path=str(one.wanted.path),
-        item=one.wanted.item_id,
-        order=str(purchase["order_number"]),
-        clip=str(purchase["clip_id"]),
-        title=str(purchase["title"]),
-        tier=one.wanted.tier,
-        size=one.wanted.size,
-        sha256=one.wanted.sha256,
-        licence=str(purchase["licence"]),
-        licensee=str(purchase["licensee"]),
-        certificate=str(purchase["certificate"]),
-    )
-
-
-def _refuse_foreign(before: Sequence[Entry], found: Sequence[dict[str, Any]], where: Path) -> None:
-    """A folder that another account keeps equal to what it owns is not ours to change. Purchases never go from an
-    account's list, whatever becomes of them."""
-    known = {str(one["item_id"]) for one in found}
-    foreign = [entry for entry in before if entry.item not in known]
-    if foreign:
-        raise PalettaError(
-            f"`{where / lockfile.NAME}` is of another account: {plural(len(foreign), 'file')} of it "
-            f"({foreign[0].licensee}, order {foreign[0].order}) you never bought",
-            hint="use the profile that bought them (`--profile`), or another folder",
-        )
-
-
-def _prune(folder: Folder, gone: Sequence[Entry], out: Output) -> list[Entry]:
-    """Remove files that the lockfile knows and that are unchanged since; those that are gone now."""
-    pruned = []
-    for entry in gone:
-        path = PurePosixPath(entry.path)
-        try:
-            if not (folder.path / path).is_symlink() and not (folder.path / path).exists():
-                pruned.append(entry)
-                continue
-            with folder.inside(path.parts[:-1]) as below:
-                below.regular(path.name)
-                if _sha256(below, path.name) != entry.sha256:
-                    out.warn(f"`{entry.path}` was changed since it was downloaded, and stays")
-                    continue
-                below.remove(path.name)
-                below.remove(path.name.removesuffix(path.suffix) + purchases.CERTIFICATE)
-        except (OSError, CannotLand) as error:
-            out.warn(f"`{entry.path}` cannot be removed: {error}")
-            continue
-        with suppress(OSError):
-            (folder.path / path).parent.rmdir()
-        out.note(f"removed `{entry.path}`")
-        pruned.append(entry)
-    return pruned
-
-
-def _sha256(folder: Folder, name: str) -> str:
-    import hashlib
-    import os
-
-    with os.fdopen(folder.open_file(name, os.O_RDONLY), "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -26,9 +26,13 @@ class Chosen:
 
     @property
     def certificate(self) -> PurePosixPath:
-        """Where the licence certificate goes: beside the file, under its name."""
-        path = self.wanted.path
-        return path.with_name(path.name.removesuffix(path.suffix) + CERTIFICATE)
+        """Where the licence certificate goes."""
+        return certificate_beside(self.wanted.path)
+
+
+def certificate_beside(path: PurePosixPath) -> PurePosixPath:
+    """Where the licence certificate of a file goes: beside it, under its name."""
+    return path.with_name(path.name.removesuffix(path.suffix) + CERTIFICATE)
 
 
 def bought(
@@ -71,12 +75,17 @@ def choose(
     *,
     tier: str | None,
     kept: Mapping[str, PurePosixPath] | None = None,
+    taken: Sequence[PurePosixPath] = (),
 ) -> list[Chosen]:
-    """One file of each purchase: the best, or the best up to `tier`. `kept` has places from before, by item id."""
+    """One file of each purchase: the best, or the best up to `tier`. No two share a place, or that of their licence.
+
+    `kept` has places from before, by item id; `taken` those of files that are not to be touched.
+    """
     found = []
+    kept = _apart(kept or {})
     for purchase in purchases:
         file = _file(purchase, tier)
-        place = (kept or {}).get(purchase["item_id"])
+        place = kept.get(purchase["item_id"])
         values = {
             "order": purchase["order_number"],
             "clip": purchase["clip_id"],
@@ -95,12 +104,20 @@ def choose(
             path=place or names.place(layout, values),
         )
         found.append(Chosen(purchase, file, wanted))
-    met = names.collisions([one.wanted.path for one in found])
+    places = [*(one.wanted.path for one in found), *taken]
+    met = names.collisions(places) | names.collisions([certificate_beside(path) for path in places])
     for index in met:
-        one = found[index]
-        if one.wanted.item_id not in (kept or {}):
+        if index < len(found) and (one := found[index]).wanted.item_id not in kept:
             one.wanted.path = names.apart(one.wanted.path, one.wanted.item_id, one.wanted.tier)
     return found
+
+
+def _apart(kept: Mapping[str, PurePosixPath]) -> dict[str, PurePosixPath]:
+    """Those of the places whose licences do not meet: the first of each."""
+    first: dict[str, str] = {}
+    for item, path in kept.items():
+        first.setdefault(names.same_name(certificate_beside(path)), item)
+    return {item: kept[item] for item in first.values()}
 
 
 def _file(purchase: Mapping[str, Any], tier: str | None) -> Mapping[str, Any]:

@@ -176,7 +176,8 @@ class Downloader:
             return False
         path = folder.path / name
         known = None
-        if found.st_size == wanted.size or (wanted.replaces and not wanted.heal):
+        heal = wanted.ours and wanted.heal
+        if found.st_size == wanted.size or (wanted.replaces and not heal):
             known = None if wanted.distrust else self._stamps.known(path, found)
             if known is None:
                 known = self._hash_of(folder, name, wanted)
@@ -190,17 +191,18 @@ class Downloader:
                 self.meter.skipped += wanted.size
             self._end(wanted, "kept")
             return True
-        if wanted.replaces is None:
-            raise CannotLand(
-                f"another file is at `{path}`",
-                hint="move it away, or choose another folder with --to or other names with --layout",
-            )
-        if known != wanted.replaces and not wanted.heal:
+        if known in wanted.replaces or heal:
+            wanted.replacing = True
+            return False
+        if wanted.ours:
             raise CannotLand(
                 f"`{path}` was changed since it was downloaded",
                 hint="move it away to keep what it is now; --verify replaces it with what you bought",
             )
-        return False
+        raise CannotLand(
+            f"another file is at `{path}`",
+            hint="move it away, or choose another folder with --to or other names with --layout",
+        )
 
     def _hash_of(self, folder: Folder, name: str, wanted: Wanted) -> str | None:
         digest = hashlib.sha256()
@@ -470,7 +472,7 @@ class Downloader:
             return
         try:
             reach("publish")
-            stamp = file.part.publish(replace=wanted.replaces is not None)
+            stamp = file.part.publish(replace=wanted.replacing)
             reach("publish")
         except CannotLand as error:
             self._give_up(file, error.message, hint=error.hint or "", code="cannot_write")

@@ -24,8 +24,9 @@ class Wanted:
     """A file of a run. `path` is below the chosen folder; `sha256` and `size` are those that were sold.
 
     stage: waiting → checking → loading → done | kept | failed. `kept`: it was there already, verified.
-    `replaces`: the SHA-256 of a file of ours that may stand in its place, as long as nobody has changed it; with
-    `heal` also if somebody has. `distrust`: read what is there again instead of believing its stamp.
+    `replaces`: SHA-256 of files that may stand in its place and make way for it. `ours`: what stands there was one of
+    ours, and with `heal` makes way also if somebody has changed it. `distrust`: read what is there again instead of
+    believing its stamp. `replacing`: something was found that makes way.
     """
 
     item_id: str
@@ -33,9 +34,11 @@ class Wanted:
     size: int
     sha256: str
     path: PurePosixPath
-    replaces: str | None = None
+    replaces: frozenset[str] = frozenset()
+    ours: bool = False
     heal: bool = False
     distrust: bool = False
+    replacing: bool = False
     stage: str = "waiting"
     reason: str = ""
     hint: str = ""

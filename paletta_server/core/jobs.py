@@ -23,6 +23,7 @@ from procrastinate import exceptions as engine_errors
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from paletta_server.core import turns
 from paletta_server.core.database import psycopg_connection
 from paletta_server.core.dbconnect import conninfo_async
 from paletta_server.core.job_records import Tallies, note_failure
@@ -79,9 +80,9 @@ def job(
 ]:
     """Register `async def f(runtime, **arguments)` as a job.
 
-    With `cron` it also runs on that schedule (UTC), and a turn that fails is left to the next
-    one: while it waited for another try, no turn could be queued, and once one is, it cannot be tried again. One that
-    comes daily may ask for `retries` all the same; they must be over before the next.
+    With `cron` it also runs on that schedule (UTC), one turn at a time and each for so long only (`turns`). A turn that
+    fails is left to the next one: while it waited for another try, no turn could be queued, and once one is, it cannot
+    be tried again. One that comes daily may ask for `retries` all the same; they must be over before the next.
     """
 
     def register(
@@ -93,10 +94,14 @@ def job(
             carrier = arguments.pop(CARRIER, None)
             runtime = cast(Runtime, context.additional_context["runtime"])
             tallies: Tallies = context.additional_context["tallies"]
+            work = partial(cast(Callable[..., Awaitable[None]], function), runtime, **arguments)
             began = time.monotonic()
             try:
                 with job_span(name, queue, carrier):
-                    await cast(Callable[..., Awaitable[None]], function)(runtime, **arguments)
+                    if cron is None:
+                        await work()
+                    elif not await turns.take(runtime.db, name, turns.limit(cron), work):
+                        return
             except Exception as error:
                 tallies.note(name, queue, "failed", time.monotonic() - began)
                 await note_failure(runtime.db, cast(int, context.job.id), name, error)

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
 
 from paletta_server.audit.service import record
 from paletta_server.core import money
@@ -22,6 +21,7 @@ from paletta_server.core.jobs import defer
 from paletta_server.delivery.models import DeliveryLink, Entitlement
 from paletta_server.orders import service as orders
 from paletta_server.orders.models import Order, OrderItem
+from paletta_server.payments.under_way import being_refunded
 
 RIGHTS = ("granted", "suspended", "revoked")
 """From the best to the worst."""
@@ -50,7 +50,8 @@ class Owned:
 async def grant(session: AsyncSession, order: Order, items: Sequence[OrderItem]) -> list[int]:
     """Entitle the customer to the items of a paid order, and tell them. Granting again changes nothing.
 
-    Returns the keys of items that come to nothing: what they extend has ended since they were ordered.
+    Returns the keys of items that come to nothing: since they were ordered, what they extend has ended, has begun to,
+    or is not worth any more what they were reduced by.
     """
     if not items:
         return []
@@ -82,16 +83,43 @@ async def grant(session: AsyncSession, order: Order, items: Sequence[OrderItem])
         return []
     await defer(session, "delivery.announce", order_id=order.id)
     await set_rights(session, order.id, {})
-    # Money that comes late may find that another order has had the base counted meanwhile.
-    counted = await session.scalars(
-        select(Entitlement.extends_id).where(
-            Entitlement.extends_id.in_([base.id for base in bases.values()]),
-            Entitlement.order_id != order.id,
-            Entitlement.status.in_(LIVING),
+    return await _baseless(session, order, items, bases)
+
+
+async def _baseless(
+    session: AsyncSession, order: Order, items: Sequence[OrderItem], bases: Mapping[int, Entitlement]
+) -> list[int]:
+    """Items whose price counted on what does not count any more. Money may come late, or while other money goes back.
+
+    Asked with the bases locked: whoever gives their money back locks them too (`hold`), and sees what extends them.
+    """
+    if not bases:
+        return []
+    counted = set(
+        await session.scalars(
+            select(Entitlement.extends_id).where(
+                Entitlement.extends_id.in_([base.id for base in bases.values()]),
+                Entitlement.order_id != order.id,
+                Entitlement.status.in_(LIVING),
+            )
         )
     )
-    useless = set(counted) | {base.id for base in bases.values() if base.status == "revoked"}
-    return [item.id for item in items if item.upgrade_of in bases and bases[item.upgrade_of].id in useless]
+    chain = await _with_predecessors(session, set(bases))
+    leaving = await being_refunded(session, chain)
+    found = []
+    for item in items:
+        if item.upgrade_of is None or item.upgrade_of not in bases:
+            continue
+        base = bases[item.upgrade_of]
+        if (
+            base.status == "revoked"
+            or base.id in counted
+            or chain[item.upgrade_of].goodwill_at is not None
+            or not leaving.isdisjoint(_line(item.upgrade_of, chain))
+            or _paid(item.upgrade_of, chain) < item.credit
+        ):
+            found.append(item.id)
+    return found
 
 
 async def set_rights(session: AsyncSession, order_id: int, wanted: Mapping[int, str]) -> None:
@@ -233,15 +261,27 @@ async def orders_with(session: AsyncSession, user_id: int, clip_ids: Collection[
     return set(found)
 
 
-async def extended(session: AsyncSession, item_ids: Collection[int]) -> set[int]:
-    """Those of these items that something extends which its owner still has."""
-    base, upgrade = aliased(Entitlement), aliased(Entitlement)
+async def hold(session: AsyncSession, item_ids: Collection[int]) -> None:
+    """Lock the rights to items: until the transaction ends, nothing is granted that extends them."""
+    await _locked(session, Entitlement.order_item_id.in_(item_ids))
+
+
+async def living(session: AsyncSession, item_ids: Collection[int]) -> set[int]:
+    """Those of these items that their own order's money gives a right to, whatever became of what they extend."""
     found = await session.scalars(
-        select(base.order_item_id)
-        .join(upgrade, upgrade.extends_id == base.id)
-        .where(base.order_item_id.in_(item_ids), upgrade.status.in_(LIVING))
+        select(Entitlement.order_item_id).where(
+            Entitlement.order_item_id.in_(item_ids), Entitlement.own_status.in_(LIVING)
+        )
     )
     return set(found)
+
+
+def fallen() -> Select[int]:
+    """Keys of the items whose right ended with what they extend, and with nothing of their own, as a part of another
+    query."""
+    return select(Entitlement.order_item_id).where(
+        Entitlement.own_status == "granted", Entitlement.status == "revoked"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +310,14 @@ async def _with_predecessors(session: AsyncSession, item_ids: set[int]) -> dict[
         chain |= more
         item_ids = {item.upgrade_of for item in more.values() if item.upgrade_of is not None}
     return chain
+
+
+def _line(item_id: int, chain: Mapping[int, OrderItem]) -> set[int]:
+    """An item and all that it builds on."""
+    found = {item_id}
+    while (before := chain[item_id].upgrade_of) is not None:
+        found.add(item_id := before)
+    return found
 
 
 def _paid(item_id: int, chain: dict[int, OrderItem]) -> int:

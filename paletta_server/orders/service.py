@@ -128,19 +128,30 @@ async def closed_for_good(session: AsyncSession, order: Order) -> bool:
     return bool(await session.scalar(query))
 
 
-async def extensions(session: AsyncSession, item_ids: Collection[int]) -> dict[int, Order]:
-    """Orders, waiting for their payment or paid, that a price of these items counts towards, by item."""
-    rows = await session.execute(
-        select(OrderItem.upgrade_of, Order)
-        .join(Order, Order.id == OrderItem.order_id)
-        .where(
-            OrderItem.upgrade_of.in_(item_ids),
-            Order.status.in_(("pending", "paid", "partially_refunded")),
-            or_(OrderItem.refunded == 0, OrderItem.refunded < OrderItem.amount + OrderItem.tax),
+async def extensions(session: AsyncSession, item_ids: Collection[int]) -> list[tuple[int, Order]]:
+    """Items that these count towards and that have money in them, or wait for it, with their orders, the newest first.
+
+    An upgrade that cost nothing has nothing to lose: it falls with its base, and what extends it extends that too.
+    """
+    found: list[tuple[int, Order]] = []
+    while item_ids:
+        rows = await session.execute(
+            select(OrderItem, Order)
+            .join(Order, Order.id == OrderItem.order_id)
+            .where(
+                OrderItem.upgrade_of.in_(item_ids),
+                Order.status.in_(("pending", "paid", "partially_refunded")),
+                or_(
+                    Order.status == "pending",  # money that did not fit may have come, and gone back
+                    OrderItem.amount + OrderItem.tax == 0,
+                    OrderItem.refunded < OrderItem.amount + OrderItem.tax,
+                ),
+            )
         )
-        .order_by(Order.id.desc())
-    )
-    return {base: order for base, order in rows if base is not None}
+        more = rows.all()
+        found += [(item.id, order) for item, order in more if item.amount + item.tax]
+        item_ids = [item.id for item, _ in more if not item.amount + item.tax]
+    return sorted(found, key=lambda one: one[1].id, reverse=True)
 
 
 def _delivers() -> ColumnElement[bool]:

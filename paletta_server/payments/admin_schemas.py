@@ -93,6 +93,7 @@ class AttentionItem(BaseModel):
         "refund_to_send",
         "surplus_kept",
         "amount_differs",
+        "upgrade_fell",
         "event_unhandled",
         "dispute_due",
         "dispute_response_failed",

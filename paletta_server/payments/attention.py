@@ -17,11 +17,13 @@ from paletta_server.audit.service import record
 from paletta_server.core import money
 from paletta_server.core.database import Base
 from paletta_server.core.errors import NotFound
+from paletta_server.delivery import service as delivery
 from paletta_server.orders import service as orders
+from paletta_server.orders.models import Order, OrderItem
 from paletta_server.payments.admin_schemas import AttentionItem, AttentionList
 from paletta_server.payments.books import RESERVED, WAITING
 from paletta_server.payments.gateway import SENT_BY_HAND
-from paletta_server.payments.models import AttentionNote, Dispute, ExternalEvent, Payment, Refund
+from paletta_server.payments.models import AttentionNote, Dispute, ExternalEvent, Payment, Refund, RefundItem
 
 MOST = 100
 """Of each kind."""
@@ -45,6 +47,7 @@ async def listed(session: AsyncSession) -> AttentionList:
         await _answers(session),
         await _refunds(session),
         await _payments(session),
+        await _upgrades(session),
         await _events(session),
     ]
     return AttentionList(
@@ -224,6 +227,40 @@ def _payment(one: Payment, number: str) -> AttentionItem:
         if surplus
         else f"{kept} came in, and it is not what the order costs",
         hint=f"give it back at the gateway: {one.gateway} {one.charge or one.reference or one.uid}",
+    )
+
+
+async def _upgrades(session: AsyncSession) -> Found:
+    """Money for upgrades whose bases have ended: nobody has anything for it."""
+    going_back = (
+        select(RefundItem.order_item_id)
+        .join(Refund, Refund.id == RefundItem.refund_id)
+        .where(Refund.status.in_(RESERVED))
+    )
+    query = (
+        select(OrderItem)
+        .where(
+            OrderItem.id.in_(delivery.fallen()),
+            OrderItem.refunded < OrderItem.amount + OrderItem.tax,
+            OrderItem.id.not_in(going_back),
+            _unnoted("upgrade_fell", OrderItem.uid),
+        )
+        .order_by(OrderItem.id)
+    )
+    rows, more = await _some(session, query)
+    their = await orders.by_key(session, {one.order_id for one in rows})
+    return [_upgrade(one, their[one.order_id]) for one in rows], more
+
+
+def _upgrade(one: OrderItem, order: Order) -> AttentionItem:
+    kept = _amount(one.amount + one.tax - one.refunded, order.currency)
+    return AttentionItem(
+        subject=f"upgrade_fell:{one.uid}",
+        kind="upgrade_fell",
+        order=order.number,
+        since=order.paid_at or order.created_at,
+        words=f"{kept} were paid for an upgrade of what has ended, and did not go back",
+        hint=f"paletta admin refunds create {order.number} --item {one.uid} --reason …",
     )
 
 

@@ -30,7 +30,8 @@ class Payment(Row, Base):
     """One way of paying an order: a gateway's checkout.
 
     status: created → open → succeeded | failed | expired. An order has at most one that is not over. `surplus`
-    has money too, though another payment had paid the order: all of it goes back.
+    has money too, though another payment had paid the order: all of it goes back. So is one called that did not fit
+    its order and went back, once another is begun.
     """
 
     __tablename__ = "payments"

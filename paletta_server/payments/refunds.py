@@ -179,10 +179,12 @@ async def _asked_before(session: AsyncSession, order: Order, key: str, digest: s
 
 async def nothing_extends(session: AsyncSession, parts: Collection[int]) -> None:
     """An upgrade was paid as a difference: without its base it would have cost too little. Raises `Conflict`
-    (`extended`)."""
-    living = await delivery.extended(session, parts)
-    for base, order in (await orders.extensions(session, parts)).items():
-        if order.status != "pending" and base not in living:
+    (`extended`), also where it has fallen with its base and its money is there still."""
+    await delivery.hold(session, parts)
+    extending = await orders.extensions(session, parts)
+    living = await delivery.living(session, [item for item, _ in extending])
+    for item, order in extending:
+        if order.status != "pending" and item not in living:
             continue  # a lost dispute has ended it, and there is nothing of it to give back
         first = "cancel" if order.status == "pending" else "refund"
         raise Conflict(

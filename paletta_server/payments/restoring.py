@@ -22,8 +22,9 @@ async def restore(runtime: Runtime, user: Principal, text: str, wanted: RestoreI
     """Leave items to their customer although their money went back: goodwill, until the money comes or a dispute is
     lost later. Items whose right never ended stay as they are.
 
-    Raises `NotFound`, `Conflict`: `not_paid`, `nothing_to_restore`, `extended` where a paid upgrade counts on the
-    money that is gone, `base_ended` where the item is such an upgrade, and `disputed` while a bank decides.
+    Raises `NotFound`, `Conflict`: `not_paid`, `nothing_to_restore`, `extended` where an upgrade counts on the money
+    that is gone and its own was not given back (it would come back with its base), `base_ended` where the item is such
+    an upgrade, and `disputed` while a bank decides.
     """
     async with runtime.db.transaction() as session:
         order = await orders.lock(session, (await orders.find_any(session, text)).id)

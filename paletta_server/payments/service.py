@@ -110,8 +110,14 @@ async def _intend(runtime: Runtime, order_id: int) -> Payment:
         if await session.scalar(select(order.expires_at <= func.now())):
             raise Conflict(f"order {order.number} has expired", code="order_expired")
         payment = await session.scalar(
-            select(Payment).where(Payment.order_id == order.id, Payment.status.in_((*OPEN, "succeeded")))
+            select(Payment)
+            .where(Payment.order_id == order.id, Payment.status.in_((*OPEN, "succeeded")))
+            .with_for_update()
         )
+        if payment is not None and _went_back(payment):
+            payment.status, payment = "surplus", None
+            await session.flush()
+            await orders.set_refunds(session, order.id, {})
         if payment is None:
             payment = Payment(
                 uid=new_uid("pay"),
@@ -128,6 +134,11 @@ async def _intend(runtime: Runtime, order_id: int) -> Payment:
             if order.total == 0:
                 await _for_nothing(session, order, payment)
         return payment
+
+
+def _went_back(payment: Payment) -> bool:
+    """Whether it had not fitted its unpaid order, and nothing of it is left: then it is in the way of no other."""
+    return 0 < payment.captured == payment.refunded + payment.disputed
 
 
 async def _for_nothing(session: AsyncSession, order: Order, payment: Payment) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 from sqlalchemy import text
 
 import paletta_server.tasks  # noqa: F401 (every job there is)
+from paletta_server.core import turns
 from paletta_server.core.jobs import defer, run_worker
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.storage import ObjectStore
@@ -130,3 +132,63 @@ async def test_what_an_unpaid_order_may_need_is_looked_at_again_once_however_oft
         )
         found = [tuple(row) for row in rows]
     assert found == [(reserved, 0, True), (["originals/clip_x/run_x/a.mov"], 3, False)]
+
+
+async def test_a_turn_is_taken_once_at_a_time_and_again_after(runtime: Runtime) -> None:
+    done = []
+
+    async def inner() -> None:
+        done.append("inner")
+
+    async def outer() -> None:
+        assert not await turns.take(runtime.db, "payments.reconcile", 60, inner)
+        assert await turns.take(runtime.db, "mail.sweep", 60, inner)
+
+    assert await turns.take(runtime.db, "payments.reconcile", 60, outer)
+    assert await turns.take(runtime.db, "payments.reconcile", 60, inner)
+    assert done == ["inner"] * 2
+
+
+async def test_a_turn_that_hangs_makes_way(runtime: Runtime) -> None:
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    async def late() -> None:
+        raise TimeoutError("of its own")
+
+    async def work() -> None:
+        return
+
+    with pytest.raises(turns.TurnTooLong, match=r"mail\.sweep was cut off after 0\.2 seconds"):
+        await turns.take(runtime.db, "mail.sweep", 0.2, hang)
+    with pytest.raises(TimeoutError, match="of its own"):
+        await turns.take(runtime.db, "mail.sweep", 60, late)
+    assert await turns.take(runtime.db, "mail.sweep", 60, work)
+
+
+async def test_a_turn_outlives_its_lock(runtime: Runtime) -> None:
+    """What was done is done, though the server went away; and the lock of who is gone is free."""
+
+    async def cut() -> None:
+        async with runtime.db.transaction() as session:
+            await session.execute(
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid IN"
+                    " (SELECT pid FROM pg_stat_activity WHERE datname = current_database())"
+                )
+            )
+            await session.execute(text("SELECT 1"))
+        assert await turns.take(runtime.db, "mail.sweep", 60, again)
+
+    async def again() -> None:
+        return
+
+    assert await turns.take(runtime.db, "mail.sweep", 60, cut)
+
+
+@pytest.mark.parametrize(
+    ("cron", "seconds"),
+    [("* * * * *", 900), ("*/5 * * * *", 900), ("17 * * * *", 3600), ("17 4 * * *", 21_600)],
+)
+def test_a_turn_may_take_as_long_as_it_is_to_the_next(cron: str, seconds: float) -> None:
+    assert turns.limit(cron) == seconds

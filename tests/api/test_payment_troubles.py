@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
+from procrastinate.exceptions import AlreadyEnqueued
 from sqlalchemy import select, text
 
+import paletta_server.tasks  # noqa: F401 (every job there is)
+from paletta_server.core.jobs import REST_AT_ONCE, defer, run_worker
 from paletta_server.core.runtime import Runtime
 from paletta_server.orders import service as orders
 from paletta_server.orders.models import Order
@@ -87,6 +92,31 @@ async def test_money_that_does_not_fit_keeps_its_order_open(
     assert "it is not what the order costs" in page.text
     given = await service.refund(counter.runtime, sold.order.id, None, "too little", None)
     assert (given.status, given.amount) == ("succeeded", sold.order.total - 1)
+
+
+async def test_an_order_whose_wrong_payment_went_back_can_be_paid(
+    client: httpx.AsyncClient, counter: Counter, model: ModelGateway, person: Person
+) -> None:
+    sold, wrong, book = await opened(counter, model)
+    book.status, book.captured = "succeeded", sold.order.total - 1
+    await service.settle(counter.runtime, wrong.id)
+    assert (await counter.begin(sold.order.id)).id == wrong.id, "the money is there still"
+    await service.refund(counter.runtime, sold.order.id, None, "too little", None)
+    again = await counter.begin(sold.order.id)
+    assert (again.id == wrong.id, again.status) == (False, "open")
+    assert (await counter.account(sold.order.id)).order.refunded == 0
+    model.pay(model.books[str(again.reference)])
+    await service.settle(counter.runtime, again.id)
+    await service.settle(counter.runtime, wrong.id)
+    account = await counter.account(sold.order.id)
+    assert (account.order.status, account.order.refunded) == ("paid", 0)
+    assert [(one.status, one.captured - one.refunded) for one in account.payments] == [
+        ("surplus", 0),
+        ("succeeded", sold.order.total),
+    ]
+    assert set(account.entitlements.values()) == {"granted"}
+    shown = await client.get(f"/v1/orders/{sold.uid}", headers=person.headers)
+    assert (shown.json()["status"], shown.json()["refunded"]) == ("paid", 0)
 
 
 async def test_another_currency_pays_nothing(
@@ -207,6 +237,77 @@ async def test_a_gateway_that_is_away_is_asked_once_a_run(
     await service.reconcile(counter.runtime)
     assert len(asked) == 1
     assert (await counter.account(elsewhere.order.id)).order.status == "expired", "others are looked after"
+
+
+class Asleep(ModelGateway):
+    """A gateway that has stopped answering, without hanging up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = 0
+        self.awake = asyncio.Event()
+
+    async def fetch(self, reference: str) -> PaymentState:
+        self.waiting += 1
+        await self.awake.wait()
+        self.waiting -= 1
+        return await super().fetch(reference)
+
+
+async def test_a_gateway_that_sleeps_takes_one_slot_of_the_worker(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each turn of the reconciler that comes meanwhile ends at once, and what else is to do is done."""
+    asleep = Asleep()
+    monkeypatch.setitem(gateways.MAKERS, "model", lambda _runtime: asleep)
+    await opened(counter, asleep)
+
+    async def waiting(name: str) -> list[str]:
+        async with counter.runtime.db.transaction() as session:
+            query = text("SELECT status::text FROM procrastinate_jobs WHERE task_name = :name")
+            return list(await session.scalars(query, {"name": name}))
+
+    async def turn() -> None:
+        await counter.age(Payment, next_check_at="1 minute")
+        async with counter.runtime.db.transaction() as session:
+            with suppress(AlreadyEnqueued):  # by the clock
+                await defer(session, "payments.reconcile")
+
+    async def until(fits: Callable[[], Awaitable[bool]]) -> None:
+        for _ in range(1500):
+            if await fits():
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError(await waiting("payments.reconcile"))
+
+    async def asked() -> bool:
+        return asleep.waiting == 1
+
+    async def taken() -> bool:
+        return "todo" not in await waiting("payments.reconcile")
+
+    async def alone() -> bool:
+        return await waiting("payments.reconcile") == ["doing"]
+
+    async def cleared() -> bool:
+        return not await waiting("search.prune")
+
+    await turn()
+    working = asyncio.create_task(run_worker(counter.runtime, name="test", concurrency=1))
+    try:
+        await until(asked)
+        for _ in range(REST_AT_ONCE):
+            await turn()
+            await until(taken)
+        async with counter.runtime.db.transaction() as session:
+            await defer(session, "search.prune")
+        await until(cleared)
+        await until(alone)
+        assert asleep.waiting == 1
+    finally:
+        asleep.awake.set()
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
 
 
 async def test_settling_at_once_never_deadlocks(counter: Counter, model: ModelGateway) -> None:

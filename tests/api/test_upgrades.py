@@ -20,7 +20,7 @@ from tests.support.accounts import RunJobs
 from tests.support.clips import Shelf
 from tests.support.locks import blocked
 from tests.support.payments import Account, account
-from tests.support.shop import Customer
+from tests.support.shop import Customer, priced, set_prices
 from tests.support.stack import MailSink
 
 BASE = {"tier": "hd", "licence": "premium"}
@@ -47,12 +47,48 @@ class Shop:
         await self.press(order_id, "success")
         return order_id
 
-    async def press(self, order_id: int, action: desk.Action) -> None:
+    async def press(
+        self, order_id: int, action: desk.Action, how: desk.Telling = desk.Telling(copies=0)
+    ) -> None:
         async with self.runtime.db.transaction() as session:
             payment = await session.scalar(select(Payment).where(Payment.order_id == order_id))
             assert payment is not None
-            await desk.act(session, str(payment.reference), action, desk.Telling(copies=0))
+            await desk.act(session, str(payment.reference), action, how)
         await service.settle(self.runtime, payment.id)
+
+    async def lose(self, order_id: int) -> None:
+        """A chargeback."""
+        await self.press(order_id, "dispute")
+        await self.press(order_id, "dispute-lost")
+
+    async def give_up(self, order_id: int) -> None:
+        order = (await self.account(order_id)).order
+        await self.customer.call("POST", f"/v1/orders/{order.uid}/cancel")
+        await self.customer.call("DELETE", "/v1/cart", 204)
+
+    async def transfer(self, order_id: int) -> None:
+        """The money for an invoice arrives."""
+        number = (await self.account(order_id)).order.number
+        path = f"/v1/admin/orders/{number}/mark-paid"
+        paid = await self.customer.client.post(path, json={}, headers=self.operator)
+        assert paid.status_code == 200, paid.text
+
+    async def refunds_arrive(self, order_id: int) -> None:
+        """What the gateway calls pending is with the customer."""
+        async with self.runtime.db.transaction() as session:
+            await session.execute(text("UPDATE sandbox_refunds SET status = 'succeeded'"))
+        await service.settle(self.runtime, (await self.account(order_id)).payment.id)
+
+    async def restore(self, order_id: int) -> httpx.Response:
+        number = (await self.account(order_id)).order.number
+        path, body = f"/v1/admin/orders/{number}/restore", {"reason": "kindness"}
+        return await self.customer.client.post(path, json=body, headers=self.operator)
+
+    async def attention(self, order_id: int) -> list[str]:
+        """Why this order is on the operators' list."""
+        number = (await self.account(order_id)).order.number
+        answer = await self.customer.client.get("/v1/admin/attention", headers=self.operator)
+        return [item["kind"] for item in answer.json()["items"] if item["order"] == number]
 
     async def account(self, order_id: int) -> Account:
         return await account(self.runtime, order_id)
@@ -297,3 +333,163 @@ async def test_a_price_that_counted_less_is_accepted_anew(shop: Shop, clip: str)
     assert entry["problem"] == "price_changed"
     refused = await shop.customer.check_out(status=409)
     assert refused["code"] == "cart_changed"
+
+
+SLOWLY = desk.Telling(copies=0, refunds_as="pending")
+
+
+async def late(shop: Shop, clip: str, **wish: Any) -> int:
+    """An upgrade on invoice that was given up; its money may still come."""
+    order_id = await shop.order(clip, gateway="invoice", **(wish or UPGRADE))
+    await shop.give_up(order_id)
+    return order_id
+
+
+async def test_late_money_for_an_upgrade_of_what_is_being_given_back_goes_back(shop: Shop, clip: str) -> None:
+    base = await shop.order(clip, **BASE)
+    await shop.press(base, "success", SLOWLY)
+    upgrade = await late(shop, clip)
+    assert (await shop.refund(base)).json()["status"] == "pending"
+    await shop.transfer(upgrade)
+    await shop.refunds_arrive(base)
+    found = await shop.account(upgrade)
+    assert [refund.amount for refund in found.refunds] == [found.order.total]
+    assert await shop.rights(base, upgrade) == ["revoked", "revoked"]
+
+
+async def test_late_money_while_the_base_of_the_base_is_given_back_goes_back(shop: Shop, clip: str) -> None:
+    """The gateway's own hands take what our rules would not let go."""
+    base, middle = await shop.buy(clip, tier="hd", licence="business"), await shop.buy(clip, **BASE)
+    upgrade = await late(shop, clip)
+    async with shop.runtime.db.transaction() as session:
+        [item] = await orders.items(session, base)
+        refund = await desk_refund(session, base, item.id)
+    await shop.transfer(upgrade)
+    found = await shop.account(upgrade)
+    assert [one.amount for one in found.refunds] == [found.order.total], refund
+    assert await shop.rights(middle) == ["granted"]
+
+
+async def desk_refund(session: Any, order_id: int, item_id: int) -> int:
+    """A refund on its way that nobody asked our rules about."""
+    return int(
+        await session.scalar(
+            text(
+                "WITH made AS (INSERT INTO refunds"
+                " (uid, payment_id, order_id, gateway, status, currency, amount, reason, request_digest)"
+                " SELECT 'refund_by_hand', id, order_id, gateway, 'pending', currency, 100, 'by hand', ''"
+                " FROM payments WHERE order_id = :order_id RETURNING id)"
+                " INSERT INTO refund_items (refund_id, order_item_id, amount) SELECT id, :item_id, 100 FROM made"
+                " RETURNING refund_id"
+            ),
+            {"order_id": order_id, "item_id": item_id},
+        )
+        or 0
+    )
+
+
+async def test_a_refund_of_the_base_and_late_money_for_its_upgrade_wait_for_each_other(
+    shop: Shop, clip: str
+) -> None:
+    """Whoever is first, the other knows: here the money is, and the refund finds an upgrade."""
+    base = await shop.buy(clip, **BASE)
+    upgrade = await late(shop, clip)
+    async with shop.runtime.db.transaction() as session:
+        order = await orders.lock(session, upgrade)
+        await orders.mark_paid(session, upgrade)
+        assert await delivery.grant(session, order, await orders.items(session, upgrade)) == []
+        refunding = asyncio.create_task(shop.refund(base))
+        await blocked(shop.runtime)
+    assert (await refunding).json()["code"] == "extended"
+
+
+async def test_late_money_counts_on_what_its_base_is_worth_now(shop: Shop, clip: str) -> None:
+    base = await shop.buy(clip, **BASE)
+    upgrade = await late(shop, clip)
+    assert (await shop.refund(base, amount=100)).status_code == 201
+    await shop.transfer(upgrade)
+    found = await shop.account(upgrade)
+    assert [refund.amount for refund in found.refunds] == [found.order.total]
+    assert await shop.rights(base) == ["granted"]
+
+
+async def test_late_money_does_not_count_on_goodwill(shop: Shop, clip: str) -> None:
+    base = await shop.buy(clip, **BASE)
+    upgrade = await late(shop, clip)
+    await shop.lose(base)
+    assert (await shop.restore(base)).status_code == 200
+    await shop.transfer(upgrade)
+    found = await shop.account(upgrade)
+    assert [refund.amount for refund in found.refunds] == [found.order.total]
+
+
+async def test_late_money_for_what_still_counts_is_kept(shop: Shop, clip: str) -> None:
+    base = await shop.buy(clip, **BASE)
+    upgrade = await late(shop, clip)
+    await shop.transfer(upgrade)
+    assert ((await shop.account(upgrade)).refunds, await shop.rights(base, upgrade)) == ([], ["granted"] * 2)
+
+
+async def test_what_was_paid_for_an_upgrade_that_fell_with_its_base_needs_a_person(
+    shop: Shop, clip: str
+) -> None:
+    base, upgrade = await shop.buy(clip, **BASE), await shop.buy(clip, **UPGRADE)
+    assert await shop.attention(upgrade) == []
+    await shop.press(base, "dispute")
+    assert await shop.attention(upgrade) == [], "it is not decided yet"
+    await shop.press(base, "dispute-lost")
+    assert await shop.attention(upgrade) == ["upgrade_fell"]
+    assert (await shop.refund(upgrade)).status_code == 201
+    assert await shop.attention(upgrade) == []
+
+
+async def test_an_upgrade_that_waits_is_seen_behind_one_that_was_charged_back(shop: Shop, clip: str) -> None:
+    base, lost = await shop.buy(clip, **BASE), await shop.buy(clip, **UPGRADE)
+    await shop.lose(lost)
+    waiting = await shop.order(clip, **UPGRADE)
+    refused = await shop.refund(base)
+    assert (refused.status_code, refused.json()["code"]) == (409, "extended")
+    number = (await shop.account(waiting)).order.number
+    assert refused.json()["hint"] == f"cancel order {number} first"
+    await shop.give_up(waiting)
+    assert (await shop.refund(base)).status_code == 201
+
+
+async def test_a_base_is_not_restored_under_an_upgrade_whose_money_is_there(shop: Shop, clip: str) -> None:
+    base, upgrade = await shop.buy(clip, **BASE), await shop.buy(clip, **UPGRADE)
+    await shop.lose(base)
+    refused = await shop.restore(base)
+    assert (refused.status_code, refused.json()["code"]) == (409, "extended")
+    assert refused.json()["hint"] == f"refund order {(await shop.account(upgrade)).order.number} first"
+    assert (await shop.refund(upgrade)).status_code == 201
+    assert (await shop.restore(base)).status_code == 200
+    assert await shop.rights(base, upgrade) == ["granted", "revoked"]
+
+
+async def cheaper(shop: Shop, admin: Person, tier: str, licence: str, like: tuple[str, str]) -> None:
+    """Let one choice cost no more than another."""
+    answer = await shop.customer.client.get("/v1/price-book")
+    minor = answer.json()["prices"][like[0]][like[1]]
+    await set_prices(shop.customer.client, admin, priced(tier, licence, f"{minor / 100:.2f}"))
+
+
+async def test_a_free_upgrade_falls_with_its_base(shop: Shop, clip: str, admin: Person) -> None:
+    base = await shop.buy(clip, tier="hd", licence="business")
+    await cheaper(shop, admin, "hd", "premium", ("hd", "business"))
+    free = await shop.order(clip, **BASE)
+    assert await shop.rights(free) == ["granted"]
+    assert (await shop.account(free)).order.total == 0
+    given = await shop.refund(base)
+    assert given.status_code == 201, given.text
+    assert await shop.rights(base, free) == ["revoked", "revoked"]
+    assert await shop.attention(free) == []
+
+
+async def test_what_extends_a_free_upgrade_extends_its_base(shop: Shop, clip: str, admin: Person) -> None:
+    base = await shop.buy(clip, tier="hd", licence="business")
+    await cheaper(shop, admin, "hd", "premium", ("hd", "business"))
+    await shop.order(clip, **BASE)
+    upgrade = await shop.buy(clip, **UPGRADE)
+    assert (await shop.account(upgrade)).items[0].credit
+    refused = await shop.refund(base)
+    assert refused.json()["hint"] == f"refund order {(await shop.account(upgrade)).order.number} first"

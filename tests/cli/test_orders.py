@@ -492,12 +492,173 @@ async def test_nothing_goes_before_its_replacement_is_there(buyer: Run, till: Ti
     await till.store([item], {(item.uid, "original"): ORIGINAL[:-1]})
     ran = await buyer("orders", "sync", "films", *layout)
     assert ran.code == SOME_FAILED, ran
+    assert "replaced by another tier" not in ran.err
     assert [one["path"] for one in locked(tmp_path)] == ["hd/Tram.mov"]
     assert (tmp_path / "films" / "hd" / "Tram.mov").read_bytes() == HD
     await till.store([item], {(item.uid, "original"): ORIGINAL})
     ran = await buyer("orders", "sync", "films", *layout)
     assert ran.code == 0, ran
     assert {name for name in tree(tmp_path / "films") if name.endswith(".mov")} == {"original/Tram.mov"}
+
+
+async def paper_of(buyer: Run, item: Any, tmp_path: Path) -> bytes:
+    """An item's certificate, as it is printed alone."""
+    ran = await buyer("orders", "certificate", item.uid, "--to", f"{item.uid}.pdf", "--force")
+    assert ran.code == 0, ran
+    return (tmp_path / f"{item.uid}.pdf").read_bytes()
+
+
+async def test_two_files_of_one_name_have_each_its_own_licence(
+    buyer: Run, till: Till, tmp_path: Path
+) -> None:
+    [base] = (await till.sell(Wanted("Tram", "hd", files=FILES, extension=".mp4"))).items
+    more = Wanted("Tram", licence="business", files=FILES, clip_id=base.clip_id, upgrade_of=base.id)
+    [upgrade] = (await till.sell(more)).items
+    for command in (("download", "--all", "--to"), ("sync",)):
+        folder = command[0]
+        ran = await buyer("orders", *command, folder, "--layout", "{clip}-{title}.{ext}")
+        assert ran.code == 0, ran
+        found = tree(tmp_path / folder)
+        for item, data, ext in ((base, HD, "mp4"), (upgrade, ORIGINAL, "mov")):
+            [name] = [name for name in found if name.endswith(ext)]
+            assert found[name] == data
+            assert found[name.removesuffix(ext) + "licence.pdf"] == await paper_of(buyer, item, tmp_path)
+
+
+async def test_two_files_that_shared_a_licence_are_told_apart(buyer: Run, till: Till, tmp_path: Path) -> None:
+    """As folders may be from before."""
+    [base] = (await till.sell(Wanted("Tram", "hd", files=FILES, extension=".mp4"))).items
+    more = Wanted("Tram", licence="business", files=FILES, clip_id=base.clip_id, upgrade_of=base.id)
+    [upgrade] = (await till.sell(more)).items
+    await buyer("orders", "sync", "films", "--layout", "{item}/{title}.{ext}")
+    films = tmp_path / "films"
+    entries = locked(tmp_path)
+    for entry in entries:
+        where = films / entry["path"]
+        entry["path"] = f"Tram{where.suffix}"
+        where.rename(films / entry["path"])
+        where.with_suffix(".licence.pdf").replace(films / "Tram.licence.pdf")
+    document = json.dumps({"paletta_lock": 1, "files": entries})
+    (films / "paletta.lock").write_text(document)
+    ran = await buyer("orders", "sync", "films", "--layout", "{title}.{ext}", "--prune")
+    assert ran.code == 0, ran
+    found = tree(films)
+    for entry in locked(tmp_path):
+        item = {base.uid: base, upgrade.uid: upgrade}[entry["item"]]
+        paper = Path(entry["path"]).with_suffix(".licence.pdf")
+        assert found[str(paper)] == await paper_of(buyer, item, tmp_path)
+    assert len(found) == 5, found.keys()
+
+
+async def test_what_was_bought_again_has_its_new_licence_beside_it(
+    buyer: Run, till: Till, runtime: Runtime, tmp_path: Path
+) -> None:
+    layout = ("--layout", "{clip}-{title}.{ext}")
+    [first] = (await till.sell(Wanted("Tram", files=FILES))).items
+    await buyer("orders", "sync", "films", *layout)
+    await change(runtime, revoke, [first.id])
+    [again] = (await till.sell(Wanted("Tram", licence="premium", files=FILES, clip_id=first.clip_id))).items
+    paper = tmp_path / "films" / f"{first.clip_uid}-Tram.licence.pdf"
+    assert (await buyer("orders", "sync", "films", *layout)).code == 0
+    assert paper.read_bytes() == await paper_of(buyer, again, tmp_path)
+    paper.write_bytes(b"signed by me")
+    assert (await buyer("orders", "sync", "films", *layout)).code == 0
+    assert paper.read_bytes() == b"signed by me", "what is of this licence stays as it is"
+
+
+async def test_a_file_that_may_not_be_used_any_more_gives_its_licence_up_once(
+    buyer: Run, till: Till, runtime: Runtime, tmp_path: Path
+) -> None:
+    layout = ("--layout", "{title}.{ext}")
+    [first] = (await till.sell(Wanted("Tram", "hd", files=FILES, extension=".mp4"))).items
+    await buyer("orders", "sync", "films", *layout)
+    await change(runtime, revoke, [first.id])
+    [again] = (await till.sell(Wanted("Tram", files=FILES, clip_id=first.clip_id))).items
+    paper = tmp_path / "films" / "Tram.licence.pdf"
+    await buyer("orders", "sync", "films", *layout)
+    assert paper.read_bytes() == await paper_of(buyer, again, tmp_path)
+    paper.write_bytes(b"signed by me")
+    await buyer("orders", "sync", "films", *layout)
+    assert paper.read_bytes() == b"signed by me"
+    await buyer("orders", "sync", "films", *layout, "--prune")
+    assert tree(tmp_path / "films").keys() == {"Tram.mov", "Tram.licence.pdf", "paletta.lock"}
+
+
+async def test_an_old_licence_does_not_stay_where_no_new_one_is_wanted(
+    buyer: Run, till: Till, runtime: Runtime, tmp_path: Path
+) -> None:
+    layout = ("--layout", "{clip}-{title}.{ext}")
+    [first] = (await till.sell(Wanted("Tram", files=FILES))).items
+    await buyer("orders", "sync", "films", *layout)
+    await change(runtime, revoke, [first.id])
+    await till.sell(Wanted("Tram", files=FILES, clip_id=first.clip_id))
+    assert (await buyer("orders", "sync", "films", *layout, "--no-certificates")).code == 0
+    assert tree(tmp_path / "films").keys() == {f"{first.clip_uid}-Tram.mov", "paletta.lock"}
+
+
+async def test_pruning_leaves_the_licence_of_what_stays(
+    buyer: Run, till: Till, runtime: Runtime, tmp_path: Path
+) -> None:
+    [item] = (await till.sell(Wanted("Tram", files=FILES))).items
+    async with runtime.db.transaction() as session:
+        await session.execute(text("UPDATE order_item_files SET extension = '.mp4' WHERE tier = 'hd'"))
+    layout = ("--layout", "{clip}-{title}.{ext}")
+    await buyer("orders", "sync", "films", *layout, "--tier", "hd")
+    ran = await buyer("orders", "sync", "films", *layout, "--prune")
+    assert ran.code == 0, ran
+    name = f"{item.clip_uid}-Tram"
+    assert tree(tmp_path / "films").keys() == {f"{name}.mov", f"{name}.licence.pdf", "paletta.lock"}
+
+
+async def test_what_was_bought_again_at_another_tier_takes_its_place(
+    buyer: Run, till: Till, runtime: Runtime, tmp_path: Path
+) -> None:
+    layout = ("--layout", "{clip}-{title}.{ext}")
+    [first] = (await till.sell(Wanted("Tram", "hd", files=FILES))).items
+    await buyer("orders", "sync", "films", *layout)
+    await change(runtime, revoke, [first.id])
+    [again] = (await till.sell(Wanted("Tram", files=FILES, clip_id=first.clip_id))).items
+    ran = await buyer("orders", "sync", "films", *layout)
+    assert ran.code == 0, ran
+    assert (tmp_path / "films" / f"{first.clip_uid}-Tram.mov").read_bytes() == ORIGINAL
+    assert [one["item"] for one in locked(tmp_path)] == [again.uid]
+
+
+async def test_what_is_disputed_keeps_its_place_from_what_is_bought_again(
+    buyer: Run, till: Till, runtime: Runtime, tmp_path: Path
+) -> None:
+    layout = ("--layout", "{clip}-{title}.{ext}")
+    first = await till.sell(Wanted("Tram", "hd", files=FILES))
+    await buyer("orders", "sync", "films", *layout)
+    await change(runtime, suspend, first.order.id)
+    await till.sell(Wanted("Tram", files=FILES, clip_id=first.items[0].clip_id))
+    ran = await buyer("orders", "sync", "films", *layout)
+    assert ran.code == 0, ran
+    assert (tmp_path / "films" / f"{first.items[0].clip_uid}-Tram.mov").read_bytes() == HD
+    assert sorted(one["tier"] for one in locked(tmp_path)) == ["hd", "original"]
+
+
+async def test_a_file_of_ours_that_no_lockfile_knows_makes_way(
+    buyer: Run, till: Till, tmp_path: Path
+) -> None:
+    """A run was killed between the file and its lockfile."""
+    await till.sell(Wanted("Tram", files=FILES))
+    layout = ("--layout", "{title}.{ext}")
+    await buyer("orders", "sync", "films", *layout)
+    (tmp_path / "films" / "paletta.lock").unlink()
+    ran = await buyer("orders", "sync", "films", *layout, "--tier", "hd")
+    assert ran.code == 0, ran
+    assert (tmp_path / "films" / "Tram.mov").read_bytes() == HD
+
+
+async def test_a_file_that_was_never_ours_is_not_touched(buyer: Run, till: Till, tmp_path: Path) -> None:
+    await till.sell(Wanted("Tram", files=FILES))
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "Tram.mov").write_bytes(b"my own tram")
+    for more in ((), ("--verify",)):
+        ran = await buyer("orders", "sync", "films", "--layout", "{title}.{ext}", *more)
+        assert (ran.code, "another file is at" in ran.out + ran.err) == (SOME_FAILED, True), ran
+        assert (tmp_path / "films" / "Tram.mov").read_bytes() == b"my own tram"
 
 
 async def test_a_changed_file_is_not_pruned(buyer: Run, till: Till, runtime: Runtime, tmp_path: Path) -> None:
