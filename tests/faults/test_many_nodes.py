@@ -1,5 +1,6 @@
-"""Contributors upload and customers buy at a service of two nodes and three workers behind nginx, while those are
-killed one after the other (SIGKILL) and come back: nothing is lost, nothing is there twice, the ledger is exact.
+"""Contributors upload and customers buy at a service of two nodes behind nginx, three workers and two handlers of what
+MediaConvert tells, while those are killed one after the other (SIGKILL) and come back: nothing is lost, nothing is
+there twice, the ledger is exact. Transcoding is the simulator's, whose events come late, twice, out of order or never.
 
 The witness is nginx's log: a request may fail only if it was in the hands of the node that was killed at that moment,
 and then the command line has sent it again, for every command ends well. What only reads does not fail at all.
@@ -19,6 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,7 @@ from paletta_server.earnings import service as earnings
 from tests.faults.site import Server, StoreAddress, runs
 from tests.support import media
 from tests.support.fleet import Fleet, meanwhile
+from tests.support.mediaconvert.amazon import CREDENTIALS, amazon
 from tests.support.payments import account
 from tests.support.shop import BOOK
 
@@ -48,16 +51,20 @@ KILLED_TOO_LATE = 0.15
 def fleet(stack: Addresses, worker_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     from tests.support.stack import make_database
 
-    made = Fleet(
-        tmp_path_factory.mktemp("fleet"),
-        make_database(stack, f"paletta_fleet_{worker_name}"),
-        StoreAddress(stack.endpoint, stack.access_key, stack.secret_key),
-        f"fleet-{worker_name}",
-        # Films as small as can be: it is not about transcoding.
-        settings={"INGEST_MIN_LONG_EDGE": "320", "INGEST_MIN_SECONDS": "0.5"},
-    )
-    with made:
-        yield made
+    with amazon(seed=1) as there:
+        made = Fleet(
+            tmp_path_factory.mktemp("fleet"),
+            make_database(stack, f"paletta_fleet_{worker_name}"),
+            StoreAddress(stack.endpoint, stack.access_key, stack.secret_key),
+            f"fleet-{worker_name}",
+            # Films as small as can be: it is not about transcoding.
+            settings={"INGEST_MIN_LONG_EDGE": "320", "INGEST_MIN_SECONDS": "0.5", **there.settings},
+            environment=CREDENTIALS,
+            extras=[partial(Fleet.make_completions, number=number) for number in range(2)],
+        )
+        there.connect(made.s3)
+        with made:
+            yield made
 
 
 def shoot(folder: Path, number: int) -> dict[str, bytes]:
@@ -200,6 +207,7 @@ def _check_films(fleet: Fleet, films: list[dict[str, bytes]], told: str) -> None
         stored = fleet.s3.get_object(Bucket=fleet.bucket, Key=key)["Body"].read()
         assert hashlib.sha256(stored).hexdigest() == sha256, told
     assert fleet.sql("SELECT DISTINCT state, stage FROM uploads") == [("verified", "live")], told
+    assert fleet.sql("SELECT count(*) FROM transcode_jobs WHERE status = 'complete'") == [(len(sent),)], told
     assert fleet.sql("SELECT count(*) FROM uploads") == [(len(sent),)], told
     made = fleet.sql("SELECT key, size FROM renditions")
     assert len(made) > len(sent), told

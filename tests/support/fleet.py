@@ -227,6 +227,8 @@ class Fleet:
     nodes: int = 2
     workers: int = 3
     settings: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    """What processes find beside settings of ours."""
     extras: Sequence[Callable[[Fleet], Server]] = ()
     outages: list[Outage] = field(default_factory=list)
 
@@ -282,6 +284,12 @@ class Fleet:
         env = self.env(SCRATCH_DIR=str(self.folder / f"scratch-{number}"))
         return Server(name, argv, env, self.folder, ready_file=ready)
 
+    def make_completions(self, number: int) -> Server:
+        name = f"completions-{number}"
+        ready = self.folder / f"{name}.ready"
+        argv = (program("paletta-server"), "completions", "--ready-file", str(ready))
+        return Server(name, argv, self.env(), self.folder, ready_file=ready)
+
     def env(self, **settings: str) -> dict[str, str]:
         """The environment of a process of this fleet."""
         chosen = {
@@ -306,7 +314,7 @@ class Fleet:
             **self.settings,
             **settings,
         }
-        return {f"PALETTA_{name}": value for name, value in chosen.items()}
+        return {f"PALETTA_{name}": value for name, value in chosen.items()} | self.environment
 
     # ---- what happens to it
 
