@@ -104,11 +104,15 @@ async def _make(runtime: Runtime, work: _Work, folder: Path, collect: Collect) -
     clock.lap("fetch")
 
     async def also(session: AsyncSession) -> None:
-        """What was used up, and what others stored who tried to finish it before, goes in the same transaction."""
+        """What was used up goes in the same transaction; so does what others stored who tried to finish it before, and
+        what other submissions did, of which we may never hear that they were made."""
         held = await jobs.hold(session, work.row_id)
-        others = [name for name in (held.row.finishers if held else []) if name != work.name]
+        assert held is not None
+        row = held.row
+        others = [f"{name}/" for name in row.finishers if name != work.name]
+        others += [submission_folder(n) for n in range(1, row.submissions + 1) if n != row.submission]
         await ending.discard(
-            session, work.folder + WORK, *(f"{work.attempt.prefix}{name}/" for name in others)
+            session, work.folder + WORK, *(work.attempt.prefix + folder for folder in others)
         )
 
     await ending.publish_result(

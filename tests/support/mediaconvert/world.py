@@ -8,7 +8,6 @@ steps give the same schedule each time.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 import re
 from collections.abc import Awaitable, Callable
@@ -21,6 +20,7 @@ import psycopg
 
 from paletta_server.accounts.security import Principal
 from paletta_server.core.errors import Unavailable
+from paletta_server.core.ids import new_uid
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.storage import ObjectStore, StoreError
 from paletta_server.ingest import service as ingest
@@ -42,7 +42,6 @@ from tests.support.mediaconvert.service import Job, Service
 from tests.support.mediaconvert.wire import Wire, client
 
 _NAMED = re.compile(r"(?<!:):(\w+)")
-_TRIES = itertools.count()
 OURS = ("ingest.run", "ingest.finish", "mediaconvert.submit", "mediaconvert.cancel")
 ERRORS = ((1999, "Unexpected"), (1432, "role"), (1076, "unexpected end of file"), (1010, "Failed probe/open"))
 FILE_FAULTS = (1076, 1010)
@@ -78,7 +77,7 @@ class World:
         self.file_faults = self.our_faults = self.cancelled = 0
         self.quiet = False
         self.upload_id = self.clip_id = 0
-        self.name = f"{seed:06}n{next(_TRIES)}"
+        self.name = new_uid("clip").removeprefix("clip_")
 
     # -- the schedule
 
