@@ -101,7 +101,7 @@ def evidence(
 
 @app.command()
 def submit(dispute: Dispute, yes: Yes = False, json: Json = False) -> None:
-    """send the evidence to the bank; it takes it once"""
+    """send the evidence to the bank; it takes it once each time that it asks"""
     from paletta_cli.api import connect, segment
     from paletta_cli.desk.words import words
     from paletta_cli.output import Output

@@ -95,6 +95,11 @@ def show(out: Output, dispute: Mapping[str, Any]) -> None:
             out.line(f"  {line}")
     for file in dispute["files"]:
         out.line(f"file {file['field']}: {file['content_type']}, {size(file['size'])}")
+    for one in dispute["earlier"]:
+        by = f" by {one['responded_by']}" if one["responded_by"] else ""
+        at = f" on {moment(one['responded_at'])} UTC" if one["responded_at"] else ""
+        out.line("")
+        out.line(f"before, the answer was {words(one['response'])}{by}{at}; then the bank asked again")
     if dispute["can_answer"]:
         out.hint(f"`paletta admin disputes evidence {dispute['id']} --edit` changes what would be sent")
         out.hint(f"`paletta admin disputes submit {dispute['id']}` sends it, once")

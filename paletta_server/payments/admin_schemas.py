@@ -124,8 +124,21 @@ class EvidenceFileView(BaseModel):
     source: Literal["draft", "operator", "sent"]
 
 
+class EarlierAnswer(BaseModel):
+    """What was answered when the bank asked before. `status`: how the dispute stood when it asked again."""
+
+    round: int
+    status: str
+    response: str
+    responded_by: str | None
+    responded_at: datetime | None
+    evidence: dict[str, str]
+    files: list[EvidenceFileView]
+
+
 class AdminDispute(DisputeView):
-    """A dispute in full. `can_answer`: its bank still takes evidence, and none was sent."""
+    """A dispute in full. `can_answer`: its bank waits for evidence, and none was sent since it asked. `round`: how
+    often it has asked, such as once more for an appeal."""
 
     order: str
     """Its number."""
@@ -135,10 +148,13 @@ class AdminDispute(DisputeView):
     responded_by: str | None
     can_answer: bool
     takes_files: bool
+    round: int
     version: int
     """Of the evidence; goes with a change of it."""
     evidence: dict[str, EvidenceField]
     files: list[EvidenceFileView]
+    earlier: list[EarlierAnswer]
+    """Oldest first."""
 
 
 class AdminDisputeSummary(DisputeView):

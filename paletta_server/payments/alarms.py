@@ -1,4 +1,5 @@
-"""Mails to operators: a refund wants a second person, a dispute was opened, ends soon unanswered, or is over."""
+"""Mails to operators: a refund wants a second person; a dispute was opened, wants another answer, ends soon, or is
+over."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -59,6 +60,23 @@ async def tell_dispute(session: AsyncSession, settings: Settings, dispute_id: in
     await _tell(session, settings, subject, lines, key)
 
 
+async def tell_round(session: AsyncSession, settings: Settings, dispute_id: int, number: int) -> None:
+    """The bank wants evidence again, in round `number` of a dispute; once for each."""
+    dispute = await session.get_one(Dispute, dispute_id)
+    if dispute.round != number or not wants_answer(dispute.status):
+        return
+    order = (await orders.by_key(session, [dispute.order_id]))[dispute.order_id].number
+    sum_, asks = _amount(dispute.amount, dispute.currency), dispute.status.replace("_", " ")
+    lines = [
+        f"The bank of order {order}'s customer wants an answer again, over {sum_}: {asks}.",
+        "What was sent before does not count any more, and is kept with the dispute.",
+        *([f"An answer is due by {_moment(dispute.due_by)}."] if dispute.due_by else []),
+        _how(dispute),
+    ]
+    key = f"dispute-asked:{dispute.uid}:{number}"
+    await _tell(session, settings, f"Order {order}: the bank asks again", lines, key)
+
+
 async def remind(session: AsyncSession, settings: Settings, *, now: datetime | None = None) -> None:
     """Name the disputes that end unanswered in seven, two or one days, each once for each of these. `now`: as of then
     rather than by the database's clock."""
@@ -89,7 +107,8 @@ async def _remind(session: AsyncSession, settings: Settings, dispute: Dispute, n
         _how(dispute),
     ]
     when = "a day" if days == 1 else f"{days} days"
-    key = f"dispute-due:{dispute.uid}:{dispute.due_by:%Y-%m-%dT%H:%M}:{days}"
+    again = f":{dispute.round}" if dispute.round > 1 else ""
+    key = f"dispute-due:{dispute.uid}:{dispute.due_by:%Y-%m-%dT%H:%M}:{days}{again}"
     await _tell(session, settings, f"Order {number}: the dispute ends in {when}", lines, key)
 
 

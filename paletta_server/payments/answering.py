@@ -1,4 +1,4 @@
-"""Answering disputes: evidence is sent once, or the dispute is given up for good.
+"""Answering disputes: evidence is sent once each time that the bank asks, or the dispute is given up for good.
 
 That an answer is to be given is committed before the gateway hears of it; the bank's word is taken from the gateway,
 as everything is (`settle`). Whoever dies in between leaves a row that a job or the reconciler takes up with the same
@@ -19,7 +19,7 @@ from paletta_server.core.errors import Conflict
 from paletta_server.core.ids import new_uid
 from paletta_server.core.jobs import defer
 from paletta_server.core.runtime import Runtime
-from paletta_server.payments import evidence, gateways
+from paletta_server.payments import evidence, gateways, rounds
 from paletta_server.payments.disputes import wants_answer
 from paletta_server.payments.gateway import Evidence, Failed, Gateway, GatewayDown, Refused
 from paletta_server.payments.models import Dispute, DisputeFile
@@ -128,7 +128,7 @@ async def _accept(gateway: Gateway, dispute: Dispute) -> None:
 
 async def _submit(runtime: Runtime, gateway: Gateway, dispute: Dispute) -> None:
     async with runtime.db.transaction() as session:
-        added = await evidence.files(session, dispute)
+        added = await rounds.files(session, dispute)
     references: dict[str, str] = {}
     for one in added:
         references[one.field] = one.reference or await _upload(runtime, gateway, one)
@@ -171,7 +171,7 @@ async def _give_up(runtime: Runtime, dispute: Dispute, why: str) -> None:
         if again is None:
             return
         # Keys stand for one request, and a gateway may answer them with the same error for a day.
-        for file in await evidence.files(session, dispute):
+        for file in await rounds.files(session, dispute):
             if file.reference is None:
                 file.key = new_uid("evidence")
         details = {"dispute": dispute.uid, "reason": why}

@@ -5,9 +5,9 @@ Each thing is on the list for as long as it is so, or until an operator notes wh
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, aliased
@@ -70,8 +70,16 @@ async def note(session: AsyncSession, user: Principal, subject: str, words: str)
         await record(session, user, "attention:looked_at", subject, details={"note": words})
 
 
-def _unnoted(prefix: str, key: InstrumentedAttribute[str]) -> ColumnElement[bool]:
-    return ~exists().where(AttentionNote.subject == func.concat(prefix, ":", key))
+def _unnoted(prefix: str, key: InstrumentedAttribute[str], *more: Any) -> ColumnElement[bool]:
+    return ~exists().where(AttentionNote.subject == func.concat(prefix, ":", key, *more))
+
+
+_ROUND = case((Dispute.round > 1, func.concat(":", Dispute.round)), else_="")
+"""What was noted of a round says nothing of the next."""
+
+
+def _about(dispute: Dispute) -> str:
+    return dispute.uid + (f":{dispute.round}" if dispute.round > 1 else "")
 
 
 async def _disputes(session: AsyncSession) -> Found:
@@ -82,7 +90,7 @@ async def _disputes(session: AsyncSession) -> Found:
             Dispute.response == "none",
             or_(Dispute.due_by.is_(None), Dispute.due_by <= func.now() + NEAR),
             Dispute.status.in_(("needs_response", "warning_needs_response", "appeal_needs_response")),
-            _unnoted("dispute_due", Dispute.uid),
+            _unnoted("dispute_due", Dispute.uid, _ROUND),
         )
         .order_by(Dispute.due_by, Dispute.id)
     )
@@ -90,7 +98,7 @@ async def _disputes(session: AsyncSession) -> Found:
     numbers = await _numbers(session, [one.order_id for one in rows])
     return [
         AttentionItem(
-            subject=f"dispute_due:{one.uid}",
+            subject=f"dispute_due:{_about(one)}",
             kind="dispute_due",
             order=numbers[one.order_id],
             since=one.created_at,
@@ -107,7 +115,7 @@ async def _answers(session: AsyncSession) -> Found:
         .where(
             Dispute.outcome.is_(None),
             Dispute.response_failure.is_not(None),
-            _unnoted("dispute_response_failed", Dispute.uid),
+            _unnoted("dispute_response_failed", Dispute.uid, _ROUND),
         )
         .order_by(Dispute.id)
     )
@@ -115,7 +123,7 @@ async def _answers(session: AsyncSession) -> Found:
     numbers = await _numbers(session, [one.order_id for one in rows])
     return [
         AttentionItem(
-            subject=f"dispute_response_failed:{one.uid}",
+            subject=f"dispute_response_failed:{_about(one)}",
             kind="dispute_response_failed",
             order=numbers[one.order_id],
             since=one.responded_at or one.created_at,

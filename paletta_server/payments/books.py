@@ -16,10 +16,11 @@ from paletta_server.audit.service import record
 from paletta_server.core.ids import new_uid
 from paletta_server.core.jobs import defer
 from paletta_server.orders.models import Order, OrderItem
-from paletta_server.payments import allocation
-from paletta_server.payments.disputes import OUTCOMES, reopens
+from paletta_server.payments import allocation, rounds
+from paletta_server.payments.disputes import OUTCOMES, reopens, wants_answer
 from paletta_server.payments.gateway import DisputeState, PaymentState, RefundState
 from paletta_server.payments.models import Dispute, Payment, PaymentEvent, Refund, RefundItem
+from paletta_server.payments.rounds import asks_again
 
 log = logging.getLogger(__name__)
 
@@ -166,6 +167,11 @@ class Books:
                 currency=self.payment.currency,
                 amount=told.amount,
                 withdrawn=0,
+                round=1,
+                evidence_version=1,
+                response="none",
+                # A bank that waits for evidence has had none to this question: what was sent answered an earlier one.
+                answers_before=told.answers if wants_answer(told.status) else 0,
             )
             self.session.add(dispute)
             self.disputes[told.reference] = dispute
@@ -180,19 +186,21 @@ class Books:
         dispute.withdrawn = self._withdrawn(told.reference)
         dispute.amount, dispute.reason, dispute.due_by = told.amount, told.reason, told.due_by
         if dispute.outcome is None or reopens(dispute.status, told.status):
-            await self._move_dispute(dispute, told.status)
+            await self._move_dispute(dispute, told)
         self._note_answer(dispute, told)
 
     def _note_answer(self, dispute: Dispute, told: DisputeState) -> None:
         """Evidence that was sent, also by hand at the gateway, and a dispute that was given up."""
         if dispute.response == "accepting" and dispute.outcome == "lost":
             dispute.response, self.news = "accepted", True
-        elif told.answered and dispute.response in ("none", "submitting"):
+        elif told.answers > dispute.answers_before and dispute.response in ("none", "submitting"):
             dispute.response, self.news = "submitted", True
             dispute.responded_at = dispute.responded_at or self.now
 
-    async def _move_dispute(self, dispute: Dispute, status: str) -> None:
-        outcome = OUTCOMES.get(status)
+    async def _move_dispute(self, dispute: Dispute, told: DisputeState) -> None:
+        status, outcome = told.status, OUTCOMES.get(told.status)
+        if asks_again(dispute.status, status):
+            await self._ask_again(dispute, told)
         if status != dispute.status or outcome != dispute.outcome:
             self.news = True
         if outcome is not None and outcome != dispute.outcome:
@@ -201,6 +209,14 @@ class Books:
             await defer(self.session, "payments.tell_dispute", dispute_id=dispute.id, at=at)
         dispute.closed_at = (dispute.closed_at or self.now) if outcome else None
         dispute.status, dispute.outcome = status, outcome
+
+    async def _ask_again(self, dispute: Dispute, told: DisputeState) -> None:
+        """The bank wants evidence anew: what was sent before answers nothing any more, and operators are told."""
+        await rounds.begin(self.session, dispute, answers=told.answers)
+        log.warning("a bank asks again", extra={"order": self.order.uid, "dispute": told.reference})
+        details = {"dispute": dispute.uid, "round": dispute.round, "was": dispute.status, "is": told.status}
+        await self._audit("dispute:asked_again", **details)
+        await defer(self.session, "payments.tell_dispute_round", dispute_id=dispute.id, number=dispute.round)
 
     def _add(self, kind: str, reference: str, amount: int, details: Mapping[str, Any] | None = None) -> bool:
         """Append an event unless it is there; whether it is new."""

@@ -11,10 +11,11 @@ from paletta_server.core.errors import Invalid
 from paletta_server.core.pagination import PageParams, newest_first
 from paletta_server.core.runtime import Runtime
 from paletta_server.orders import service as orders
-from paletta_server.payments import evidence, gateways
+from paletta_server.payments import evidence, gateways, rounds
 from paletta_server.payments.admin_schemas import (
     AdminDispute,
     AdminDisputeSummary,
+    EarlierAnswer,
     EvidenceField,
     EvidenceFileView,
 )
@@ -51,7 +52,9 @@ async def listed(
 async def show(session: AsyncSession, runtime: Runtime, dispute: Dispute) -> AdminDispute:
     """One dispute, with the evidence as it would be sent now, or as it was."""
     order = (await orders.by_key(session, [dispute.order_id]))[dispute.order_id]
-    people = {order.user_id, *([dispute.responded_by] if dispute.responded_by else [])}
+    before = await rounds.earlier(session, dispute)
+    answered = {dispute.responded_by, *(one.answer.responded_by for one in before)}
+    people = {order.user_id, *(key for key in answered if key is not None)}
     emails = await directory.emails_of(session, people)
     source = "operator" if dispute.response == "none" else "sent"
     return AdminDispute(
@@ -63,6 +66,7 @@ async def show(session: AsyncSession, runtime: Runtime, dispute: Dispute) -> Adm
         responded_by=emails.get(dispute.responded_by or 0),
         can_answer=can_answer(dispute),
         takes_files=_takes_files(runtime, dispute),
+        round=dispute.round,
         version=dispute.evidence_version,
         evidence={
             name: EvidenceField(text=one.text, source=one.source)
@@ -76,7 +80,22 @@ async def show(session: AsyncSession, runtime: Runtime, dispute: Dispute) -> Adm
                 size=len(one.data),
                 source=source,
             )
-            for one in await evidence.files(session, dispute)
+            for one in await rounds.files(session, dispute)
+        ],
+        earlier=[
+            EarlierAnswer(
+                round=one.answer.round,
+                status=one.answer.status,
+                response=one.answer.response,
+                responded_by=emails.get(one.answer.responded_by or 0),
+                responded_at=one.answer.responded_at,
+                evidence=one.answer.evidence,
+                files=[
+                    EvidenceFileView(field=field, name=name, content_type=kind, size=size, source="sent")
+                    for field, name, kind, size in one.files
+                ],
+            )
+            for one in before
         ],
     )
 
@@ -95,7 +114,7 @@ def plain(dispute: Dispute) -> DisputeView:
 
 
 def can_answer(dispute: Dispute) -> bool:
-    """Whether the bank waits for evidence, and none was sent."""
+    """Whether the bank waits for evidence, and none was sent since it asked."""
     return dispute.outcome is None and dispute.response == "none" and wants_answer(dispute.status)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from typing import Final, Literal
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.accounts import directory
@@ -22,6 +22,7 @@ from paletta_server.delivery import announcing, log
 from paletta_server.orders import prices
 from paletta_server.orders import service as orders
 from paletta_server.orders.models import Order, OrderItem
+from paletta_server.payments import rounds
 from paletta_server.payments.models import Dispute, DisputeFile
 
 TEXTS: Final = {
@@ -69,20 +70,12 @@ async def find(session: AsyncSession, text: str, *, lock: bool = False) -> Dispu
 async def texts(session: AsyncSession, dispute: Dispute) -> dict[str, Text]:
     """The evidence as it would be sent now, or as it was: fields without a text are left out."""
     if dispute.response != "none":
-        ours = dispute.response_key is not None and dispute.response in ("submitting", "submitted")
+        ours = rounds.frozen(dispute)
         return {name: Text(text, "sent") for name, text in dispute.evidence.items() if ours}
     written: Mapping[str, str] = dispute.evidence
     drafted = {name: Text(text, "draft") for name, text in (await _draft(session, dispute)).items()}
     merged = drafted | {name: Text(text, "operator") for name, text in written.items()}
     return {name: merged[name] for name in TEXTS if name in merged and merged[name].text}
-
-
-async def files(session: AsyncSession, dispute: Dispute) -> list[DisputeFile]:
-    """The files that operators added, or that were sent."""
-    found = await session.scalars(
-        select(DisputeFile).where(DisputeFile.dispute_id == dispute.id).order_by(DisputeFile.id)
-    )
-    return list(found)
 
 
 async def write(
@@ -129,7 +122,7 @@ async def add_file(session: AsyncSession, text: str, field: str, *, data: bytes)
     content_type = next((kind for magic, kind in _KINDS.items() if data.startswith(magic)), None)
     if content_type is None:
         raise Invalid("banks take PDF, JPEG and PNG", code="bad_file", hint="save it as one of these")
-    others = sum(len(one.data) for one in await files(session, dispute) if one.field != field)
+    others = sum(len(one.data) for one in await rounds.files(session, dispute) if one.field != field)
     if len(data) > LARGEST or others + len(data) > LARGEST_ALL:
         raise Invalid(
             f"a file has at most {LARGEST:,} bytes, and all files of a dispute {LARGEST_ALL:,}",
@@ -157,7 +150,7 @@ async def freeze(session: AsyncSession, settings: Settings, dispute: Dispute, *,
     Raises `Invalid` (`no_evidence`).
     """
     told = {name: one.text for name, one in (await texts(session, dispute)).items()}
-    added = await files(session, dispute)
+    added = await rounds.files(session, dispute)
     if added and not with_files:
         raise Invalid("this gateway takes no files", code="no_files", hint="remove them, and say it in words")
     if not told and not added:
@@ -168,7 +161,7 @@ async def freeze(session: AsyncSession, settings: Settings, dispute: Dispute, *,
         room = LARGEST_ALL - sum(len(one.data) for one in added)
         if len(paper.data) <= room:
             session.add(_file(dispute, RECEIPT, paper.name, paper.content_type, paper.data))
-    dispute.evidence = told
+    dispute.written, dispute.evidence = dict(dispute.evidence), told
     await session.flush()
 
 
@@ -183,7 +176,11 @@ async def _open(session: AsyncSession, text: str) -> Dispute:
 async def _drop(session: AsyncSession, dispute: Dispute, field: str) -> bool:
     gone = await session.scalars(
         delete(DisputeFile)
-        .where(DisputeFile.dispute_id == dispute.id, DisputeFile.field == field)
+        .where(
+            DisputeFile.dispute_id == dispute.id,
+            DisputeFile.round == dispute.round,
+            DisputeFile.field == field,
+        )
         .returning(DisputeFile.id)
     )
     return bool(gone.all())
@@ -192,6 +189,7 @@ async def _drop(session: AsyncSession, dispute: Dispute, field: str) -> bool:
 def _file(dispute: Dispute, field: str, name: str, content_type: str, data: bytes) -> DisputeFile:
     return DisputeFile(
         dispute_id=dispute.id,
+        round=dispute.round,
         field=field,
         name=name,
         content_type=content_type,

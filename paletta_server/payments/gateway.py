@@ -117,8 +117,12 @@ class DisputeState:
     reason: str | None = None
     due_by: datetime | None = None
     movements: tuple[Movement, ...] = ()
-    answered: bool = False
-    """Evidence was sent to the bank, by us or by hand."""
+    answers: int = 0
+    """How often evidence was sent to the bank, by us or by hand, since the dispute began."""
+
+    @property
+    def answered(self) -> bool:
+        return self.answers > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +221,8 @@ class Gateway(Protocol):
         ...
 
     async def submit_evidence(self, dispute: str, *, key: str, evidence: Evidence) -> None:
-        """Send evidence to the bank, which takes it once. Raises `Refused`, also where it had some already."""
+        """Send evidence to the bank, which takes it once each time that it asks. Raises `Refused`, also where it
+        waits for none."""
         ...
 
     async def accept_dispute(self, dispute: str, *, key: str) -> None:

@@ -191,10 +191,17 @@ class Dispute(Row, Base):
     closed_at: Mapped[datetime | None]
     evidence: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     """What operators wrote in place of our draft, by field; from `submitting` on what is sent, whole."""
+    written: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    """What of it operators had written when it was sent: the next round starts from that."""
     evidence_version: Mapped[int] = mapped_column(server_default="1")
     """Counts its changes, so that two who write at once do not undo each other's."""
     response: Mapped[str] = mapped_column(server_default="none")
-    """Our answer: none → submitting → submitted, or none → accepting → accepted; back to none where it was refused."""
+    """Our answer: none → submitting → submitted, or none → accepting → accepted; back to none where it was refused,
+    and with each round."""
+    round: Mapped[int] = mapped_column(server_default="1")
+    """Counts how often the bank asked (`rounds.py`)."""
+    answers_before: Mapped[int] = mapped_column(server_default="0")
+    """How often the gateway had evidence when the round began: its count goes on over all rounds."""
     responded_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     responded_at: Mapped[datetime | None]
     response_key: Mapped[str | None]
@@ -203,13 +210,30 @@ class Dispute(Row, Base):
     """Why the last one came to nothing."""
 
 
-class DisputeFile(Row, Base):
-    """A file of a dispute's evidence; `field` says what it proves. One for each field."""
+class DisputeAnswer(Row, Base):
+    """The answer of a round that is over. `status`: the gateway's word when the next one began."""
 
-    __tablename__ = "dispute_files"
-    __table_args__ = (UniqueConstraint("dispute_id", "field"),)
+    __tablename__ = "dispute_answers"
+    __table_args__ = (UniqueConstraint("dispute_id", "round"),)
 
     dispute_id: Mapped[int] = mapped_column(ForeignKey("disputes.id"))
+    round: Mapped[int]
+    status: Mapped[str]
+    response: Mapped[str]
+    evidence: Mapped[dict[str, Any]]
+    """What we sent, by field; empty where it was sent by hand, or nothing was."""
+    responded_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    responded_at: Mapped[datetime | None]
+
+
+class DisputeFile(Row, Base):
+    """A file of a dispute's evidence; `field` says what it proves. One for each field in each round."""
+
+    __tablename__ = "dispute_files"
+    __table_args__ = (UniqueConstraint("dispute_id", "round", "field"),)
+
+    dispute_id: Mapped[int] = mapped_column(ForeignKey("disputes.id"))
+    round: Mapped[int] = mapped_column(server_default="1")
     field: Mapped[str]
     name: Mapped[str]
     content_type: Mapped[str]

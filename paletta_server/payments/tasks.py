@@ -54,6 +54,13 @@ async def tell_dispute(runtime: Runtime, *, dispute_id: int, at: str | None = No
         await alarms.tell_dispute(session, runtime.settings, dispute_id, at)
 
 
+@job("payments.tell_dispute_round", queue="mail", retries=INSISTENT)
+async def tell_dispute_round(runtime: Runtime, *, dispute_id: int, number: int) -> None:
+    """Tell the operators that a bank wants evidence once more."""
+    async with runtime.db.transaction() as session:
+        await alarms.tell_round(session, runtime.settings, dispute_id, number)
+
+
 @job("payments.remind_of_disputes", queue="mail", cron="23 * * * *")
 async def remind_of_disputes(runtime: Runtime) -> None:
     """Name the disputes whose deadline comes near."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -18,11 +19,12 @@ from paletta_server.core.errors import PalettaError
 from paletta_server.core.runtime import Runtime
 from paletta_server.payments import alarms, answering, gateways, service, tasks
 from paletta_server.payments.gateway import GatewayDown, Refused
-from paletta_server.payments.models import Dispute
+from paletta_server.payments.models import Dispute, DisputeFile
 from paletta_server.payments.sandbox import desk
 from paletta_server.payments.sandbox.gateway import SandboxGateway
 from paletta_server.payments.sandbox.models import SandboxDispute
 from tests.conftest import MakeUser, Person
+from tests.support.model_gateway import Book, ModelGateway
 from tests.support.orders import Sold, Till
 from tests.support.payments import Counter, at_its_address
 from tests.support.stack import MailSink
@@ -327,3 +329,141 @@ async def test_operators_hear_of_disputes_and_their_deadlines_once(shop: Desk, m
     assert await told() == ["Order 1: the dispute was lost"]
     await tasks.remind_of_disputes(shop.counter.runtime)
     assert await told() == []
+
+
+# ---- a bank that asks again
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> ModelGateway:
+    made = ModelGateway()
+    monkeypatch.setitem(gateways.MAKERS, "model", lambda _runtime: made)
+    return made
+
+
+@dataclass
+class Bank:
+    """A paid order at a gateway whose bank does what a test wants, and its dispute."""
+
+    shop: Desk
+    gateway: ModelGateway
+    sold: Sold
+    book: Book
+    dispute: str = ""
+
+    @classmethod
+    async def of(cls, shop: Desk, gateway: ModelGateway) -> Bank:
+        sold = await shop.counter.order(gateway="model")
+        payment = await shop.counter.begin(sold.order.id)
+        book = gateway.books[str(payment.reference)]
+        gateway.pay(book)
+        return cls(shop, gateway, sold, book)
+
+    async def says(self, status: str, *, answers: int | None = None, hours: int | None = None) -> Dispute:
+        """The dispute, opened unless it is, has this status; evidence was sent so often; an answer is due."""
+        if not self.dispute:
+            self.dispute = self.gateway.dispute(self.book, status, take=not status.startswith("warning"))
+        else:
+            self.gateway.move_dispute(self.book, self.dispute, status)
+        told = self.book.disputes[self.dispute]
+        self.book.disputes[self.dispute] = replace(
+            told,
+            answers=told.answers if answers is None else answers,
+            due_by=datetime.now(UTC) + timedelta(hours=hours) if hours else told.due_by,
+        )
+        account = await self.shop.counter.account(self.sold.order.id)
+        await service.settle(self.shop.counter.runtime, account.payment.id)
+        account = await self.shop.counter.account(self.sold.order.id)
+        account.check()
+        return account.disputes[0]
+
+
+@pytest.mark.parametrize(
+    ("first", "between", "then"),
+    [
+        ("warning_needs_response", ("warning_under_review",), "needs_response"),
+        ("warning_needs_response", (), "needs_response"),
+        ("needs_response", ("under_review", "lost"), "appeal_needs_response"),
+        ("needs_response", (), "appeal_needs_response"),
+    ],
+)
+async def test_a_bank_that_asks_again_is_answered_again(
+    shop: Desk,
+    model: ModelGateway,
+    mailbox: MailSink,
+    first: str,
+    between: tuple[str, ...],
+    then: str,
+) -> None:
+    """An inquiry that becomes a chargeback, and the appeal after a lost one; also where what came between was never
+    seen."""
+    bank = await Bank.of(shop, model)
+    row = await bank.says(first, hours=500)
+    await shop.call("PATCH", f"disputes/{row.uid}/evidence", json={"fields": {"refund_terms": "None."}})
+    await shop.call("PUT", f"disputes/{row.uid}/files/other", json={"data": PDF})
+    assert (await shop.call("POST", f"disputes/{row.uid}/submit"))["response"] == "submitted"
+    for status in between:
+        assert (await bank.says(status)).response == "submitted"
+    await shop.counter.work()
+    mailbox.clear()
+
+    row = await bank.says(then, hours=20)
+    assert (row.response, row.round, row.response_key) == ("none", 2, None)
+    shown = await shop.call("GET", f"disputes/{row.uid}")
+    assert (shown["can_answer"], shown["round"]) == (True, 2)
+    assert shown["evidence"]["refund_terms"] == {"text": "None.", "source": "operator"}
+    assert shown["evidence"]["product_description"]["source"] == "draft", "the draft is made anew"
+    assert {one["field"] for one in shown["files"]} == {"other", "receipt"}
+    [earlier] = shown["earlier"]
+    assert (earlier["round"], earlier["response"], earlier["responded_by"]) == (1, "submitted", OPERATOR)
+    assert earlier["evidence"]["refund_terms"] == "None."
+    assert {one["field"] for one in earlier["files"]} == {"other", "receipt"}
+    needs = (await shop.call("GET", "attention"))["items"]
+    assert [one["kind"] for one in needs] == ["dispute_due"]
+    await tasks.remind_of_disputes(shop.counter.runtime)
+    await shop.counter.work()
+    subjects = {str(mail["Subject"]).replace(bank.sold.order.number, "1") for mail in mailbox.to(OPERATOR)}
+    assert {"Order 1: the bank asks again", "Order 1: the dispute ends in a day"} <= subjects
+
+    assert (await bank.says(then, hours=20)).response == "none", "what was sent before answers nothing"
+    uploads = model.calls.count("upload")
+    again = await shop.call("POST", f"disputes/{row.uid}/submit")
+    assert (again["response"], again["status"]) == (
+        "submitted",
+        then.replace("needs_response", "under_review"),
+    )
+    assert model.calls.count("upload") == uploads + 2, "files go again, under keys of their own"
+    assert (await shop.call("GET", "attention"))["items"] == []
+    async with shop.counter.runtime.db.transaction() as session:
+        files = (await session.scalars(select(DisputeFile).order_by(DisputeFile.id))).all()
+    assert len({one.key for one in files}) == len({one.reference for one in files}) == 4
+
+
+async def test_an_answer_by_hand_counts_in_its_own_round(shop: Desk, model: ModelGateway) -> None:
+    bank = await Bank.of(shop, model)
+    assert (await bank.says("warning_needs_response")).response == "none"
+    assert (await bank.says("warning_under_review", answers=1)).response == "submitted"
+    assert (await bank.says("needs_response")).response == "none"
+    assert (await bank.says("under_review", answers=2)).response == "submitted"
+
+
+async def test_a_chargeback_first_seen_after_its_inquiry_was_answered_waits_for_us(
+    shop: Desk, model: ModelGateway
+) -> None:
+    bank = await Bank.of(shop, model)
+    assert (await bank.says("needs_response", answers=1)).response == "none"
+    shown = await shop.call("POST", f"disputes/{(await bank.says('needs_response')).uid}/accept")
+    assert (shown["response"], shown["outcome"]) == ("accepted", "lost")
+
+
+async def test_what_an_operator_noted_of_a_round_hides_no_later_one(shop: Desk, model: ModelGateway) -> None:
+    bank = await Bank.of(shop, model)
+    await bank.says("needs_response", hours=20)
+    for expected in (1, 2):
+        [need] = (await shop.call("GET", "attention"))["items"]
+        await shop.call("POST", "attention", 204, json={"subject": need["subject"], "note": "let it go"})
+        assert (await shop.call("GET", "attention"))["items"] == []
+        assert (await bank.says("under_review", answers=expected)).round == expected
+        await bank.says("needs_response", hours=20)
+    [need] = (await shop.call("GET", "attention"))["items"]
+    assert need["kind"] == "dispute_due"

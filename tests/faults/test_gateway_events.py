@@ -12,6 +12,7 @@ Hypothesis look for the shortest, which takes minutes.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import threading
 from collections.abc import Coroutine, Iterator
@@ -37,11 +38,13 @@ from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
 from paletta_server.earnings import service as earnings
 from paletta_server.orders import service as orders
-from paletta_server.payments import gateways, inbox, service, tasks
+from paletta_server.payments import answering, gateways, inbox, service, tasks
+from paletta_server.payments.disputes import wants_answer
 from paletta_server.payments.gateway import CheckoutRequest, GatewayDown
-from paletta_server.payments.models import ExternalEvent, Payment
+from paletta_server.payments.models import Dispute, ExternalEvent, Payment
 from paletta_server.payments.settling import settle
 from tests.support.model_gateway import Book, ModelGateway
+from tests.support.orders import PRICES
 from tests.support.payments import account
 
 SEQUENCES = int(os.environ.get("PALETTA_SEQUENCES", "2000"))
@@ -60,7 +63,7 @@ PEOPLE = """
 WITH person AS (
   INSERT INTO users (uid, email, password_hash, role) VALUES ('user_one', 'ada@example.org', 'x', 'customer')
   RETURNING id
-), book AS (INSERT INTO price_book (document, digest) VALUES ('{}', 'x'))
+), book AS (INSERT INTO price_book (document, digest) VALUES (CAST(:prices AS jsonb), 'x'))
 INSERT INTO clips (uid, owner_id, title, file_name, size, sha256, crc64nvme, original_key)
 SELECT 'clip_' || n, person.id, 'A clip', 'a.mov', 1, n, 'x', 'o/' || n FROM person, generate_series(1, 2) n
 """
@@ -138,6 +141,14 @@ SWEEP = (
 JOBS = "SELECT id, task_name, args FROM procrastinate_jobs WHERE task_name LIKE 'payments.%' ORDER BY id"
 
 
+class Operator:
+    """Whoever was registered first."""
+
+    def __init__(self, user_id: int) -> None:
+        self.user_id = user_id
+        self.ip = self.token_id = None
+
+
 class World:
     """A service of its own on a loop of its own: Hypothesis is not asynchronous."""
 
@@ -155,7 +166,7 @@ class World:
 
     async def _people(self) -> None:
         async with self.runtime.db.transaction() as session:
-            await session.execute(text(PEOPLE))
+            await session.execute(text(PEOPLE), {"prices": json.dumps(PRICES)})
 
     async def order(self, *, clean: bool) -> tuple[int, list[int], CheckoutRequest]:
         """A fresh order of two items with an open checkout; its key, theirs, and what the gateway was asked.
@@ -176,6 +187,13 @@ class World:
             await orders.lock(session, order_id)
             if not await service.undecided(session, order_id):
                 await orders.close_unpaid(session, order_id, "cancelled")
+
+    async def answer(self, order_id: int, how: str) -> None:
+        """An operator answers whatever dispute of an order is listed first."""
+        async with self.runtime.db.transaction() as session:
+            found = await session.scalar(select(Dispute).where(Dispute.order_id == order_id).limit(1))
+        if found is not None:
+            await getattr(answering, how)(self.runtime, Operator(1), found.uid)
 
     async def known(self, uid: str) -> int | None:
         async with self.runtime.db.transaction() as session:
@@ -251,7 +269,7 @@ class Sequence(RuleBasedStateMachine):
 
     @initialize()
     def an_order(self) -> None:
-        self.gateway = ModelGateway()
+        self.gateway = ModelGateway(takes_files=False)
         gateways.MAKERS["model"] = lambda _runtime: self.gateway
         made = self.world.run(self.world.order(clean=type(self).clean))
         self.order_id, self.items, asked = made
@@ -300,6 +318,13 @@ class Sequence(RuleBasedStateMachine):
         elif book.captured > book.given_back:
             self.gateway.dispute(book, word, take=take and not word.startswith("warning"))
         self.happened(book)
+
+    @precondition(lambda self: any(book.disputes for book in self.books()))
+    @rule(how=st.sampled_from(["submit", "submit", "submit", "accept"]))
+    def we_answer(self, how: str) -> None:
+        self.do(self.world.answer(self.order_id, how))
+        for book in self.books("succeeded"):
+            self.happened(book)
 
     # ---- refunds
 
@@ -380,6 +405,7 @@ class Sequence(RuleBasedStateMachine):
             assert payment.captured == book.captured
             assert payment.refunded == book.arrived
             assert payment.disputed == book.withdrawn
+        self.every_question_can_be_answered({one.reference: one for one in end.disputes})
         paid = [one for one in end.payments if one.captured]
         assert bool(paid) == (end.order.paid_at is not None), "no money is lost, and none invented"
         assert len([one for one in paid if one.status == "succeeded"]) == min(1, len(paid))
@@ -387,6 +413,17 @@ class Sequence(RuleBasedStateMachine):
             assert [one for one in end.refunds if one.payment_id == surplus.id] or surplus.disputed
         assert all(refund.status != "requested" for refund in end.refunds)
         type(self).clean = True
+
+    def every_question_can_be_answered(self, ours: dict[str, Dispute]) -> None:
+        """What the bank asked after it was last answered waits for us."""
+        for book in self.books():
+            for told in book.disputes.values():
+                row = ours[told.reference]
+                asks = (
+                    wants_answer(told.status) and self.gateway.answered_in.get(told.reference) != told.status
+                )
+                if asks and row.outcome is None:
+                    assert (row.status, row.response) == (told.status, "none"), "a question nobody can answer"
 
 
 @pytest.fixture

@@ -74,6 +74,8 @@ class ModelGateway:
     lose: list[str | None] = field(default_factory=list)
     refund_as: RefundStatus = "succeeded"
     calls: list[str] = field(default_factory=list)
+    answered_in: dict[str, str] = field(default_factory=dict)
+    """What each dispute was when it was last answered."""
     _keys: dict[str, str] = field(default_factory=dict)
 
     def _new(self, kind: str) -> str:
@@ -147,27 +149,28 @@ class ModelGateway:
     async def submit_evidence(self, dispute: str, *, key: str, evidence: Evidence) -> None:
         self.calls.append("submit")
         self._arrives()
-        self._respond(dispute, key, "under_review", answered=True)
+        self._respond(dispute, key, "under_review", answers=1)
         self._answers()
 
     async def accept_dispute(self, dispute: str, *, key: str) -> None:
         self.calls.append("accept")
         self._arrives()
-        self._respond(dispute, key, "lost", answered=False)
+        self._respond(dispute, key, "lost", answers=0)
         self._answers()
 
-    def _respond(self, dispute: str, key: str, status: str, *, answered: bool) -> None:
+    def _respond(self, dispute: str, key: str, status: str, *, answers: int) -> None:
         found = [one for one in self.books.values() if dispute in one.disputes]
         if not found:
             raise Refused("no such dispute")
         if self._keys.get(key) == dispute:
             return
         told = found[0].disputes[dispute]
-        if told.status != "needs_response":
+        stage, waits, _ = told.status.partition("needs_response")
+        if not waits:
             raise Refused(f"the dispute is {told.status}")
-        self._keys[key] = dispute
-        self.move_dispute(found[0], dispute, status)
-        found[0].disputes[dispute] = replace(found[0].disputes[dispute], answered=answered)
+        self._keys[key], self.answered_in[dispute] = dispute, told.status
+        self.move_dispute(found[0], dispute, stage + status if answers else status)
+        found[0].disputes[dispute] = replace(found[0].disputes[dispute], answers=told.answers + answers)
 
     async def list_checkouts(self, since: datetime, cursor: str | None = None) -> Listing:
         self._arrives()

