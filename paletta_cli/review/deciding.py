@@ -80,11 +80,16 @@ def decide(
         said = None if reason is None else checked(reason, hint="say what the contributor can mend")
         wish |= {"reason": said, "reason_code": reason_code}
     with connect() as service:
-        named = choice.clips or _asked(service, out, choice, verdict, yes=yes)
-        several = Several(out, named)
-        several.together(
-            lambda some: service.post("/v1/admin/clips/decide", {**wish, "clips": some}), "decided"
-        )
+        # Of clips that were listed only what was listed is decided: one that is edited meanwhile waits again.
+        seen = {} if choice.clips else _asked(service, out, choice, verdict, yes=yes)
+        several = Several(out, choice.clips or list(seen))
+
+        def decide_some(some: list[str]) -> Any:
+            versions = {clip: seen[clip] for clip in some if clip in seen}
+            body = {**wish, "clips": some, **({"versions": versions} if versions else {})}
+            return service.post("/v1/admin/clips/decide", body)
+
+        several.together(decide_some, "decided")
     done = [{key: clip[key] for key in ("id", "title", "stage")} for clip in several.done]
     for clip in done:
         out.line(f"{clip['id']} {WORDS[verdict]}")
@@ -92,14 +97,14 @@ def decide(
     several.end(WORDS[verdict])
 
 
-def _asked(service: "Service", out: Output, choice: Choice, verdict: str, *, yes: bool) -> list[str]:
-    """The ids of all that wait, once the operator has seen them and agreed; none where there are none."""
+def _asked(service: "Service", out: Output, choice: Choice, verdict: str, *, yes: bool) -> dict[str, int]:
+    """All that wait, by id with their versions, once the operator has seen them and agreed."""
     import typer
 
     found = waiting(service, choice.batch, choice.contributor)
     if not found:
         out.note("none of these clips waits for review")
-        return []
+        return {}
     for clip in found[:_MOST_NOTED]:
         out.note(f"{clip['id']}  {clip['title']}")
     if len(found) > _MOST_NOTED:
@@ -107,4 +112,4 @@ def _asked(service: "Service", out: Output, choice: Choice, verdict: str, *, yes
     if not out.confirm(f"{_VERBS[verdict]} {plural(len(found), 'clip')}?", yes=yes):
         out.note("nothing was decided")
         raise typer.Exit(1)
-    return [clip["id"] for clip in found]
+    return {clip["id"]: clip["version"] for clip in found}

@@ -167,6 +167,7 @@ async def listed(
     return [
         QueuedClip(
             **summary.model_dump(),
+            version=clip.version,
             contributor=Contributor.of(people[clip.owner_id]),
             standing=standings[clip.owner_id],
             alike=[one.clip.uid for one in alike[clip.id]],

@@ -77,7 +77,7 @@ class Restored(BaseModel):
 class DecisionIn(_Strict):
     """What to do with clips that wait for review. Contributors read the words of `reason_code`, then `reason`.
 
-    `version`, of one clip alone: decide only if it is the one that was looked at.
+    `version`, of one clip alone, and `versions` by clip, as `clips` names it: decide only on what was looked at.
     """
 
     clips: Annotated[list[ClipId], Field(min_length=1, max_length=MOST)]
@@ -85,6 +85,7 @@ class DecisionIn(_Strict):
     reason: Said | None = None
     reason_code: Annotated[str, Field(max_length=40)] | None = None
     version: int | None = None
+    versions: dict[ClipId, int] = {}
 
 
 class ReviewedClip(BaseModel):
@@ -140,8 +141,10 @@ class ContributorStanding(BaseModel):
 
 
 class QueuedClip(ClipSummary):
-    """`alike` are ids of clips that it looks like, `alike_others` how many of them are other contributors'."""
+    """`version` goes with a decision on it. `alike` are ids of clips that it looks like, `alike_others` how many of
+    them are other contributors'."""
 
+    version: int
     contributor: Contributor
     standing: Standing
     alike: list[str]

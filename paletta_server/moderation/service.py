@@ -22,16 +22,18 @@ async def decide(session: AsyncSession, user: Principal, wanted: DecisionIn) -> 
     """Decide on clips that wait for review. Raises `Invalid`, and what is wrong with the clip where one is named."""
     reason = _reason(wanted)
     if wanted.version is not None and len(wanted.clips) > 1:
-        raise Invalid(
-            "version: it is one clip's", code="version_of_several", hint="decide on that clip alone"
-        )
+        raise Invalid("version: it is one clip's", code="version_of_several", hint="say `versions`, by clip")
+    if strange := wanted.versions.keys() - set(wanted.clips):
+        raise Invalid(f"versions: `{min(strange)}` is not among the clips", code="version_of_another")
     now = await session.scalar(select(func.now()))
     assert now is not None
     outcome = await decide_each(
         session,
         wanted.clips,
         review.find_made,
-        lambda clip: review.decide(clip, wanted.verdict, reason=reason, at=now, version=wanted.version),
+        lambda text, clip: review.decide(
+            clip, wanted.verdict, reason=reason, at=now, version=wanted.versions.get(text, wanted.version)
+        ),
         hold=True,
     )
     clips = outcome.clips

@@ -23,11 +23,12 @@ async def decide_each(
     session: AsyncSession,
     texts: Sequence[str],
     find: Callable[[AsyncSession, str], Awaitable[Clip]],
-    action: Callable[[Clip], None],
+    action: Callable[[str, Clip], None],
     *,
     hold: bool = False,
 ) -> Outcome:
-    """Find the clips, lock them all in the one order (`hold`), and let `action` decide on each or raise.
+    """Find the clips, lock them all in the one order (`hold`), and let `action` decide on each, as it was named, or
+    raise.
 
     Raises what is wrong where only one is named.
     """
@@ -50,7 +51,7 @@ async def decide_each(
         await review.hold(session, found)
     for text, clip in found.values():
         try:
-            action(clip)
+            action(text, clip)
         except (NotFound, Conflict) as error:
             refuse(text, error)
         else:

@@ -41,11 +41,11 @@ async def take_down(
     terms = terms_of(wanted)
     if wanted.dry_run:
         outcome = await decide_each(
-            session, wanted.clips, review.find_any, lambda clip: review.check_take_down(clip, terms)
+            session, wanted.clips, review.find_any, lambda _, clip: review.check_take_down(clip, terms)
         )
         return await _taken_down(session, outcome, dry_run=True)
     outcome = await decide_each(
-        session, wanted.clips, review.find_any, lambda clip: review.take_down(clip, terms), hold=True
+        session, wanted.clips, review.find_any, lambda _, clip: review.take_down(clip, terms), hold=True
     )
     ids = [clip.id for clip in outcome.clips if clip.deleted_at is None]
     await progress.report_clips(session, ids, "taken_down", reason=terms.reason, told=True)
@@ -62,7 +62,9 @@ async def restore(
     session: AsyncSession, settings: Settings, user: Principal, texts: Sequence[str]
 ) -> Restored:
     """Lift take-downs: each clip goes back to where it was. Raises what is wrong where only one is named."""
-    outcome = await decide_each(session, texts, review.find_any, review.restore, hold=True)
+    outcome = await decide_each(
+        session, texts, review.find_any, lambda _, clip: review.restore(clip), hold=True
+    )
     service.note(session, user, outcome.clips, "restored")
     alike: dict[tuple[str, str | None], list[int]] = defaultdict(list)
     for clip in outcome.clips:

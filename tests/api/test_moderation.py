@@ -133,6 +133,20 @@ async def test_who_saw_another_version_is_told(shelf: Shelf, moderator: Moderato
     await moderator.decide("approved", tram, version=seen + 1)
 
 
+async def test_of_many_clips_only_those_that_were_seen_are_approved(
+    shelf: Shelf, moderator: Moderator
+) -> None:
+    tram, ferry = await shelf.put("tram", stage="in_review"), await shelf.put("ferry", stage="in_review")
+    listed = (await moderator.call("GET", "/admin/clips"))["items"]
+    versions = {one["id"]: one["version"] for one in listed}
+    await shelf.up.call("PATCH", f"/clips/{tram}", json={"title": "Buy followers here"})
+    done = await moderator.decide("approved", tram, ferry, versions=versions)
+    assert [one["id"] for one in done["decided"]] == [ferry]
+    assert [(one["clip"], one["problem"]["code"]) for one in done["failed"]] == [(tram, "changed_meanwhile")]
+    refused = await moderator.decide("approved", ferry, versions={tram: 1}, expect=422)
+    assert refused["code"] == "version_of_another"
+
+
 # ---- changes
 
 

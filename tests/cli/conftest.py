@@ -92,7 +92,10 @@ def paletta(
 
 @pytest.fixture
 def on_a_terminal(url: str, people: dict[str, Person], tmp_path: Path) -> Run:
-    """`await on_a_terminal("clips", "list", answer="y", TERM="xterm")`: a program on a terminal of 80 columns."""
+    """`await on_a_terminal("clips", "list", answer="y", TERM="xterm")`: a program on a terminal of 80 columns.
+
+    With `asked` the answer waits until that was printed, and until `meanwhile` has happened.
+    """
     ours = {name: os.environ[name] for name in ("PATH", "HOME", "VIRTUAL_ENV") if name in os.environ}
     ours |= {
         "PALETTA_URL": url,
@@ -105,7 +108,13 @@ def on_a_terminal(url: str, people: dict[str, Person], tmp_path: Path) -> Run:
         "LINES": "40",
     }
 
-    async def run(*argv: str, answer: str = "", **more: str) -> Ran:
+    async def run(
+        *argv: str,
+        answer: str = "",
+        asked: str = "",
+        meanwhile: Callable[[], Awaitable[object]] | None = None,
+        **more: str,
+    ) -> Ran:
         mine, theirs = pty.openpty()
         attributes = termios.tcgetattr(theirs)
         attributes[1] &= ~termios.ONLCR
@@ -116,18 +125,22 @@ def on_a_terminal(url: str, people: dict[str, Person], tmp_path: Path) -> Run:
             *PROGRAM, *argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=tmp_path
         )
         os.close(theirs)
+        before = await asyncio.to_thread(_read_all, mine, asked.encode()) if asked else b""
+        if meanwhile is not None:
+            await meanwhile()
         if answer:
             os.write(mine, f"{answer}\n".encode())
-        seen = await asyncio.to_thread(_read_all, mine)
+        seen = before + await asyncio.to_thread(_read_all, mine)
         os.close(mine)
         return Ran(await process.wait(), seen.decode())
 
     return run
 
 
-def _read_all(descriptor: int) -> bytes:
+def _read_all(descriptor: int, until: bytes = b"\0") -> bytes:
+    """All that comes, or until something did."""
     seen = b""
-    while True:
+    while until not in seen:
         try:
             more = os.read(descriptor, 65536)
         except OSError:  # Linux: the other end is closed
@@ -135,3 +148,4 @@ def _read_all(descriptor: int) -> bytes:
         if not more:
             return seen
         seen += more
+    return seen

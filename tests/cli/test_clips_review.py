@@ -144,6 +144,25 @@ async def test_a_whole_batch_or_contributor_is_decided_after_a_question(
         assert (wrong.code, wrong.out) == (2, "")
 
 
+async def test_what_is_edited_after_it_was_listed_waits_again(
+    shelf: Shelf, on_a_terminal: Run, people: dict[str, Person]
+) -> None:
+    for name in ("tram", "ferry"):
+        await shelf.put(name, stage="in_review")
+
+    async def edit() -> None:
+        await shelf.up.call("PATCH", f"/clips/{TRAM}", json={"title": "Buy followers here"})
+
+    argv = ("admin", "clips", "approve", "--contributor", people["contributor"].email)
+    done = await on_a_terminal(
+        *argv, asked="approve 2 clips?", meanwhile=edit, answer="y", PALETTA_TOKEN=people["admin"].token
+    )
+    assert done.code == 6
+    assert f"{FERRY} approved" in done.out
+    stages = {one["id"]: one["stage"] for one in (await shelf.up.call("GET", "/me/clips"))["items"]}
+    assert stages == {TRAM: "in_review", FERRY: "live"}
+
+
 async def test_a_report_goes_from_whoever_sees_the_clip_to_the_operators(
     shelf: Shelf, paletta: Run, people: dict[str, Person], make_user: MakeUser
 ) -> None:
