@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from paletta_server.core.errors import Invalid
 from paletta_server.earnings import allocation
 
 CHUNK = 2000
@@ -66,7 +67,9 @@ WHERE expected <> found ORDER BY o.id
 """)
 ITEMS = text("""
 SELECT o.id AS order_id, i.uid, o.currency, i.amount, i.tax, i.refunded, i.contributor_id,
-  r.rate, r.amount AS royalty_at_sale, r.contributor_id AS royalty_to, r.released_at IS NOT NULL AS released, b.*
+  r.rate, r.amount AS royalty_at_sale, r.contributor_id AS royalty_to, r.released_at IS NOT NULL AS released, b.*,
+  CASE WHEN disputed.amount > 0 THEN 0 WHEN i.refunded < i.amount + i.tax OR g.last THEN least(g.amount, i.refunded)
+    WHEN i.goodwill_at IS NOT NULL THEN i.refunded ELSE 0 END AS goodwill
 FROM orders o JOIN order_items i ON i.order_id = o.id LEFT JOIN royalties r ON r.order_item_id = i.id
 CROSS JOIN LATERAL (
   SELECT
@@ -81,14 +84,34 @@ CROSS JOIN LATERAL (
   FROM ledger_transactions t JOIN ledger_entries e ON e.transaction_id = t.id
   WHERE t.order_id = o.id AND t.order_item_id = i.id
 ) b
+CROSS JOIN LATERAL (
+  SELECT coalesce(sum(x.amount) FILTER (WHERE f.keeps_rights), 0) AS amount,
+    coalesce((array_agg(f.keeps_rights ORDER BY f.id DESC))[1], false) AS last
+  FROM refund_items x JOIN refunds f ON f.id = x.refund_id
+  WHERE x.order_item_id = i.id AND f.order_id = o.id AND f.status = 'succeeded'
+) g CROSS JOIN LATERAL (
+  SELECT coalesce(sum(CASE e.kind WHEN 'dispute_withdrawn' THEN e.amount WHEN 'dispute_reinstated' THEN -e.amount
+    ELSE 0 END), 0) AS amount
+  FROM payments p JOIN payment_events e ON e.payment_id = p.id WHERE p.order_id = o.id AND p.status = 'succeeded'
+) disputed
 WHERE o.id = ANY(:orders) AND o.paid_at IS NOT NULL
   AND EXISTS (SELECT FROM payments p WHERE p.order_id = o.id AND p.status = 'succeeded')
 ORDER BY i.id
 """)
-UNBALANCED = text("""
+UNBALANCED = """
 SELECT e.transaction_id, e.currency, sum(e.amount) AS found
 FROM ledger_entries e JOIN ledger_transactions t ON t.id = e.transaction_id
-WHERE CAST(:since AS timestamptz) IS NULL OR t.created_at >= :since GROUP BY 1, 2 HAVING sum(e.amount) <> 0 ORDER BY 1
+WHERE {} GROUP BY 1, 2 HAVING sum(e.amount) <> 0 ORDER BY 1
+"""
+UNBALANCED_OF = {
+    "orders": text(UNBALANCED.format("t.order_id = ANY(:keys)")),
+    "payouts": text(UNBALANCED.format("t.payout_id = ANY(:keys)")),
+    "others": text(UNBALANCED.format("t.order_id IS NULL AND t.payout_id IS NULL")),
+}
+PAYOUT_KEYS = text("""
+SELECT id FROM payouts p WHERE id > :after
+  AND (CAST(:since AS timestamptz) IS NULL OR greatest(p.created_at, p.decided_at) >= :since)
+ORDER BY id LIMIT :most
 """)
 PAYOUTS = text("""
 SELECT p.uid, p.currency, what, expected, found
@@ -103,9 +126,17 @@ FROM payouts p CROSS JOIN LATERAL (
   ('payable', CASE p.status WHEN 'failed' THEN 0 ELSE -p.amount END, b.payable),
   ('in_transit', CASE p.status WHEN 'in_transit' THEN p.amount ELSE 0 END, b.in_transit),
   ('paid', CASE p.status WHEN 'paid' THEN p.amount ELSE 0 END, b.paid)) AS one (what, expected, found)
-WHERE expected <> found
-  AND (CAST(:since AS timestamptz) IS NULL OR greatest(p.created_at, p.decided_at) >= :since) ORDER BY p.id
+WHERE p.id = ANY(:keys) AND expected <> found ORDER BY p.id
 """)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`compared`: how many orders or payouts. `cursor`: where it goes on, None at the end."""
+
+    compared: int
+    differences: list[Difference]
+    cursor: str | None
 
 
 async def differences(
@@ -118,19 +149,54 @@ async def differences(
     if orders is not None:
         return await _of_orders(session, orders)
     found: list[Difference] = []
-    after = 0
+    cursor: str | None = None
     while True:
-        values = {"since": since, "after": after, "most": CHUNK}
-        ids = list(await session.scalars(ORDERS, values))
-        found += await _of_orders(session, ids)
-        if len(ids) < CHUNK:
-            break
-        after = ids[-1]
-    for row in await session.execute(UNBALANCED, {"since": since}):
-        found.append(Difference("sum", str(row.transaction_id), row.currency, 0, int(row.found)))
-    for row in await session.execute(PAYOUTS, {"since": since}):
-        found.append(Difference(row.what, row.uid, row.currency, int(row.expected), int(row.found)))
-    return found
+        one = await page(session, since=since, cursor=cursor)
+        found += one.differences
+        if (cursor := one.cursor) is None:
+            return found
+
+
+async def page(
+    session: AsyncSession, *, since: datetime | None = None, cursor: str | None = None, most: int = CHUNK
+) -> Page:
+    """A part of `differences`: so many orders, then payouts, then what belongs to neither. Raises `Invalid`
+    (`bad_cursor`)."""
+    what, after = _place(cursor)
+    values = {"since": since, "after": after, "most": most}
+    if what == "orders":
+        keys = list(await session.scalars(ORDERS, values))
+        found = await _of_orders(session, keys) + await _unbalanced(session, what, keys)
+        return Page(len(keys), found, f"orders-{keys[-1]}" if len(keys) == most else "payouts-0")
+    if what == "payouts":
+        keys = list(await session.scalars(PAYOUT_KEYS, values))
+        found = await _of_payouts(session, keys) + await _unbalanced(session, what, keys)
+        return Page(len(keys), found, f"payouts-{keys[-1]}" if len(keys) == most else "others-0")
+    return Page(0, await _unbalanced(session, what, []), None)
+
+
+def _place(cursor: str | None) -> tuple[str, int]:
+    what, _, after = (cursor or "orders-0").partition("-")
+    if what not in UNBALANCED_OF or not (after.isascii() and after.isdigit() and len(after) < 19):
+        raise Invalid("that is not where the ledger goes on", code="bad_cursor")
+    return what, int(after)
+
+
+async def _unbalanced(session: AsyncSession, what: str, keys: Sequence[int]) -> list[Difference]:
+    """Transactions that do not sum to zero."""
+    if what != "others" and not keys:
+        return []
+    rows = await session.execute(UNBALANCED_OF[what], {"keys": list(keys)} if what != "others" else {})
+    return [Difference("sum", str(row.transaction_id), row.currency, 0, int(row.found)) for row in rows]
+
+
+async def _of_payouts(session: AsyncSession, keys: Sequence[int]) -> list[Difference]:
+    if not keys:
+        return []
+    return [
+        Difference(row.what, row.uid, row.currency, int(row.expected), int(row.found))
+        for row in await session.execute(PAYOUTS, {"keys": list(keys)})
+    ]
 
 
 async def _of_orders(session: AsyncSession, ids: Sequence[int]) -> list[Difference]:
@@ -157,7 +223,7 @@ def _item(row: Mapping[str, Any]) -> Iterator[tuple[str, int | None, int | None]
         yield "royalty", amount, None
         return
     kept = amount + tax - row["refunded"] - int(row["taken"])
-    parts = allocation.shares(kept, amount, tax, rate)
+    parts = allocation.shares(kept, amount, tax, rate, int(row["goodwill"]))
     pending, payable = int(row["pending"]), int(row["payable"])
     yield "royalty at the sale", allocation.royalty(amount, rate), row["royalty_at_sale"]
     yield "contributor", row["contributor_id"], row["royalty_to"]

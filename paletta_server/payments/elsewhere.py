@@ -1,10 +1,10 @@
 """What others know of our money: gateways' own lists of checkouts, and the shop's ledgers."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -36,9 +36,26 @@ class LedgerDifference(Protocol):
     def found(self) -> int | None: ...
 
 
-LEDGERS: tuple[Callable[[AsyncSession, datetime | None], Awaitable[Sequence[LedgerDifference]]], ...] = (
-    earnings.differences,
-)
+class LedgerPage(Protocol):
+    """A part of a ledger that was looked at; `cursor` is None at its end."""
+
+    @property
+    def compared(self) -> int: ...
+    @property
+    def differences(self) -> Sequence[LedgerDifference]: ...
+    @property
+    def cursor(self) -> str | None: ...
+
+
+class Ledger(Protocol):
+    """What tells, page by page, where a ledger is wrong."""
+
+    async def __call__(
+        self, session: AsyncSession, *, since: datetime | None, cursor: str | None, most: int
+    ) -> LedgerPage: ...
+
+
+LEDGERS: tuple[Ledger, ...] = (earnings.page,)
 
 
 def listable(runtime: Runtime) -> list[str]:
@@ -100,13 +117,22 @@ async def _listed(runtime: Runtime, gateway: str, one: Listed, *, fix: bool) -> 
     return [difference]
 
 
-async def ledgers(session: AsyncSession, since: datetime | None) -> Comparison:
-    """What the shop's ledgers say of themselves."""
-    found: list[Any] = []
-    for differences in LEDGERS:
-        found += await differences(session, since)
+async def ledgers(
+    session: AsyncSession, *, since: datetime | None, cursor: str | None, most: int
+) -> Comparison:
+    """A page of what the shop's ledgers say of themselves, one ledger after the other. Raises `Invalid`
+    (`bad_cursor`)."""
+    place, _, inner = (cursor or "0:").partition(":")
+    if not (place.isascii() and place.isdigit() and int(place) < len(LEDGERS)):
+        raise Invalid("that is not where the ledgers go on", code="bad_cursor")
+    page = await LEDGERS[int(place)](session, since=since, cursor=inner or None, most=most)
+    following = None
+    if page.cursor is not None:
+        following = f"{place}:{page.cursor}"
+    elif int(place) + 1 < len(LEDGERS):
+        following = f"{int(place) + 1}:"
     return Comparison(
-        len(LEDGERS),
+        page.compared,
         [
             Difference(
                 one.object,
@@ -116,8 +142,9 @@ async def ledgers(session: AsyncSession, since: datetime | None) -> Comparison:
                 _minor(one.found, one.currency),
                 _minor(one.expected, one.currency),
             )
-            for one in found
+            for one in page.differences
         ],
+        following,
     )
 
 

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from paletta_server.earnings.checking import Page as Checked
 from paletta_server.payments import elsewhere, gateways, service
 from paletta_server.payments.gateway import GatewayDown
 from paletta_server.payments.models import Payment
@@ -149,14 +150,34 @@ class Wrong:
 
 
 async def test_ledgers_are_compared_too(shop: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def differences(_session: AsyncSession, _since: object) -> list[Wrong]:
-        return [Wrong()]
+    async def page(_session: AsyncSession, **_: object) -> Checked:
+        return Checked(1, [Wrong()], None)
 
-    monkeypatch.setattr(elsewhere, "LEDGERS", (differences,))
+    monkeypatch.setattr(elsewhere, "LEDGERS", (page,))
     [one] = (await shop.call("reconcile/ledgers"))["differences"]
     assert (one["order"], one["what"], one["ours"], one["theirs"]) == (
         "P-2026-000001", "royalty", None, "1.00 USD",
     )  # fmt: skip
+
+
+async def test_a_ledger_is_compared_page_by_page(shop: Desk) -> None:
+    """However many orders there are, no request looks at more than a page of them."""
+    for _ in range(3):
+        await shop.paid()
+    await shop.run("UPDATE royalties SET amount = amount + 1")
+    found, cursor, pages = [], None, 0
+    while cursor is not None or not pages:
+        more = {"cursor": cursor} if cursor else {}
+        page = await shop.call("reconcile/ledgers", limit=1, **more)
+        assert page["compared"] <= 1
+        found += page["differences"]
+        cursor, pages = page["next_cursor"], pages + 1
+    assert pages > 3
+    assert {one["what"] for one in found} == {"royalty at the sale"}
+    assert len(found) == len({one["order"] for one in found}) == 6, "each item of each order, once"
+    whole = await shop.call("reconcile/ledgers")
+    assert [one["order"] for one in whole["differences"]] == [one["order"] for one in found]
+    assert (await shop.call("reconcile/ledgers", 422, cursor="0:orders-x"))["code"] == "bad_cursor"
 
 
 # ---- what needs a person
