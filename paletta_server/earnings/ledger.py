@@ -113,6 +113,16 @@ async def held(session: AsyncSession, order_id: int, item_ids: Sequence[int]) ->
     return {(item_id, currency): int(amount) for item_id, currency, amount in rows if item_id is not None}
 
 
+async def newest(session: AsyncSession, account: str) -> dict[tuple[int, str], int]:
+    """The key of the last entry on such an account, by person and currency."""
+    rows = await session.execute(
+        select(LedgerEntry.user_id, LedgerEntry.currency, func.max(LedgerEntry.id))
+        .where(LedgerEntry.user_id.is_not(None), LedgerEntry.account == account)
+        .group_by(LedgerEntry.user_id, LedgerEntry.currency)
+    )
+    return {(user_id, currency): key for user_id, currency, key in rows if user_id is not None}
+
+
 async def balances(
     session: AsyncSession, user_id: int | None = None, *, before: datetime | None = None
 ) -> Mapping[tuple[int, str], dict[str, int]]:

@@ -137,6 +137,8 @@ class PayoutRun(Row, Base):
     made_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     key: Mapped[str | None] = mapped_column(unique=True)
     """The caller's Idempotency-Key."""
+    digest: Mapped[str | None]
+    """Of the plan that was paid."""
 
 
 class Payout(Row, Base):

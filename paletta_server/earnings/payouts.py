@@ -49,6 +49,8 @@ class Due:
     person: Person
     currency: str
     payable: int
+    entry: int
+    """The last one of the ledger that made it so much: equal sums of another time are something else."""
     on_hold: int
     account: PayoutAccount | None
     outcome: Outcome
@@ -61,12 +63,14 @@ async def _due(session: AsyncSession, settings: Settings) -> list[Due]:
     people = await directory.people(session, keys)
     rows = await session.scalars(select(PayoutAccount).where(PayoutAccount.user_id.in_(keys)))
     accounts = {row.user_id: row for row in rows}
+    last = await ledger.newest(session, PAYABLE)
     found = []
     for (user_id, currency), stands in balances.items():
         if amount := stands[PAYABLE]:
             person, account = people[user_id], accounts.get(user_id)
             outcome = _outcome(settings, person, account, amount)
-            found.append(Due(person, currency, amount, stands[PENDING], account, outcome))
+            entry = last[user_id, currency]
+            found.append(Due(person, currency, amount, entry, stands[PENDING], account, outcome))
     return sorted(found, key=lambda one: (one.person.email, one.person.id, one.currency))
 
 
@@ -90,7 +94,7 @@ def _to_pay(due: Sequence[Due]) -> list[tuple[Due, PayoutAccount]]:
 
 def _digest(due: Sequence[Due]) -> str:
     lines = [
-        (one.person.uid, one.currency, one.payable, account.holder, account.number, account.bic)
+        (one.person.uid, one.currency, one.payable, one.entry, account.holder, account.number, account.bic)
         for one, account in _to_pay(due)
     ]
     return hashlib.sha256(repr(lines).encode()).hexdigest()
@@ -123,10 +127,13 @@ async def run(
 ) -> RunView:
     """Make the payouts of a plan: their money leaves what is payable. With a `key` that was used before: that run.
 
-    Raises `Conflict` (`nothing_due`, `plan_changed`) and `Unavailable` (`payouts_busy`).
+    Raises `Conflict` (`key_reused` by another operator or for another plan, `nothing_due`, `plan_changed`) and
+    `Unavailable` (`payouts_busy`).
     """
     await alone(session)
     if key is not None and (known := await session.scalar(select(PayoutRun).where(PayoutRun.key == key))):
+        if known.made_by != user.user_id or known.digest not in (digest, None):
+            raise Conflict("this Idempotency-Key was used for another payout run", code="key_reused")
         return await view(session, known)
     due = await _due(session, settings)
     paying = _to_pay(due)
@@ -140,7 +147,7 @@ async def run(
             code="plan_changed",
             hint="look at `paletta admin payouts plan` again",
         )
-    made = PayoutRun(uid=new_uid("run"), made_by=user.user_id, key=key)
+    made = PayoutRun(uid=new_uid("run"), made_by=user.user_id, key=key, digest=digest)
     session.add(made)
     await session.flush()
     payouts = [

@@ -213,7 +213,7 @@ async def test_what_was_refunded_after_its_payout_is_netted_by_the_next(
     assert await mine(counter) == {"in_transit": 9000, "paid": 6000}
 
 
-async def test_exactly_what_was_shown_is_paid(counter: Counter, operator: Desk) -> None:
+async def test_exactly_what_was_shown_is_paid(counter: Counter, operator: Desk, make_user: MakeUser) -> None:
     await sell(counter, 12000)
     await hold_is_over(counter)
     await bank_account(counter.runtime, counter.till.contributor)
@@ -224,9 +224,30 @@ async def test_exactly_what_was_shown_is_paid(counter: Counter, operator: Desk) 
     assert stale["code"] == "plan_changed"
     key = {"Idempotency-Key": "once"}
     made = await operator.run(headers=key)
-    again = await operator.call("POST", "", 201, json={"digest": "whatever"}, headers=key)
+    [run] = (await operator.call("GET"))["items"]
+    assert run["id"] == made["id"]
+    async with counter.runtime.db.transaction() as session:
+        digest = await session.scalar(text("SELECT digest FROM payout_runs"))
+    again = await operator.call("POST", "", 201, json={"digest": digest}, headers=key)
     assert again == made
+    other = await operator.call("POST", "", 409, json={"digest": "whatever"}, headers=key)
+    assert other["code"] == "key_reused"
+    omar = Desk(operator.client, await make_user("admin", email="omar@example.org"))
+    foreign = await omar.call("POST", "", 409, json={"digest": digest}, headers=key)
+    assert foreign["code"] == "key_reused", "a key is one operator's"
     assert (await operator.call("GET", "/run_2222", 404))["code"] == "not_found"
+
+
+async def test_plans_of_equal_sums_are_two_plans(counter: Counter, operator: Desk) -> None:
+    await bank_account(counter.runtime, counter.till.contributor)
+    plans = []
+    for _ in range(2):
+        await sell(counter, 12000)
+        await hold_is_over(counter)
+        plans.append(await operator.plan())
+        await operator.run()
+    assert plans[0]["totals"] == plans[1]["totals"] == {"USD": 6000}
+    assert plans[0]["digest"] != plans[1]["digest"]
 
 
 # ---- two at once
