@@ -38,11 +38,18 @@ class Shares:
         return Shares(self.tax - other.tax, self.royalty - other.royalty, self.platform - other.platform)
 
 
-def shares(kept: int, amount: int, tax: int, rate: int) -> Shares:
+def shares(kept: int, amount: int, tax: int, rate: int, goodwill: int = 0) -> Shares:
     """What becomes of the `kept` part (tax included) of an item sold for `amount` and `tax`.
 
-    No part grows when less is kept, none is below zero, and they add up to `kept`.
+    `goodwill`: what of the rest the shop gave back while the licence goes on. It bears that alone: the royalty is what
+    it would be had that been kept, so that the platform's part may be below zero.
+
+    No part grows when less is kept, without goodwill none is below zero, and they add up to `kept`.
     """
-    net = half_even(kept, amount, amount + tax) if kept else 0
-    mine = royalty(net, rate)
+    mine = royalty(_net(kept + goodwill, amount, tax), rate)
+    net = _net(kept, amount, tax)
     return Shares(kept - net, mine, net - mine)
+
+
+def _net(kept: int, amount: int, tax: int) -> int:
+    return half_even(kept, amount, amount + tax) if kept else 0

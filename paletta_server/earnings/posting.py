@@ -54,7 +54,8 @@ async def post(session: AsyncSession, order: Order) -> None:
     items = await orders.items(session, order.id) if paying else []
     royalties = await _frozen(session, order, items)
     have = await ledger.of_order(session, order.id)
-    want = wanted(order.currency, items, royalties, payments)
+    goodwill = await figures.goodwill(session, items) if items else {}
+    want = wanted(order.currency, items, royalties, payments, goodwill)
     lacking: dict[tuple[int | None, str], dict[Key, int]] = {}
     for key in want.keys() | have.keys():
         if difference := want.get(key, 0) - have.get(key, 0):
@@ -124,11 +125,13 @@ def wanted(
     items: Sequence[OrderItem],
     royalties: Mapping[int, Royalty],
     payments: Sequence[Figures],
+    goodwill: Mapping[int, int],
 ) -> dict[Key, int]:
     """What should stand in the ledger for an order. `items` are none while no payment has paid it.
 
     A dispute takes what refunds left of the items, in proportion to it. What was taken beyond that is a loss; money
-    that no item accounts for is unallocated.
+    that no item accounts for is unallocated. What was given back as `goodwill` (by item) costs the contributor nothing,
+    for as long as no bank takes what is left: with that the licence ends too.
     """
     disputed = sum(one.disputed for one in payments if one.paying)
     taken = spread(disputed, {item.id: item.amount + item.tax - item.refunded for item in items})
@@ -146,9 +149,14 @@ def wanted(
     for item in items:
         gross, rate = item.amount + item.tax, royalties[item.id].rate
         after_refunds = gross - item.refunded
+        gift = goodwill.get(item.id, 0)
         stages = [
-            allocation.shares(kept, item.amount, item.tax, rate)
-            for kept in (gross, after_refunds, after_refunds - taken.get(item.id, 0))
+            allocation.shares(kept, item.amount, item.tax, rate, given)
+            for kept, given in (
+                (gross, 0),
+                (after_refunds, gift),
+                (after_refunds - taken.get(item.id, 0), 0 if disputed else gift),
+            )
         ]
         share(item.id, SALE, stages[0], CUSTOMERS, 1)
         share(item.id, REFUND, stages[0] - stages[1], CUSTOMERS, -1)

@@ -9,15 +9,17 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from paletta_server.core.runtime import Runtime
 from paletta_server.earnings import service, tasks
 from paletta_server.earnings.ledger import Entry, Posting, append
 from paletta_server.orders import service as orders
+from paletta_server.payments import restoring
 from paletta_server.payments import service as payments
-from paletta_server.payments.gateways.invoice import InvoiceGateway
+from paletta_server.payments.gateways import invoice
 from paletta_server.payments.sandbox import desk
+from paletta_server.payments.schemas import RestoreIn
 from tests.conftest import MakeUser, Person
 from tests.support.earnings import IBAN, exact, hold_is_over, shared, stands
 from tests.support.orders import Sold, Till, Wanted
@@ -197,9 +199,8 @@ async def test_an_invoice_is_posted_when_it_is_paid(counter: Counter) -> None:
     sold = await counter.order(8000, gateway="invoice", purchase_order="PO-1")
     payment = await counter.begin(sold.order.id)
     assert await mine(counter) == {}
-    assert await InvoiceGateway(counter.runtime.db).receive(
-        str(payment.reference), note=None, by=counter.till.customer
-    )
+    async with counter.runtime.db.transaction() as session:
+        assert await invoice.receive(session, str(payment.reference), note=None, by=counter.till.customer)
     await payments.settle(counter.runtime, payment.id)
     assert await mine(counter) == {"pending": 4000}
 
@@ -218,6 +219,51 @@ async def test_partial_refunds_add_up_to_the_whole(counter: Counter) -> None:
     await give_back(counter, sold)
     assert await mine(counter) == {}
     assert await shared(counter.runtime) == {}, "not a unit is left anywhere"
+
+
+async def kept(counter: Counter, sold: Sold, *amounts: int | None) -> None:
+    """Goodwill: money back for the first item, whose licence goes on."""
+    for amount in amounts:
+        await payments.refund(
+            counter.runtime, sold.order.id, {sold.items[0].id: amount}, "sorry", None, keep=True
+        )
+        await exact(counter.runtime)
+
+
+async def test_goodwill_is_the_shops_own(counter: Counter) -> None:
+    """What is given back while the licence goes on costs the contributor nothing."""
+    sold = await sell(counter, 10000)
+    await kept(counter, sold, 6000)
+    assert await mine(counter) == {"pending": 5000}
+    assert await shared(counter.runtime) == {"customers": -6000, "tax": 1000}
+    await kept(counter, sold, None)
+    assert await mine(counter) == {"pending": 5000}
+    assert await shared(counter.runtime) == {"platform": -5000}
+    assert (await counter.account(sold.order.id)).rights == ["granted"]
+
+
+async def test_what_ends_the_licence_ends_the_royalty(counter: Counter) -> None:
+    """A refund of the rest without goodwill, and a bank that takes the money; winning brings both back."""
+    sold = await sell(counter, 10000)
+    await kept(counter, sold, 3000)
+    await press(counter, sold, "dispute")
+    assert await mine(counter) == {}
+    await press(counter, sold, "dispute-won")
+    assert await mine(counter) == {"pending": 5000}
+    await give_back(counter, sold)
+    assert (await counter.account(sold.order.id)).rights == ["revoked"]
+    assert await mine(counter) == {}
+    assert await shared(counter.runtime) == {}
+
+
+async def test_restoring_is_goodwill_afterwards(counter: Counter) -> None:
+    sold = await sell(counter, 10000)
+    await give_back(counter, sold)
+    assert await mine(counter) == {}
+    acting: Any = type("Acting", (), {"user_id": counter.till.customer})
+    await restoring.restore(counter.runtime, acting, sold.uid, RestoreIn(reason="a mistake of ours"))
+    assert await mine(counter) == {"pending": 5000}
+    assert await shared(counter.runtime) == {"platform": -5000}
 
 
 async def test_a_refund_that_fails_late_gives_the_royalty_back(counter: Counter) -> None:
@@ -353,13 +399,23 @@ async def test_the_ledger_refuses_what_does_not_sum_to_zero(runtime: Runtime) ->
     await exact(runtime)
 
 
-@pytest.mark.parametrize("statement", ["UPDATE {} SET id = DEFAULT", "DELETE FROM {}"])
+@pytest.mark.parametrize("statement", ["UPDATE {} SET id = DEFAULT", "DELETE FROM {}", "TRUNCATE {} CASCADE"])
 @pytest.mark.parametrize("table", ["ledger_entries", "ledger_transactions"])
 async def test_the_ledger_is_only_ever_added_to(counter: Counter, statement: str, table: str) -> None:
     await sell(counter)
     with pytest.raises(IntegrityError, match="only ever added to"):
         async with counter.runtime.db.transaction() as session:
             await session.execute(text(statement.format(table)))
+
+
+@pytest.mark.parametrize(
+    "table", ["payment_events", "invoice_entries", "invoice_outcomes", "price_book", "orders"]
+)
+async def test_what_is_only_added_to_cannot_be_emptied_either(runtime: Runtime, table: str) -> None:
+    """Nor through a table that they hang from."""
+    with pytest.raises(DBAPIError, match=r"is append-only|only ever added to"):
+        async with runtime.db.transaction() as session:
+            await session.execute(text(f"TRUNCATE {table} CASCADE"))
 
 
 # ---- what contributors see

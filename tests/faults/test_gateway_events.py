@@ -129,7 +129,9 @@ UNION ALL SELECT 'entitled to ' || e.status FROM entitlements e JOIN order_items
     FROM disputes d JOIN paying ON d.payment_id = paying.id
   ) quarrels
   WHERE e.order_id = :id AND e.status <> CASE
-    WHEN quarrels.lost OR i.refunded = i.amount + i.tax THEN 'revoked'
+    WHEN quarrels.lost OR (i.refunded = i.amount + i.tax AND NOT coalesce((
+      SELECT f.keeps_rights FROM refund_items x JOIN refunds f ON f.id = x.refund_id
+      WHERE x.order_item_id = i.id AND f.status = 'succeeded' ORDER BY f.id DESC LIMIT 1), false)) THEN 'revoked'
     WHEN quarrels.held THEN 'suspended' ELSE 'granted' END
 """
 SWEEP = (
@@ -332,14 +334,15 @@ class Sequence(RuleBasedStateMachine):
     @rule(
         which=st.sampled_from(["first", "second", "both", "some"]),
         how=st.sampled_from(["succeeded", "pending"]),
+        keep=st.booleans(),
     )
-    def we_give_back(self, which: str, how: Any) -> None:
+    def we_give_back(self, which: str, how: Any, keep: bool) -> None:
         self.gateway.refund_as = how
         first, second = self.items
         amounts = {
             "first": {first: 5831}, "second": {second: 9401}, "both": None, "some": {first: 1000, second: 1},
         }[which]  # fmt: skip
-        self.do(service.refund(self.world.runtime, self.order_id, amounts, "asked for", None))
+        self.do(service.refund(self.world.runtime, self.order_id, amounts, "asked for", None, keep=keep))
         for book in self.books("succeeded"):
             self.happened(book)
 

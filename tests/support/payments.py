@@ -17,7 +17,7 @@ from paletta_server.earnings import service as earnings
 from paletta_server.earnings.checking import Difference
 from paletta_server.orders.models import Order, OrderItem
 from paletta_server.payments import service
-from paletta_server.payments.models import Dispute, ExternalEvent, Payment, PaymentEvent, Refund
+from paletta_server.payments.models import Dispute, ExternalEvent, Payment, PaymentEvent, Refund, RefundItem
 from tests.support.orders import Sold, Till, Wanted
 from tests.support.serving import serving
 
@@ -36,6 +36,8 @@ class Account:
     """Status by item."""
     ledger: list[Difference]
     """Where the ledger is not what all of this says."""
+    kept: set[int]
+    """Items whose last refund was goodwill."""
 
     @property
     def payment(self) -> Payment:
@@ -86,7 +88,8 @@ class Account:
         held = any(one.outcome is None and one.withdrawn for one in self._quarrels(paying))
         for item in self.items if paid else ():
             whole = self.order.status == "refunded" or (0 < item.amount + item.tax == item.refunded)
-            expected = "revoked" if lost or whole else "suspended" if held else "granted"
+            ended = lost or (whole and item.id not in self.kept)
+            expected = "revoked" if ended else "suspended" if held else "granted"
             assert self.entitlements[item.id] == expected
 
     def _quarrels(self, paying: list[Payment]) -> list[Dispute]:
@@ -157,6 +160,13 @@ async def account(runtime: Runtime, order_id: int) -> Account:
         events = await session.scalars(
             select(PaymentEvent).where(PaymentEvent.payment_id.in_(payments)).order_by(PaymentEvent.id)
         )
+        given = await session.execute(
+            select(RefundItem.order_item_id, Refund.keeps_rights)
+            .join(Refund, Refund.id == RefundItem.refund_id)
+            .where(Refund.order_id == order_id, Refund.status == "succeeded")
+            .order_by(Refund.id)
+        )
+        last: dict[int, bool] = dict(given.all())  # type: ignore[arg-type]
         return Account(
             order,
             rows[OrderItem],
@@ -166,6 +176,7 @@ async def account(runtime: Runtime, order_id: int) -> Account:
             rows[Dispute],
             {row.order_item_id: row.status for row in rows[Entitlement]},
             await earnings.differences(session, orders=[order_id]),
+            {item for item, keeps in last.items() if keeps},
         )
 
 

@@ -74,6 +74,20 @@ def test_the_order_of_refunds_does_not_matter(case: tuple[int, int, int, list[in
     assert len(ends) == 1
 
 
+@given(AMOUNT, AMOUNT, RATE, st.data())
+def test_goodwill_costs_the_platform_alone(amount: int, tax: int, rate: int, data: st.DataObject) -> None:
+    kept = data.draw(st.integers(0, amount + tax))
+    gift = data.draw(st.integers(0, amount + tax - kept))
+    with_gift, had_it_been_kept = (
+        shares(kept, amount, tax, rate, gift),
+        shares(kept + gift, amount, tax, rate),
+    )
+    without = shares(kept, amount, tax, rate)
+    assert with_gift.royalty == had_it_been_kept.royalty
+    assert (with_gift.tax, with_gift.total) == (without.tax, kept), "no tax is owed on what went back"
+    assert with_gift.platform == without.platform - (with_gift.royalty - without.royalty)
+
+
 @given(st.integers(1, 500), st.integers(0, 200), RATE)
 def test_all_given_back_leaves_nothing(amount: int, tax: int, rate: int) -> None:
     assert shares(0, amount, tax, rate) == Shares(0, 0, 0)
