@@ -1,4 +1,4 @@
-"""`paletta admin refunds create | list | show | approve | reject`: money back to customers."""
+"""`paletta admin refunds`: money back to customers, and what became of it."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -9,7 +9,9 @@ import typer
 from paletta_cli.commands import DryRun, Json, Yes
 from paletta_cli.commands.orders import Order
 
-app = typer.Typer(no_args_is_help=True, help="money back: create, list, show, approve, reject")
+app = typer.Typer(
+    no_args_is_help=True, help="money back: create, list, show, approve, reject, and what was sent by bank"
+)
 
 Refund = Annotated[str, typer.Argument(metavar="REFUND", help="its id; the beginning is enough")]
 
@@ -41,7 +43,10 @@ def create(
     ] = None,
     keep: Annotated[
         bool,
-        typer.Option("--keep/--revoke", help="goodwill: what goes back whole stays the customer's, or ends"),
+        typer.Option(
+            "--keep/--revoke",
+            help="goodwill: what goes back whole stays the customer's, at the shop's cost; or it ends",
+        ),
     ] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -168,3 +173,51 @@ def reject(
             f"/v1/admin/refunds/{segment(refund)}/reject", {"reason": reason}, idempotent=True
         )
     refunds.tell(Output(json=json), done)
+
+
+@app.command("mark-sent")
+def mark_sent(
+    refund: Refund,
+    reference: Annotated[str, typer.Option(metavar="TEXT", help="the bank's own of the transfer")],
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """you sent a refund of an invoice by bank; its customer is told, and licences end that it pays back whole"""
+    from paletta_cli.api import connect, segment
+    from paletta_cli.desk import refunds
+    from paletta_cli.desk.words import amount
+    from paletta_cli.output import Output
+
+    out = Output(json=json)
+    with connect() as service:
+        found = service.get(f"/v1/admin/refunds/{segment(refund)}")
+        sum_ = amount(found["amount"], found["currency"])
+        if not out.confirm(f"were {sum_} sent for order {found['order']}?", yes=yes):
+            raise typer.Exit(1)
+        path = f"/v1/admin/refunds/{segment(found['id'])}/mark-sent"
+        done = service.post(path, {"reference": reference}, idempotent=True)
+    refunds.tell(out, done)
+
+
+@app.command("mark-failed")
+def mark_failed(
+    refund: Refund,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="why; operators see it")],
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """a refund of an invoice cannot be sent, or came back from the bank: its money is free for another"""
+    from paletta_cli.api import connect, segment
+    from paletta_cli.desk import refunds
+    from paletta_cli.desk.words import amount
+    from paletta_cli.output import Output
+
+    out = Output(json=json)
+    with connect() as service:
+        found = service.get(f"/v1/admin/refunds/{segment(refund)}")
+        sum_ = amount(found["amount"], found["currency"])
+        if not out.confirm(f"did {sum_} for order {found['order']} not arrive?", yes=yes):
+            raise typer.Exit(1)
+        path = f"/v1/admin/refunds/{segment(found['id'])}/mark-failed"
+        done = service.post(path, {"reason": reason}, idempotent=True)
+    refunds.tell(out, done)

@@ -15,17 +15,6 @@ from paletta_cli.errors import PalettaError, UsageError, cannot
 from paletta_cli.output import Column, Output
 from paletta_cli.text import clean, size
 
-FIELDS = {
-    "customer_name": "the customer's name",
-    "customer_email": "the customer's e-mail address",
-    "customer_ip": "the address that the order came from",
-    "product_description": "what was sold, and under which terms",
-    "service_date": "when it was delivered",
-    "access_log": "when and from where it was fetched",
-    "refund_terms": "how the customer was told of the rules for refunds",
-    "refund_refusal": "why the customer has no right to a refund",
-    "explanation": "anything else",
-}
 _HEADING = "## "
 _LARGEST = 4 * 1024 * 1024
 _SOURCES = {"draft": "our draft", "operator": "changed", "sent": "sent"}
@@ -112,7 +101,9 @@ def changes(texts: Sequence[str], resets: Sequence[str]) -> dict[str, str | None
     for text in texts:
         name, named, value = text.partition("=")
         if not named:
-            raise UsageError("--set: write FIELD=TEXT", hint="fields are " + ", ".join(FIELDS))
+            raise UsageError(
+                "--set: write FIELD=TEXT", hint="`show --json` lists `fields`, and what belongs into each"
+            )
         found[name] = value
     return found | dict.fromkeys(resets)
 
@@ -134,21 +125,23 @@ def read_file(option: str) -> tuple[str, str]:
 
 def edit(dispute: Mapping[str, Any]) -> dict[str, str | None]:
     """What somebody changed of the evidence in their editor ($VISUAL, $EDITOR). Raises PalettaError."""
+    fields: dict[str, str] = dispute["fields"]
     before = {name: str(field["text"]) for name, field in dispute["evidence"].items()}
     with TemporaryDirectory() as folder:
         path = Path(folder) / "evidence.md"
-        path.write_text(document(before), encoding="utf-8")
+        path.write_text(document(before, fields), encoding="utf-8")
         _open_editor(path)
-        after = parse(path.read_text(encoding="utf-8", errors="replace"))
+        after = parse(path.read_text(encoding="utf-8", errors="replace"), fields)
     return {
-        name: after.get(name, "") for name in FIELDS if after.get(name, "") != _tidy(before.get(name, ""))
+        name: after.get(name, "") for name in fields if after.get(name, "") != _tidy(before.get(name, ""))
     }
 
 
-def document(texts: Mapping[str, str]) -> str:
-    """All fields under headings, for an editor. A line of a text that looks like a heading is indented."""
+def document(texts: Mapping[str, str], fields: Mapping[str, str]) -> str:
+    """All `fields` (with what belongs into each) under headings, for an editor. A line of a text that looks like a
+    heading is indented."""
     parts = [_ABOUT]
-    for name, what in FIELDS.items():
+    for name, what in fields.items():
         lines = _tidy(texts.get(name, "")).splitlines()
         body = "\n".join(f" {line}" if _is_marked(line) else line for line in lines)
         parts.append(f"\n{_HEADING}{name}\n# {what}\n{body}\n")
@@ -159,15 +152,15 @@ def _is_marked(line: str) -> bool:
     return line.lstrip(" ").startswith("#")
 
 
-def parse(text: str) -> dict[str, str]:
+def parse(text: str, fields: Mapping[str, str]) -> dict[str, str]:
     """Fields from such a document. Raises UsageError for a heading that is no field."""
     found: dict[str, list[str]] = {}
     lines: list[str] | None = None
     for line in text.splitlines():
         if line.startswith(_HEADING):
             name = line.removeprefix(_HEADING).strip()
-            if name not in FIELDS:
-                raise UsageError(f"`{clean(name)}` is no field", hint="fields are " + ", ".join(FIELDS))
+            if name not in fields:
+                raise UsageError(f"`{clean(name)}` is no field", hint="fields are " + ", ".join(fields))
             lines = found.setdefault(name, [])
         elif lines is not None and not line.startswith("#"):
             lines.append(line[1:] if _is_marked(line) else line)

@@ -220,6 +220,8 @@ def _next(order: Mapping[str, Any]) -> Iterator[str]:
     for one in order["refunds"]:
         if one["status"] == "awaiting_approval":
             yield f"`paletta admin refunds approve {one['id']}`: it waits for a second operator"
+        elif one["status"] == "pending" and one["by_hand"]:
+            yield f"`paletta admin refunds mark-sent {one['id']}` when you have sent it by bank"
     for one in order["disputes"]:
         if one["outcome"] is None and one["response"] == "none":
             yield f"`paletta admin disputes show {one['id']}`: an answer is due {left(one['due_by'])}"

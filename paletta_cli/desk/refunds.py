@@ -129,6 +129,8 @@ def show(out: Output, refund: Mapping[str, Any]) -> None:
             f"`paletta admin refunds approve {refund['id']}` by another operator, "
             f"{left(refund['expires_at'])} at the latest"
         )
+    elif refund["status"] == "pending" and refund["by_hand"]:
+        out.hint(_send_it(refund))
     elif refund["status"] == "failed":
         out.hint(f"the money did not go back: `paletta admin refunds create {refund['order']}` tries again")
 
@@ -144,8 +146,19 @@ def tell(out: Output, refund: Mapping[str, Any]) -> None:
         "rejected": f"{refund['id']} is rejected; the {sum_} is free again",
         "failed": f"{refund['id']} failed: {refund['failure']}",
     }
+    by_hand = refund["status"] == "pending" and refund["by_hand"]
+    if by_hand:
+        said["pending"] = f"{refund['id']}: {sum_} are to be sent by bank; the customer is told when you have"
     out.data(refund)
     out.line(said.get(refund["status"], f"{refund['id']}: {words(refund['status'])}"))
+    if by_hand:
+        out.hint(_send_it(refund))
+
+
+def _send_it(refund: Mapping[str, Any]) -> str:
+    return (
+        f"`paletta admin refunds mark-sent {refund['id']} --reference TRANSFER` when you have sent it by bank"
+    )
 
 
 def find_order(service: "Service", order: str) -> Any:

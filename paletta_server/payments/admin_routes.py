@@ -19,7 +19,16 @@ from paletta_server.orders import checkout
 from paletta_server.orders import service as orders
 from paletta_server.orders.listing import Filter
 from paletta_server.orders.schemas import GatewayName, OrderDetail, OrderStatus
-from paletta_server.payments import approvals, attention, comparing, elsewhere, operators, overview
+from paletta_server.payments import (
+    approvals,
+    attention,
+    comparing,
+    elsewhere,
+    invoices,
+    operators,
+    overview,
+    restoring,
+)
 from paletta_server.payments.admin_schemas import (
     AdminOrder,
     AdminOrderSummary,
@@ -30,6 +39,7 @@ from paletta_server.payments.admin_schemas import (
     DifferenceView,
     LedgersIn,
     ListedIn,
+    MarkSent,
     Reconciled,
     ReconcileIn,
 )
@@ -101,7 +111,7 @@ async def restore_order(
     user: FreshOperator, runtime: RuntimeDep, order: str, wanted: RestoreIn
 ) -> AccountView:
     """Leave items to their customer although their money went back."""
-    return await operators.restore(runtime, user, order, wanted)
+    return await restoring.restore(runtime, user, order, wanted)
 
 
 # ---- refunds
@@ -146,6 +156,26 @@ async def reject_refund(
 ) -> RefundView:
     """Give up a refund that waits for approval; its money is free again."""
     made = await approvals.reject(runtime, user, refund, reason=decision.reason)
+    async with runtime.db.transaction() as session:
+        return (await operators.refund_views(session, [made]))[0]
+
+
+@router.post("/refunds/{refund}/mark-sent")
+async def mark_refund_sent(
+    user: FreshOperator, runtime: RuntimeDep, refund: str, sent: MarkSent
+) -> RefundView:
+    """The money of a refund that no gateway sends went out by bank."""
+    made = await invoices.mark_sent(runtime, user, refund, reference=sent.reference)
+    async with runtime.db.transaction() as session:
+        return (await operators.refund_views(session, [made]))[0]
+
+
+@router.post("/refunds/{refund}/mark-failed")
+async def mark_refund_failed(
+    user: FreshOperator, runtime: RuntimeDep, refund: str, decision: Decision
+) -> RefundView:
+    """Such money cannot be sent, or came back from the bank: it is not given back after all."""
+    made = await invoices.mark_failed(runtime, user, refund, reason=decision.reason)
     async with runtime.db.transaction() as session:
         return (await operators.refund_views(session, [made]))[0]
 
@@ -196,8 +226,10 @@ async def reconcile_listing(user: Operator, runtime: RuntimeDep, wanted: ListedI
 
 @router.post("/reconcile/ledgers")
 async def reconcile_ledgers(user: Operator, session: SessionDep, wanted: LedgersIn) -> Reconciled:
-    """Compare the shop's ledgers with what payments and orders say."""
-    return _view(await elsewhere.ledgers(session, wanted.since))
+    """Compare a page of the shop's ledgers with what payments and orders say."""
+    return _view(
+        await elsewhere.ledgers(session, since=wanted.since, cursor=wanted.cursor, most=wanted.limit)
+    )
 
 
 async def _reconciled(

@@ -76,6 +76,12 @@ class Decision(_Strict):
     reason: Reason
 
 
+class MarkSent(_Strict):
+    """`reference`: the bank's own of the transfer."""
+
+    reference: Reason
+
+
 class AttentionItem(BaseModel):
     """Something that needs a person. `subject` names it for a note that takes it off the list."""
 
@@ -84,6 +90,7 @@ class AttentionItem(BaseModel):
         "refund_failed",
         "refund_waits",
         "refund_stuck",
+        "refund_to_send",
         "surplus_kept",
         "amount_differs",
         "event_unhandled",
@@ -149,6 +156,9 @@ class AdminDispute(DisputeView):
     can_answer: bool
     takes_files: bool
     round: int
+    fields: dict[str, str]
+    """Fields of text that evidence may have, with what belongs into each."""
+    file_fields: dict[str, str]
     version: int
     """Of the evidence; goes with a change of it."""
     evidence: dict[str, EvidenceField]
@@ -196,7 +206,11 @@ class Comparable(BaseModel):
 
 
 class LedgersIn(_Strict):
+    """`limit`: orders, or payouts, on a page."""
+
     since: datetime | None = None
+    cursor: Annotated[str, Field(max_length=64)] | None = None
+    limit: Annotated[int, Field(ge=1, le=2000)] = 2000
 
 
 class DifferenceView(BaseModel):

@@ -1,5 +1,5 @@
-"""Mails to operators: a refund wants a second person; a dispute was opened, wants another answer, ends soon, or is
-over."""
+"""Mails to operators: a refund wants a second person, or to be sent; a dispute was opened, wants another answer, ends
+soon, or is over."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,6 +14,7 @@ from paletta_server.core.settings import Settings
 from paletta_server.orders import service as orders
 from paletta_server.payments.books import WAITING
 from paletta_server.payments.disputes import wants_answer
+from paletta_server.payments.gateway import SENT_BY_HAND
 from paletta_server.payments.models import Dispute, Refund
 
 DAYS = (1, 2, 7)
@@ -35,6 +36,54 @@ async def tell_approval(session: AsyncSession, settings: Settings, refund_id: in
     ]
     await _tell(
         session, settings, f"Order {order.number}: a refund waits", lines, f"refund-waits:{refund.uid}"
+    )
+
+
+async def tell_to_send(session: AsyncSession, settings: Settings, refund_id: int) -> None:
+    """An operator is to send a refund by bank; once for each."""
+    refund = await session.get_one(Refund, refund_id)
+    if refund.status != "pending":
+        return
+    number = (await orders.by_key(session, [refund.order_id]))[refund.order_id].number
+    sum_ = _amount(refund.amount, refund.currency)
+    lines = [
+        f"{sum_} of order {number} are to go back by bank transfer, because: {refund.reason}",
+        "The order's customer hears of it when you say that it was sent:",
+        _how_to_send(refund),
+    ]
+    await _tell(session, settings, f"Order {number}: send a refund", lines, f"refund-to-send:{refund.uid}")
+
+
+async def remind_to_send(session: AsyncSession, settings: Settings, *, now: datetime | None = None) -> None:
+    """Name the refunds that are still to be sent, after one and three days and then each week. `now`: as of then
+    rather than by the database's clock."""
+    now = now or (await session.execute(select(func.now()))).scalar_one()
+    rows = await session.scalars(
+        select(Refund)
+        .where(
+            Refund.status == "pending",
+            Refund.gateway.in_(SENT_BY_HAND),
+            func.coalesce(Refund.decided_at, Refund.created_at) <= now - timedelta(days=1),
+        )
+        .order_by(Refund.id)
+    )
+    for refund in rows.all():
+        days = (now - (refund.decided_at or refund.created_at)).days
+        days = days - days % 7 if days >= 7 else 3 if days >= 3 else 1
+        number = (await orders.by_key(session, [refund.order_id]))[refund.order_id].number
+        lines = [
+            f"Nobody has sent the {_amount(refund.amount, refund.currency)} that are to go back for order {number}.",
+            _how_to_send(refund),
+        ]
+        key = f"refund-to-send:{refund.uid}:{days}"
+        await _tell(session, settings, f"Order {number}: a refund was not sent yet", lines, key)
+
+
+def _how_to_send(refund: Refund) -> str:
+    return (
+        f"  paletta admin refunds show {refund.uid}\n"
+        f"  paletta admin refunds mark-sent {refund.uid} --reference TRANSFER\n"
+        f"  paletta admin refunds mark-failed {refund.uid} --reason TEXT"
     )
 
 

@@ -20,6 +20,7 @@ from paletta_server.core.errors import NotFound
 from paletta_server.orders import service as orders
 from paletta_server.payments.admin_schemas import AttentionItem, AttentionList
 from paletta_server.payments.books import RESERVED, WAITING
+from paletta_server.payments.gateway import SENT_BY_HAND
 from paletta_server.payments.models import AttentionNote, Dispute, ExternalEvent, Payment, Refund
 
 MOST = 100
@@ -151,11 +152,16 @@ async def _refunds(session: AsyncSession) -> Found:
         _unnoted("refund_stuck", Refund.uid),
     )
     waits = and_(Refund.status == WAITING, _unnoted("refund_waits", Refund.uid))
+    to_send = and_(
+        Refund.status == "pending",
+        Refund.gateway.in_(SENT_BY_HAND),
+        _unnoted("refund_to_send", Refund.uid),
+    )
     # What failed of a surplus is told with the payment.
     query = (
         select(Refund)
         .join(Payment, Payment.id == Refund.payment_id)
-        .where(or_(and_(failed, Payment.status != "surplus"), stuck, waits))
+        .where(or_(and_(failed, Payment.status != "surplus"), stuck, waits, to_send))
         .order_by(Refund.id)
     )
     rows, more = await _some(session, query)
@@ -174,6 +180,9 @@ def _refund(one: Refund, number: str) -> AttentionItem:
     elif one.status == WAITING:
         kind, words = "refund_waits", f"a refund of {sum_} waits for a second operator"
         hint = f"paletta admin refunds approve {one.uid}"
+    elif one.status == "pending":
+        kind, words = "refund_to_send", f"{sum_} are to be sent back by bank: {one.reason}"
+        hint = f"paletta admin refunds mark-sent {one.uid} --reference …"
     else:
         kind, words = "refund_stuck", f"a refund of {sum_} was asked for, and the gateway does not answer"
         hint = f"paletta admin reconcile --order {number} --fix"

@@ -18,7 +18,7 @@ from paletta_server.core.jobs import defer
 from paletta_server.orders.models import Order, OrderItem
 from paletta_server.payments import allocation, rounds
 from paletta_server.payments.disputes import OUTCOMES, reopens, wants_answer
-from paletta_server.payments.gateway import DisputeState, PaymentState, RefundState
+from paletta_server.payments.gateway import SENT_BY_HAND, DisputeState, PaymentState, RefundState
 from paletta_server.payments.models import Dispute, Payment, PaymentEvent, Refund, RefundItem
 from paletta_server.payments.rounds import asks_again
 
@@ -123,6 +123,8 @@ class Books:
             after = "failed"  # for good: what was sent did not arrive
         elif before == "succeeded" and after == "pending":
             after = before
+        if after == "pending" != before and refund.gateway in SENT_BY_HAND:
+            await defer(self.session, "payments.tell_to_send", refund_id=refund.id)
         if after != before:
             refund.status, self.news = after, True
         if after == "failed":

@@ -67,6 +67,8 @@ async def show(session: AsyncSession, runtime: Runtime, dispute: Dispute) -> Adm
         can_answer=can_answer(dispute),
         takes_files=_takes_files(runtime, dispute),
         round=dispute.round,
+        fields=dict(evidence.TEXTS),
+        file_fields=dict(evidence.FILES),
         version=dispute.evidence_version,
         evidence={
             name: EvidenceField(text=one.text, source=one.source)

@@ -181,6 +181,8 @@ class Event:
     charge: str | None = None
 
 
+SENT_BY_HAND = ("invoice",)
+"""Gateways that send nothing themselves: an operator gives the money back by bank, and says so."""
 LISTED = 100
 """Checkouts on a page of a list that we keep ourselves."""
 

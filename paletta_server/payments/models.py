@@ -289,7 +289,7 @@ class Invoice(Row, Base):
 
 
 class InvoiceEntry(Row, Base):
-    """Money that an operator saw arrive for an invoice, or sent back; rows are only ever added."""
+    """Money that an operator saw arrive for an invoice, or is to send back; rows are only ever added."""
 
     __tablename__ = "invoice_entries"
     __table_args__ = (
@@ -310,3 +310,21 @@ class InvoiceEntry(Row, Base):
     note: Mapped[str | None]
     """The bank's own reference of the transfer."""
     by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+
+
+class InvoiceOutcome(Row, Base):
+    """What an operator says of money that was to go back: that it was sent, or that it failed (also after it was sent,
+    where the bank returned it); rows are only ever added."""
+
+    __tablename__ = "invoice_outcomes"
+    __table_args__ = (
+        UniqueConstraint("entry_id", "kind"),
+        CheckConstraint("kind IN ('sent', 'failed')", name="kind"),
+    )
+
+    entry_id: Mapped[int] = mapped_column(ForeignKey("invoice_entries.id"))
+    kind: Mapped[str]
+    note: Mapped[str]
+    """The bank's own reference of the transfer, or why it failed."""
+    by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    """None: counted as sent before operators had to say so."""

@@ -1,5 +1,4 @@
-"""What operators do about money: note that an invoice was paid, give money back, restore what ended, look at an
-order's account."""
+"""Giving money back as operators do it, by item as they name them, and an order's account as they see it."""
 
 from collections.abc import Collection, Sequence
 from typing import Literal, TypeVar
@@ -9,20 +8,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.accounts import directory
 from paletta_server.accounts.security import Principal
-from paletta_server.audit.service import record
 from paletta_server.core.errors import Conflict, Invalid, NotFound
 from paletta_server.core.ids import SHORTEST
-from paletta_server.core.notify import announce
 from paletta_server.core.pagination import PageParams, newest_first
 from paletta_server.core.runtime import Runtime
 from paletta_server.delivery import log
 from paletta_server.orders import service as orders
 from paletta_server.orders.models import Order
-from paletta_server.payments import service
 from paletta_server.payments.books import WAITING, parts_of
-from paletta_server.payments.gateways.invoice import InvoiceGateway
+from paletta_server.payments.gateway import SENT_BY_HAND
 from paletta_server.payments.models import Dispute, Payment, Refund
-from paletta_server.payments.refunds import Wish, not_disputed, nothing_extends, paying, plan, refund
+from paletta_server.payments.refunds import Wish, plan, refund
 from paletta_server.payments.schemas import (
     AccountView,
     DisputeView,
@@ -32,44 +28,9 @@ from paletta_server.payments.schemas import (
     RefundIn,
     RefundPlan,
     RefundView,
-    RestoreIn,
 )
-from paletta_server.payments.settling import set_rights
 
 View = TypeVar("View", PaymentView, DisputeView)
-
-
-async def mark_paid(runtime: Runtime, user: Principal, text: str, *, reference: str | None) -> AccountView:
-    """The whole sum of an invoice arrived. Saying so again changes nothing; an order that was given up or has
-    expired is paid all the same, unless that is so long ago that its files may be gone.
-
-    Raises `NotFound`, `Conflict` (`not_an_invoice`, `closed_too_long`).
-    """
-    async with runtime.db.transaction() as session:
-        order = await orders.find_any(session, text)
-        if order.gateway != "invoice":
-            raise Conflict(f"order {order.number} is not paid by invoice", code="not_an_invoice")
-        if await orders.closed_for_good(session, order):
-            raise Conflict(
-                f"order {order.number} was closed more than {orders.LATE_TRANSFER.days} days ago, and its files may be"
-                " gone",
-                code="closed_too_long",
-                hint="send the money back, and have the customer order again",
-            )
-        payment = await session.scalar(
-            select(Payment).where(Payment.order_id == order.id).order_by(Payment.id.desc()).limit(1)
-        )
-    if payment is None or payment.reference is None:
-        payment = await service.begin(runtime, order.id)
-    if payment.reference is not None:
-        news = await InvoiceGateway(runtime.db).receive(payment.reference, note=reference, by=user.user_id)
-        if news:
-            async with runtime.db.transaction() as session:
-                details = {"payment": payment.uid, "reference": reference}
-                await record(session, user, "order:marked_paid", order.uid, details=details)
-        await service.settle(runtime, payment.id)
-    async with runtime.db.transaction() as session:
-        return await account(session, await orders.find_any(session, order.uid))
 
 
 async def give_back(
@@ -161,52 +122,6 @@ def _begins(text: str, *uids: str) -> bool:
     return any(uid.startswith(text) or uid.partition("_")[2].startswith(text) for uid in uids)
 
 
-async def restore(runtime: Runtime, user: Principal, text: str, wanted: RestoreIn) -> AccountView:
-    """Leave items to their customer although their money went back: goodwill, until the money comes or a dispute is
-    lost later. Items whose right never ended stay as they are.
-
-    Raises `NotFound`, `Conflict`: `not_paid`, `nothing_to_restore`, `extended` where a paid upgrade counts on the
-    money that is gone, `base_ended` where the item is such an upgrade, and `disputed` while a bank decides.
-    """
-    async with runtime.db.transaction() as session:
-        order = await orders.lock(session, (await orders.find_any(session, text)).id)
-        keys = set((await item_keys(session, order, wanted.items)).values()) if wanted.items else None
-        books = await paying(session, order)
-        not_disputed(books)
-        rights = await log.rights(session, order.id)
-        ended = {
-            key
-            for key, right in rights.items()
-            if right.own_status == "revoked" and (keys is None or key in keys)
-        }
-        if not ended:
-            raise Conflict(
-                f"nothing of order {order.number} that you name has ended", code="nothing_to_restore"
-            )
-        await nothing_extends(session, ended)
-        await _bases_stand(session, ended)
-        await orders.set_goodwill(session, order.id, dict.fromkeys(ended, books.now))
-        await set_rights(books)
-        uids = [item.uid for item in books.items if item.id in ended]
-        details = {"items": uids, "reason": wanted.reason}
-        await record(session, user, "order:restored", order.uid, details=details)
-        await announce(session, orders.topic(order))
-        return await account(session, order)
-
-
-async def _bases_stand(session: AsyncSession, item_ids: Collection[int]) -> None:
-    bases = {item.upgrade_of for item in (await orders.items_of(session, item_ids)).values()} - {None}
-    for base in (await orders.items_of(session, {key for key in bases if key is not None})).values():
-        right = (await log.rights(session, base.order_id)).get(base.id)
-        if right is None or right.status == "revoked":
-            order = (await orders.by_key(session, [base.order_id]))[base.order_id]
-            raise Conflict(
-                f"it extends what order {order.number} gave, and that has ended",
-                code="base_ended",
-                hint=f"restore order {order.number} first",
-            )
-
-
 async def account(session: AsyncSession, order: Order) -> AccountView:
     """Payments, refunds and disputes of an order, oldest first."""
     payments = await session.scalars(select(Payment).where(Payment.order_id == order.id).order_by(Payment.id))
@@ -278,6 +193,7 @@ async def refund_views(session: AsyncSession, refunds: Sequence[Refund]) -> list
             decided_at=row.decided_at,
             expires_at=row.expires_at,
             gateway=row.gateway,
+            by_hand=row.gateway in SENT_BY_HAND,
             reference=row.reference,
             failure=row.failure,
             created_at=row.created_at,

@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from paletta_server.core.export import Sections
 from paletta_server.core.mail import NOBODY
 from paletta_server.orders import personal as orders
-from paletta_server.payments.models import Dispute, DisputeFile, Payment, Refund
+from paletta_server.payments.books import RESERVED
+from paletta_server.payments.models import Dispute, DisputeAnswer, DisputeFile, Payment, Refund
 from paletta_server.payments.sandbox import personal as sandbox
 
 
@@ -20,7 +21,7 @@ async def unsettled(session: AsyncSession, user_id: int) -> int:
     theirs = orders.keys_of(user_id)
     open_ones = (
         select(func.count()).where(Payment.order_id.in_(theirs), Payment.status.in_(("created", "open"))),
-        select(func.count()).where(Refund.order_id.in_(theirs), Refund.status.in_(("requested", "pending"))),
+        select(func.count()).where(Refund.order_id.in_(theirs), Refund.status.in_(RESERVED)),
         select(func.count()).where(Dispute.order_id.in_(theirs), Dispute.closed_at.is_(None)),
     )
     return sum([await session.scalar(query) or 0 for query in open_ones])
@@ -45,14 +46,23 @@ def sections(user_id: int) -> Sections:
         Dispute.amount, Dispute.outcome, Dispute.evidence, Dispute.created_at, Dispute.closed_at,
     ).where(Dispute.order_id.in_(theirs))  # fmt: skip
     files = (
-        select(Dispute.uid.label("dispute"), DisputeFile.field, DisputeFile.name, DisputeFile.content_type)
+        select(Dispute.uid.label("dispute"), DisputeFile.round, DisputeFile.field, DisputeFile.name, DisputeFile.content_type)
         .join(Dispute, Dispute.id == DisputeFile.dispute_id)
         .where(Dispute.order_id.in_(theirs))
     )
+    answers = (
+        select(
+            Dispute.uid.label("dispute"), DisputeAnswer.round, DisputeAnswer.response, DisputeAnswer.evidence,
+            DisputeAnswer.responded_at,
+        )
+        .join(Dispute, Dispute.id == DisputeAnswer.dispute_id)
+        .where(Dispute.order_id.in_(theirs))
+    )  # fmt: skip
     return {
         "payments": payments.order_by(Payment.id),
         "refunds": refunds.order_by(Refund.id),
         "disputes": disputes.order_by(Dispute.id),
+        "dispute_answers": answers.order_by(DisputeAnswer.id),
         "dispute_files": files.order_by(DisputeFile.id),
     }
 
@@ -71,6 +81,12 @@ async def forget(session: AsyncSession, user_id: int) -> None:
     await session.execute(
         update(Dispute)
         .where(Dispute.id.in_(closed))
+        .values(evidence={}, written={})
+        .execution_options(synchronize_session=False)
+    )
+    await session.execute(
+        update(DisputeAnswer)
+        .where(DisputeAnswer.dispute_id.in_(closed))
         .values(evidence={})
         .execution_options(synchronize_session=False)
     )

@@ -10,7 +10,7 @@ from paletta_server.core.database import SessionDep
 from paletta_server.core.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized, problems
 from paletta_server.core.runtime import RuntimeDep
 from paletta_server.orders import service as orders
-from paletta_server.payments import inbox, operators, service
+from paletta_server.payments import inbox, invoices, operators, service
 from paletta_server.payments.gateway import Forged
 from paletta_server.payments.sandbox import desk
 from paletta_server.payments.sandbox.pages import InUse
@@ -49,7 +49,7 @@ async def show_account(user: Operator, session: SessionDep, order: str) -> Accou
 @router.post("/admin/orders/{order}/mark-paid", responses=GUARDED)
 async def mark_paid(user: FreshOperator, runtime: RuntimeDep, order: str, paid: MarkPaid) -> AccountView:
     """The money for an order on invoice arrived."""
-    return await operators.mark_paid(runtime, user, order, reference=paid.reference)
+    return await invoices.mark_paid(runtime, user, order, reference=paid.reference)
 
 
 @router.post("/admin/orders/{order}/refunds", status_code=201, responses=GUARDED)

@@ -82,6 +82,8 @@ class RefundView(_Back):
     decided_at: datetime | None
     expires_at: datetime | None
     gateway: str
+    by_hand: bool
+    """Whether an operator has to send the money, and to say so."""
     reference: str | None
     failure: str | None
 

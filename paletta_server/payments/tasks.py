@@ -47,6 +47,20 @@ async def tell_approval(runtime: Runtime, *, refund_id: int) -> None:
         await alarms.tell_approval(session, runtime.settings, refund_id)
 
 
+@job("payments.tell_to_send", queue="mail", retries=INSISTENT)
+async def tell_to_send(runtime: Runtime, *, refund_id: int) -> None:
+    """Tell the operators that they are to send a refund by bank."""
+    async with runtime.db.transaction() as session:
+        await alarms.tell_to_send(session, runtime.settings, refund_id)
+
+
+@job("payments.remind_to_send", queue="mail", cron="41 * * * *")
+async def remind_to_send(runtime: Runtime) -> None:
+    """Name the refunds that nobody has sent."""
+    async with runtime.db.transaction() as session:
+        await alarms.remind_to_send(session, runtime.settings)
+
+
 @job("payments.tell_dispute", queue="mail", retries=INSISTENT)
 async def tell_dispute(runtime: Runtime, *, dispute_id: int, at: str | None = None) -> None:
     """Tell the operators that a dispute was opened, or that it was closed `at` a time."""

@@ -17,7 +17,7 @@ from sqlalchemy import select, text
 from paletta_server.accounts.security import Principal
 from paletta_server.core.errors import PalettaError
 from paletta_server.core.runtime import Runtime
-from paletta_server.payments import alarms, answering, gateways, service, tasks
+from paletta_server.payments import alarms, answering, evidence, gateways, service, tasks
 from paletta_server.payments.gateway import GatewayDown, Refused
 from paletta_server.payments.models import Dispute, DisputeFile
 from paletta_server.payments.sandbox import desk
@@ -92,6 +92,7 @@ async def test_evidence_is_drafted_changed_and_sent_once(shop: Desk) -> None:
         )
     shown = await shop.call("GET", f"disputes/{dispute[:14]}")
     drafted = shown["evidence"]
+    assert (shown["fields"], shown["file_fields"]) == (evidence.TEXTS, evidence.FILES)
     assert {one["source"] for one in drafted.values()} == {"draft"}
     assert sold.order.number in drafted["product_description"]["text"]
     assert "worldwide and for ever" in drafted["product_description"]["text"], "the terms of the licence"

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from paletta_server.core.errors import Conflict, PalettaError
 from paletta_server.core.runtime import Runtime
-from paletta_server.payments import approvals, refunds, service, tasks
+from paletta_server.payments import approvals, personal, refunds, service, tasks
 from paletta_server.payments.models import Payment, Refund
 from paletta_server.payments.sandbox import desk
 from paletta_server.payments.sandbox.models import SandboxRefund
@@ -93,6 +93,8 @@ async def test_a_large_refund_waits_for_somebody_else(shop: Desk, mailbox: MailS
     assert (account.payment.pending_refunds, account.order.refunded) == (sold.order.total, 0)
     again = await shop.ask(sold, status=409)
     assert again["code"] == "nothing_left", "what waits is reserved"
+    async with shop.counter.runtime.db.transaction() as session:
+        assert await personal.unsettled(session, shop.counter.till.customer) == 1, "and not settled yet"
     own = await shop.call("olga", f"refunds/{made['id']}/approve", 403)
     assert own["code"] == "own_refund"
     done = await shop.call("omar", f"refunds/{made['id']}/approve")

@@ -125,6 +125,20 @@ async def test_orders_are_cancelled_paid_and_mailed_for_customers(
     assert done.out == f"order {invoice.order.number} is paid\n"
     sent = await admin("orders", "resend", invoice.order.number)
     assert f"on its way to {people['customer'].email}" in sent.out
+    number = invoice.order.number
+    made = await admin("refunds", "create", number, "--amount", "10", "--reason", "asked for", "--yes")
+    assert "are to be sent by bank" in made.out
+    refund = made.out.split(":")[0]
+    assert f"mark-sent {refund}" in made.err
+    assert f"mark-sent {refund}" in (await admin("orders", "attention")).out
+    assert f"mark-sent {refund}" in (await admin("orders", "show", number)).err
+    assert refund in (await admin("refunds", "list", "--status", "pending", "--json")).out
+    refused = await admin("refunds", "mark-sent", refund, "--reference", "TX 10")
+    assert (refused.code, "--yes" in refused.err) == (2, True)
+    done = await admin("refunds", "mark-sent", refund, "--reference", "TX 10", "--yes")
+    assert done.out == f"{refund}: 10.00 USD went back\n"
+    back = await admin("refunds", "mark-failed", refund, "--reason", "the bank returned it", "--yes")
+    assert back.out == f"{refund} failed: the bank returned it\n"
 
 
 # ---- refunds
@@ -289,7 +303,9 @@ async def test_a_dispute_is_given_up(admin: Run, counter: Counter) -> None:
 
 def test_evidence_survives_the_editor() -> None:
     texts = {"explanation": "# a heading\n ## deeper\nplain\n\nlast", "access_log": "a  b\n#c"}
-    assert {name: text for name, text in disputes.parse(disputes.document(texts)).items() if text} == texts
+    assert {
+        name: text for name, text in disputes.parse(disputes.document(texts, texts), texts).items() if text
+    } == texts
 
 
 # ---- the books

@@ -20,6 +20,7 @@ from paletta_server.orders import service as orders
 from paletta_server.orders.models import Order
 from paletta_server.payments import evidence, gateways, service
 from paletta_server.payments.gateway import (
+    SENT_BY_HAND,
     CheckoutRequest,
     Evidence,
     Failed,
@@ -30,6 +31,7 @@ from paletta_server.payments.gateway import (
     Listed,
     Refused,
 )
+from paletta_server.payments.gateways import invoice
 from paletta_server.payments.gateways.invoice import InvoiceGateway
 from paletta_server.payments.models import Payment
 from paletta_server.payments.sandbox import desk
@@ -120,7 +122,8 @@ async def subject(
         operator = (await Till.of(runtime, admin.email, admin.email)).customer
 
         async def receive(reference: str) -> None:
-            await InvoiceGateway(runtime.db).receive(reference, note=None, by=operator)
+            async with runtime.db.transaction() as session:
+                await invoice.receive(session, reference, note=None, by=operator)
 
         return Subject(gateways.of(runtime, "invoice"), receive)
     model = ModelGateway()
@@ -176,8 +179,9 @@ async def test_refunds_are_made_once_and_never_exceed_the_charge(subject: Subjec
     for key, amount in (("refund_1", 5000), ("refund_1", 5000), ("refund_2", 232), ("refund_3", 1)):
         await subject.gateway.refund(charge, key=key, payment="pay_2345678abcde", amount=amount)
     told = (await subject.gateway.fetch(reference)).refunds
+    status = "pending" if subject.gateway.name in SENT_BY_HAND else "succeeded"
     assert {one.uid: (one.amount, one.status) for one in told} == {
-        "refund_1": (5000, "succeeded"), "refund_2": (232, "succeeded"), "refund_3": (1, "succeeded"),
+        "refund_1": (5000, status), "refund_2": (232, status), "refund_3": (1, status),
     }  # fmt: skip
     assert len({one.reference for one in told}) == 3
     with pytest.raises(Refused):
@@ -281,6 +285,30 @@ async def test_an_invoice_has_no_disputes(runtime: Runtime) -> None:
     ):
         with pytest.raises(Refused):
             await asking
+
+
+async def test_money_for_an_invoice_is_back_when_an_operator_has_sent_it(
+    runtime: Runtime, make_user: MakeUser
+) -> None:
+    gateway, admin = InvoiceGateway(runtime.db), await make_user("admin")
+    operator = (await Till.of(runtime, admin.email, admin.email)).customer
+    reference = (await gateway.open_checkout(request())).reference
+
+    async def decided(key: str, kind: invoice.Outcome) -> list[tuple[str, str | None]]:
+        async with runtime.db.transaction() as session:
+            await invoice.decide(session, key, kind, note=f"{kind}: 7", by=operator)
+        return [(one.status, one.failure) for one in (await gateway.fetch(reference)).refunds]
+
+    async with runtime.db.transaction() as session:
+        assert await invoice.receive(session, reference, note=None, by=operator)
+    for key in ("refund_1", "refund_2"):
+        await gateway.refund(reference, key=key, payment="pay_2345678abcde", amount=AMOUNT // 2)
+    assert await decided("refund_1", "sent") == [("succeeded", None), ("pending", None)]
+    assert await decided("refund_2", "failed") == [("succeeded", None), ("failed", "failed: 7")]
+    assert await decided("refund_1", "failed") == [("failed", "failed: 7"), ("failed", "failed: 7")]
+    await gateway.refund(reference, key="refund_3", payment="pay_2345678abcde", amount=AMOUNT)
+    with pytest.raises(Refused):
+        await decided("refund_4", "sent")
 
 
 # ---- Stripe alone

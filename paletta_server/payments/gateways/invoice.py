@@ -1,11 +1,14 @@
-"""Payment by bank transfer: an invoice waits until an operator sees the money and marks the order paid.
+"""Payment by bank transfer: an invoice waits until an operator sees the money and marks the order paid. What is to go
+back waits until an operator has sent it, or says that it cannot be sent.
 
-The bank is the outside system here, and operators are its messengers; what they report is kept in `invoices` and
-`invoice_entries`. There are no events.
+The bank is the outside system here, and operators are its messengers; what they report is kept in `invoices`,
+`invoice_entries` and `invoice_outcomes`. There are no events.
 """
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Literal
 
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -24,17 +27,20 @@ from paletta_server.payments.gateway import (
     Listing,
     PaymentState,
     RefundState,
+    RefundStatus,
     Refused,
     position,
 )
-from paletta_server.payments.models import Invoice, InvoiceEntry
+from paletta_server.payments.models import Invoice, InvoiceEntry, InvoiceOutcome
 
+NAME = "invoice"
 PREFIX = "INV-"
+Outcome = Literal["sent", "failed"]
 NO_DISPUTES = "there is no bank behind an invoice that could dispute it"
 
 
 class InvoiceGateway:
-    name = "invoice"
+    name = NAME
     takes_files = False
 
     def __init__(self, db: Database) -> None:
@@ -69,6 +75,7 @@ class InvoiceGateway:
                 select(InvoiceEntry).where(InvoiceEntry.invoice_id == invoice.id).order_by(InvoiceEntry.id)
             )
             entries = list(rows)
+            became = await _became(session, entries)
         captured = sum(entry.amount for entry in entries if entry.kind == "received")
         status: CheckoutStatus = "open"
         if captured:
@@ -81,20 +88,26 @@ class InvoiceGateway:
             captured=captured,
             charge=invoice.reference if captured else None,
             refunds=tuple(
-                RefundState(f"{invoice.reference}-{entry.id}", entry.key, entry.amount, "succeeded")
+                _refund(invoice, entry, became.get(entry.id, {}))
                 for entry in entries
                 if entry.kind == "returned"
             ),
         )
 
     async def refund(self, charge: str, *, key: str, payment: str, amount: int) -> None:
-        """Note that an operator is to send the money back by bank; it counts as given back from here on."""
+        """Note that an operator is to send the money back by bank; it is pending until they did (`decide`)."""
         async with self._db.transaction() as session:
             invoice = await _find(session, charge, lock=True)
             if await _known(session, key, amount):
                 return
-            entries = await session.scalars(select(InvoiceEntry).where(InvoiceEntry.invoice_id == invoice.id))
-            left = sum(entry.amount if entry.kind == "received" else -entry.amount for entry in entries)
+            rows = await session.scalars(select(InvoiceEntry).where(InvoiceEntry.invoice_id == invoice.id))
+            entries = list(rows)
+            became = await _became(session, entries)
+            left = sum(
+                entry.amount if entry.kind == "received" else -entry.amount
+                for entry in entries
+                if "failed" not in became.get(entry.id, {})
+            )
             if amount > left:
                 raise Refused("that is more than came in for this invoice")
             session.add(InvoiceEntry(invoice_id=invoice.id, kind="returned", key=key, amount=amount))
@@ -138,25 +151,65 @@ class InvoiceGateway:
     def parse_event(self, body: bytes, headers: Mapping[str, str]) -> Event:
         raise Forged("invoices have no events")
 
-    async def receive(self, reference: str, *, note: str | None, by: int) -> bool:
-        """An operator saw the whole sum arrive; whether that is news. After the invoice's time it counts too."""
-        async with self._db.transaction() as session:
-            invoice = await _find(session, reference, lock=True)
-            made = await session.scalar(
-                insert(InvoiceEntry)
-                .values(
-                    invoice_id=invoice.id,
-                    kind="received",
-                    key=f"{invoice.key}:received",
-                    amount=invoice.amount,
-                    note=note,
-                    by=by,
-                )
-                # Whichever of its two unique columns a rival's is seen by: the reference is made of the key.
-                .on_conflict_do_nothing()
-                .returning(InvoiceEntry.id)
-            )
-            return made is not None
+
+# ---- what operators report
+
+
+async def receive(session: AsyncSession, reference: str, *, note: str | None, by: int) -> bool:
+    """An operator saw the whole sum arrive; whether that is news. After the invoice's time it counts too."""
+    invoice = await _find(session, reference, lock=True)
+    made = await session.scalar(
+        insert(InvoiceEntry)
+        .values(
+            invoice_id=invoice.id,
+            kind="received",
+            key=f"{invoice.key}:received",
+            amount=invoice.amount,
+            note=note,
+            by=by,
+        )
+        # Whichever of its two unique columns a rival's is seen by: the reference is made of the key.
+        .on_conflict_do_nothing()
+        .returning(InvoiceEntry.id)
+    )
+    return made is not None
+
+
+async def outcomes(session: AsyncSession, key: str, *, lock: bool = False) -> dict[str, str]:
+    """What operators said of a refund, by `Outcome`: their note. With `lock` nobody else says more until the end."""
+    query = select(InvoiceEntry).where(InvoiceEntry.key == key, InvoiceEntry.kind == "returned")
+    entry = await session.scalar(query.with_for_update() if lock else query)
+    return (await _became(session, [entry])).get(entry.id, {}) if entry is not None else {}
+
+
+async def decide(session: AsyncSession, key: str, kind: Outcome, *, note: str, by: int) -> None:
+    """An operator sent a refund's money, or it failed. Raises `Refused` for a refund that is not to be sent."""
+    entry = await session.scalar(
+        select(InvoiceEntry.id).where(InvoiceEntry.key == key, InvoiceEntry.kind == "returned")
+    )
+    if entry is None:
+        raise Refused("there is no such refund")
+    session.add(InvoiceOutcome(entry_id=entry, kind=kind, note=note, by=by))
+    await session.flush()
+
+
+async def _became(session: AsyncSession, entries: Sequence[InvoiceEntry]) -> dict[int, dict[str, str]]:
+    """What operators said of money that was to go back, by the entry's key: note by outcome."""
+    found: dict[int, dict[str, str]] = defaultdict(dict)
+    keys = [entry.id for entry in entries if entry.kind == "returned"]
+    if keys:
+        rows = await session.scalars(select(InvoiceOutcome).where(InvoiceOutcome.entry_id.in_(keys)))
+        for row in rows:
+            found[row.entry_id][row.kind] = row.note
+    return found
+
+
+def _refund(invoice: Invoice, entry: InvoiceEntry, became: Mapping[str, str]) -> RefundState:
+    """Money that came back from the bank was not given back, though it had been sent."""
+    status: RefundStatus = "failed" if "failed" in became else "succeeded" if "sent" in became else "pending"
+    return RefundState(
+        f"{invoice.reference}-{entry.id}", entry.key, entry.amount, status, became.get("failed")
+    )
 
 
 async def _find(session: AsyncSession, reference: str, *, lock: bool = False) -> Invoice:
