@@ -46,7 +46,13 @@ def sections(user_id: int) -> Sections:
         Dispute.amount, Dispute.outcome, Dispute.evidence, Dispute.created_at, Dispute.closed_at,
     ).where(Dispute.order_id.in_(theirs))  # fmt: skip
     files = (
-        select(Dispute.uid.label("dispute"), DisputeFile.round, DisputeFile.field, DisputeFile.name, DisputeFile.content_type)
+        select(
+            Dispute.uid.label("dispute"),
+            DisputeFile.round,
+            DisputeFile.field,
+            DisputeFile.name,
+            DisputeFile.content_type,
+        )
         .join(Dispute, Dispute.id == DisputeFile.dispute_id)
         .where(Dispute.order_id.in_(theirs))
     )

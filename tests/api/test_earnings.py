@@ -363,6 +363,7 @@ async def test_what_was_sold_before_there_was_a_ledger_is_posted(counter: Counte
     await give_back(counter, sold, {sold.items[0].id: 1200})
     before = await mine(counter)
     async with counter.runtime.db.transaction() as session:
+        await session.execute(text("SET LOCAL session_replication_role = replica"))
         await session.execute(text("TRUNCATE ledger_transactions, ledger_entries, royalties"))
         await session.execute(text("UPDATE orders SET paid_at = paid_at - interval '40 days'"))
     async with counter.runtime.db.transaction() as session:

@@ -90,11 +90,9 @@ async def test_an_export_has_everything_and_no_secrets(
     assert document["user"] == ben.uid
     assert set(document) - {"user", "exported_at"} == {
         "account", "sessions", "mailed_links", "applications", "mails", "mail_trouble", "orders", "order_items", "cart",
-        "sales",
-        "payments", "refunds", "disputes", "dispute_files", "entitlements", "downloads", "clips", "batches", "uploads",
-        "collections", "own_categories", "own_tags", "audit_log", "payout_account", "payouts", "ledger_entries",
-        "clip_reports",
-        "review_decisions",
+        "sales", "payments", "refunds", "disputes", "dispute_answers", "dispute_files", "entitlements", "downloads",
+        "clips", "batches", "uploads", "collections", "own_categories", "own_tags", "audit_log", "payout_account",
+        "payouts", "ledger_entries", "clip_reports", "review_decisions",
     }  # fmt: skip
     [account] = document["account"]
     assert (account["email"], account["institution"]) == ("ben@example.org", "Buyer Films")
@@ -227,6 +225,9 @@ WITH paid AS (
 ), file AS (
   INSERT INTO dispute_files (dispute_id, field, name, content_type, data, key)
   SELECT id, 'other', 'letter.pdf', 'application/pdf', 'from Benjamin', 'k' FROM lost
+), before AS (
+  INSERT INTO dispute_answers (dispute_id, round, status, response, evidence)
+  SELECT id, 1, 'warning_closed', 'submitted', '{"customer_ip": "192.0.2.78"}' FROM lost
 ), page AS (
   INSERT INTO sandbox_checkouts (reference, key, request, currency, amount, expires_at)
   VALUES ('sbx_1', 'pay_abcdefghjkmn', '{"email": "ben@example.org"}', 'USD', 4900, now()) RETURNING id
@@ -246,10 +247,11 @@ async def test_what_their_bank_was_told_goes_too(
         await session.execute(text(DISPUTE.replace(":", "\\:")))
     document = json.loads((await client.get(f"{USERS}/{ben.uid}/export", headers=admin.headers)).text)
     assert document["disputes"][0]["evidence"]["customer_ip"] == "192.0.2.77"
+    assert document["dispute_answers"][0]["evidence"]["customer_ip"] == "192.0.2.78"
     assert [one["name"] for one in document["dispute_files"]] == ["letter.pdf"]
     await erase(client, admin, ben)
     rows = await dump(runtime)
-    for word in ("192.0.2.77", "Benjamin", "letter.pdf"):
+    for word in ("192.0.2.77", "192.0.2.78", "Benjamin", "letter.pdf"):
         assert {table for table, all_rows in rows.items() if word in all_rows} == set(), word
     holders = {table for table, all_rows in rows.items() if "ben@example.org" in all_rows}
     assert holders <= {"outbox_emails"}, "the farewell, until it is out"
