@@ -303,8 +303,9 @@ async def test_a_dispute_is_given_up(admin: Run, counter: Counter) -> None:
 
 def test_evidence_survives_the_editor() -> None:
     texts = {"explanation": "# a heading\n ## deeper\nplain\n\nlast", "access_log": "a  b\n#c"}
+    fields = dict.fromkeys([*texts, "refund_terms"], "what belongs into it")
     assert {
-        name: text for name, text in disputes.parse(disputes.document(texts, texts), texts).items() if text
+        name: text for name, text in disputes.parse(disputes.document(texts, fields), fields).items() if text
     } == texts
 
 
