@@ -1,13 +1,13 @@
 """disputes asked about again, refunds sent by hand, payout runs that know their plan, ledgers that cannot be emptied
 
-Revision: 0021, after 0022. It must suit the code of the revision before it.
+Revision: 0023, after 0022. It must suit the code of the revision before it.
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0021"
+revision = "0023"
 down_revision = "0022"
 branch_labels = None
 depends_on = None
