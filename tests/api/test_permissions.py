@@ -124,6 +124,8 @@ FRESH = {
     "POST /v1/admin/orders/{order}/restore",
     "POST /v1/admin/refunds/{refund}/approve",
     "POST /v1/admin/refunds/{refund}/reject",
+    "POST /v1/admin/refunds/{refund}/mark-sent",
+    "POST /v1/admin/refunds/{refund}/mark-failed",
     "POST /v1/admin/disputes/{dispute}/submit",
     "POST /v1/admin/disputes/{dispute}/accept",
     "POST /v1/admin/payouts",

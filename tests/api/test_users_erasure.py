@@ -90,11 +90,9 @@ async def test_an_export_has_everything_and_no_secrets(
     assert document["user"] == ben.uid
     assert set(document) - {"user", "exported_at"} == {
         "account", "sessions", "mailed_links", "applications", "mails", "mail_trouble", "orders", "order_items", "cart",
-        "sales",
-        "payments", "refunds", "disputes", "dispute_answers", "dispute_files", "entitlements", "downloads", "clips",
-        "batches", "uploads", "collections", "own_categories", "own_tags", "audit_log", "payout_account", "payouts",
-        "ledger_entries", "clip_reports",
-        "review_decisions",
+        "sales", "payments", "refunds", "disputes", "dispute_answers", "dispute_files", "entitlements", "downloads",
+        "clips", "batches", "uploads", "collections", "own_categories", "own_tags", "audit_log", "payout_account",
+        "payouts", "ledger_entries", "clip_reports", "review_decisions",
     }  # fmt: skip
     [account] = document["account"]
     assert (account["email"], account["institution"]) == ("ben@example.org", "Buyer Films")
