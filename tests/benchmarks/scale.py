@@ -7,7 +7,7 @@ end by the database's clock. API: searches, clips' pages and carts, mixed, from 
 Which limit was met is measured: the share of the machine that was busy, and whose processes those were (sampled four
 times a second; what others ran meanwhile shows as the difference), and how many statements ran or waited in the
 database. On two cores one worker's ffmpeg uses both already, so that ratios beyond 1 come from what a film waits for:
-downloads, commits, single-threaded steps. What the same rows mean for more machines is in `deploy/capacity.md`.
+downloads, commits, single-threaded steps. What the same rows mean for more machines is in `deploy/README.md`.
 """
 
 from __future__ import annotations
