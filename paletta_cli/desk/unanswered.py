@@ -17,6 +17,8 @@ from paletta_cli.errors import ApiProblem, PalettaError
 
 _KEPT_SECONDS = 7 * 86_400
 """Longer than anybody takes to look; by then `refunds list` is the way to find out."""
+_BEFORE_THE_KEY = (401, 403, 408, 425, 429)
+"""Answers that come before anybody looks at the key, and say nothing of what was asked before."""
 _OPEN = "it may have been done: the same command again asks what became of it, and does it once"
 
 
@@ -47,10 +49,10 @@ class Unanswered:
         try:
             answer = send(kept["body"], kept["key"])
         except ApiProblem as problem:
-            if problem.status < 500:  # it was refused, for certain
+            if problem.status < 500 and problem.status not in _BEFORE_THE_KEY:  # it was refused, for certain
                 self._path.unlink(missing_ok=True)
-                raise
-            problem.hint = _OPEN
+            elif problem.status >= 500:
+                problem.hint = _OPEN
             raise
         except PalettaError as error:
             error.hint = _OPEN

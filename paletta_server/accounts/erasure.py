@@ -10,6 +10,8 @@ It is done in small transactions, one for each domain, so that no locks of their
 of their own. The account is closed before, so nothing new comes; a job does again whatever was cut short.
 """
 
+from collections.abc import Mapping
+
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -58,8 +60,10 @@ async def erase(
             )
         if status_of(user) == "erased":
             return user
+        # Earnings first: no payout is made from here on, and one that was, is then seen on its way.
+        owed = await earnings.waive(session, user.id)
         await _refuse_unsettled(session, user)
-        await _settle_earnings(session, admin, user, waive=waive)
+        await _settle_earnings(session, admin, user, owed, waive=waive)
         if user.deleted_at is None:
             user.deleted_at = await session.scalar(select(func.now()))
         await session.flush()
@@ -88,8 +92,9 @@ async def _refuse_unsettled(session: AsyncSession, user: User) -> None:
         )
 
 
-async def _settle_earnings(session: AsyncSession, admin: Principal, user: User, *, waive: bool) -> None:
-    owed = await earnings.waive(session, user.id)
+async def _settle_earnings(
+    session: AsyncSession, admin: Principal, user: User, owed: Mapping[str, int], *, waive: bool
+) -> None:
     if owed and not waive:
         sums = ", ".join(f"{money.text(amount, currency)} {currency}" for currency, amount in owed.items())
         raise Conflict(

@@ -181,7 +181,7 @@ def write_keys(
         Path, typer.Option(help="The folder, made where it is missing, for this user's eyes only.")
     ],
 ) -> None:
-    """Write the private keys in DELIVERY_KEY_1, DELIVERY_KEY_2, … to 1.pem, 2.pem, …: secrets come as variables."""
+    """Write the private keys in DELIVERY_KEY_NAME to NAME.pem, each of them: secrets come as variables."""
     from paletta_server.aws.keyfiles import KeysRefused, write
     from paletta_server.commands import terminal
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS, READ_SECONDS = 5, 30
 """The latter is longer than the longest poll of a queue (20 s)."""
+TRIES = {"mediaconvert": 1}
+"""Its token makes one job of two requests for a minute only, which two tries that hang take: what was not heard is
+found by asking. Others are tried three times."""
 
 
 @overload
@@ -41,7 +44,7 @@ def client(settings: Settings, service: str) -> Any:
         config=Config(
             connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,
-            retries={"mode": "standard", "total_max_attempts": 3},
+            retries={"mode": "standard", "total_max_attempts": TRIES.get(service, 3)},
         ),
     )
 

@@ -20,9 +20,9 @@ class KeysRefused(ValueError):
 def write(folder: Path, environment: Mapping[str, str] | None = None) -> list[Path]:
     """Write every key, replacing what is there. Raises `KeysRefused`."""
     given = os.environ if environment is None else environment
-    names = sorted(name for name in given if re.fullmatch(PREFIX + r"\d{1,2}", name))
+    names = sorted(name for name in given if re.fullmatch(PREFIX + r"[0-9a-f]{12}", name))
     if not names:
-        raise KeysRefused(f"there is no {PREFIX}1")
+        raise KeysRefused(f"there is no {PREFIX}… with a key")
     for name in names:
         text = given[name].strip()
         if not (text.startswith("-----BEGIN") and "PRIVATE KEY-----" in text):

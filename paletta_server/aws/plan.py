@@ -136,7 +136,7 @@ def _secrets(options: Options) -> list[Need]:
     return [
         Need("secret", f"PALETTA_{name.upper()}", made if name == "metrics_token" else filled)
         for name in secrets(options)
-    ] + [Need("secret", f"DELIVERY_KEY_{number}", filled) for number in key_secrets(options)]
+    ] + [Need("secret", f"DELIVERY_KEY_{key}", filled) for key in key_secrets(options)]
 
 
 def shown(value: Any) -> str:

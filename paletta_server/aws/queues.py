@@ -103,15 +103,21 @@ async def consume(queue: Queue, handle: Callable[[Message], Awaitable[None]], *,
                 log.warning("the queue does not answer", extra={"queue": queue.url, "error": str(error)})
                 await asyncio.wait({stopping}, timeout=pause)
                 continue
-            failures = 0
-            await _handle(queue, messages, handle)
+            if await _handle(queue, messages, handle) or not messages:
+                failures = 0
+                continue
+            # Nothing can be handled, the database being away: what is received meanwhile only gets nearer to the
+            # dead letters.
+            failures += 1
+            await asyncio.wait({stopping}, timeout=PAUSES_SECONDS[min(failures - 1, len(PAUSES_SECONDS) - 1)])
     finally:
         stopping.cancel()
 
 
 async def _handle(
     queue: Queue, messages: Sequence[Message], handle: Callable[[Message], Awaitable[None]]
-) -> None:
+) -> int:
+    """How many were handled."""
     handled = []
     for message in messages:
         try:
@@ -126,3 +132,4 @@ async def _handle(
         await queue.delete(handled)
     except (BotoCoreError, ClientError) as error:
         log.warning("messages will come again", extra={"queue": queue.url, "error": str(error)})
+    return len(handled)

@@ -7,17 +7,20 @@ answered: a busy process is no reason to restart it.
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from paletta_server.core.errors import Overloaded
 from paletta_server.core.metrics import REGISTRY
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from paletta_server.core.settings import Settings
 
@@ -25,6 +28,9 @@ ALWAYS = frozenset({"/healthz", "/readyz", "/metrics"})
 LONG_POLLS = re.compile(r"/v1/(?:upload-batches/[^/]+/progress|orders/[^/]+/wait|admin/audit-log/follow)")
 """The routes with a `wait`; a test compares them with the application's."""
 RETRY_SECONDS, RETRY_POLL_SECONDS = 1, 5
+BODY_SECONDS, BODY_BYTES_PER_SECOND = 10.0, 16 * 1024
+"""How long a request's body may take, and what a slow line must manage beyond: a place is held meanwhile, and nobody
+had to log in for it."""
 
 SHED = Counter(
     "paletta_http_requests_shed_total",
@@ -56,11 +62,34 @@ class Admission:
         if kind == "poll":
             WAITING.inc()
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, _timely(receive), send)
         finally:
             self._now[kind] -= 1
             if kind == "poll":
                 WAITING.dec()
+
+
+def _timely(receive: Receive) -> Receive:
+    """The same, until the body is there: raises a 408 for one that comes too slowly."""
+    began, received, whole = time.monotonic(), 0, False
+
+    async def timely() -> Message:
+        nonlocal received, whole
+        if whole:  # what comes now is that the client went away
+            return await receive()
+        left = began + BODY_SECONDS + received / BODY_BYTES_PER_SECOND - time.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, left)):
+                message = await receive()
+        except TimeoutError:
+            raise HTTPException(
+                408, "the request's body came too slowly", headers={"connection": "close"}
+            ) from None
+        received += len(message.get("body", b""))
+        whole = not message.get("more_body", False)
+        return message
+
+    return timely
 
 
 def _refusal(scope: Scope, kind: str) -> JSONResponse:

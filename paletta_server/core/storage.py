@@ -135,7 +135,7 @@ class ObjectStore(Signer):
         try:
             await self.call(lambda s3: s3.restore_object(Bucket=self.bucket, Key=key, RestoreRequest=request))
         except StoreError as error:
-            if error.code != "RestoreAlreadyInProgress":
+            if error.code not in ("RestoreAlreadyInProgress", "ObjectAlreadyInActiveTierError"):
                 raise
 
     async def download(

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from paletta_server.core.errors import PalettaError
 from paletta_server.core.jobs import defer
 from paletta_server.core.runtime import Runtime
-from paletta_server.core.storage import ObjectInfo
+from paletta_server.core.storage import ObjectInfo, StoreError
 from paletta_server.delivery.models import Restoration
 from paletta_server.orders import service as orders
 
@@ -148,7 +148,10 @@ async def watch(runtime: Runtime) -> None:
             log.error("a sold file is not in the store", extra={"key": key})
             await _end(runtime, [key], tell=False)
         elif info.archive == "archived":  # the request was lost, or the copy is gone again
-            await runtime.store.restore(key, info.storage_class, days=KEPT_DAYS)
+            try:
+                await runtime.store.restore(key, info.storage_class, days=KEPT_DAYS)
+            except StoreError as error:  # others came back meanwhile, and theirs are told
+                log.error("a file cannot be asked back", extra={"key": key, "error": str(error)})
         elif not info.archive:
             there.append(key)
     await _end(runtime, there, tell=True)

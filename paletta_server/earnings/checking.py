@@ -87,8 +87,8 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (
   SELECT coalesce(sum(x.amount) FILTER (WHERE f.keeps_rights), 0) AS amount,
     coalesce((array_agg(f.keeps_rights ORDER BY f.id DESC))[1], false) AS last
-  FROM refund_items x JOIN refunds f ON f.id = x.refund_id
-  WHERE x.order_item_id = i.id AND f.order_id = o.id AND f.status = 'succeeded'
+  FROM refund_items x JOIN refunds f ON f.id = x.refund_id JOIN payments p ON p.id = f.payment_id
+  WHERE x.order_item_id = i.id AND f.order_id = o.id AND f.status = 'succeeded' AND p.status = 'succeeded'
 ) g CROSS JOIN LATERAL (
   SELECT coalesce(sum(CASE e.kind WHEN 'dispute_withdrawn' THEN e.amount WHEN 'dispute_reinstated' THEN -e.amount
     ELSE 0 END), 0) AS amount

@@ -46,7 +46,12 @@ async def goodwill(session: AsyncSession, items: Sequence[OrderItem]) -> dict[in
     rows = await session.execute(
         select(RefundItem.order_item_id, RefundItem.amount, Refund.keeps_rights)
         .join(Refund, Refund.id == RefundItem.refund_id)
-        .where(RefundItem.order_item_id.in_([item.id for item in items]), Refund.status == "succeeded")
+        .join(Payment, Payment.id == Refund.payment_id)
+        .where(
+            RefundItem.order_item_id.in_([item.id for item in items]),
+            Refund.status == "succeeded",
+            Payment.status == "succeeded",  # and not one that did not fit, and went back before
+        )
         .order_by(Refund.id)
     )
     given: dict[int, int] = {}

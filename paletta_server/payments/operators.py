@@ -68,7 +68,9 @@ async def plan_refund(runtime: Runtime, user: Principal, text: str, wanted: Refu
                     title=item.title,
                     amount=planned.parts[item.id],
                     left=room[item.id] - planned.parts[item.id],
-                    right=_right(rights[item.id], room[item.id] == planned.parts[item.id], keep=wanted.keep),
+                    right=_right(
+                        rights.get(item.id), room[item.id] == planned.parts[item.id], keep=wanted.keep
+                    ),
                     downloads=rights[item.id].downloads,
                 )
                 for item in planned.books.items
@@ -77,8 +79,11 @@ async def plan_refund(runtime: Runtime, user: Principal, text: str, wanted: Refu
         )
 
 
-def _right(now: log.Right, whole: bool, *, keep: bool) -> Literal["stays", "ends", "goodwill", "has ended"]:
-    if now.status == "revoked":
+def _right(
+    now: log.Right | None, whole: bool, *, keep: bool
+) -> Literal["stays", "ends", "goodwill", "has ended"]:
+    """None: there never was one, for the payment does not fit its order."""
+    if now is None or now.status == "revoked":
         return "has ended"
     if not whole:
         return "stays"

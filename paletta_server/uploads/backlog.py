@@ -6,7 +6,7 @@ told so at once. Only what is new waits: files that were registered before go on
 
 from collections.abc import Collection, Mapping
 
-from sqlalchemy import func, select
+from sqlalchemy import column, func, or_, select, table
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.clips import service as clips
@@ -14,6 +14,9 @@ from paletta_server.core.errors import IngestBusy
 from paletta_server.core.settings import Settings
 from paletta_server.uploads.models import Upload
 
+_RUNS = table("ingest_runs", column("id"), column("upload_id"), column("status"))
+_ORDERS = table("transcode_jobs", column("run_id"), column("status"))
+"""Ingest's own; it knows of uploads, and not the other way round."""
 RETRY_SECONDS = 20
 """A worker needs about as long for a film, and everybody who waits asks this often."""
 
@@ -48,7 +51,14 @@ def _films(count: int) -> str:
 
 
 async def queued(session: AsyncSession) -> Mapping[str, int]:
-    """How many films wait for a worker, and what they weigh in bytes."""
-    query = select(func.count(), func.coalesce(func.sum(Upload.size), 0)).where(Upload.stage == "stored")
+    """How many films wait for a worker or a place at MediaConvert, and what they weigh in bytes."""
+    ordered = (
+        select(_RUNS.c.upload_id)
+        .join(_ORDERS, _ORDERS.c.run_id == _RUNS.c.id)
+        .where(_ORDERS.c.status == "waiting", _RUNS.c.status == "transcoding")
+    )
+    query = select(func.count(), func.coalesce(func.sum(Upload.size), 0)).where(
+        or_(Upload.stage == "stored", Upload.id.in_(ordered))
+    )
     films, weight = (await session.execute(query)).one()
     return {"films": int(films), "bytes": int(weight)}

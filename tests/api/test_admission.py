@@ -11,16 +11,19 @@ from typing import Any
 
 import fastapi.routing
 import httpx
+import pytest
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from sqlalchemy import text
 
 from paletta_server.app import create_app
+from paletta_server.core import admission
 from paletta_server.core.admission import LONG_POLLS
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
 from tests.conftest import MakeUser
 from tests.support.locks import blocked
+from tests.support.serving import serving
 from tests.support.uploading import Uploader
 
 PROBES = ("/healthz", "/readyz", "/metrics")
@@ -166,3 +169,30 @@ async def test_a_schema_older_than_the_code_is_not_ready(client: httpx.AsyncClie
         assert (await client.get("/readyz")).status_code == 200
     finally:
         await revision(ours)
+
+
+async def test_a_body_that_does_not_come_holds_its_place_for_a_moment_only(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "BODY_SECONDS", 0.3)
+
+    async def half(port: int) -> bytes:
+        """One byte of a thousand; the whole answer."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /v1/auth/login HTTP/1.1\r\nHost: shop\r\nContent-Type: application/json\r\n")
+        writer.write(b"Content-Length: 1000\r\n\r\n{")
+        answer = await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+        return answer
+
+    async with (
+        node(settings, requests_at_once=2) as small,
+        serving(small.app) as url,
+        httpx.AsyncClient(base_url=url) as client,
+    ):
+        port = httpx.URL(url).port
+        assert port is not None
+        answers = await asyncio.gather(*(half(port) for _ in range(2)))
+        assert [answer.split(b" ", 2)[1] for answer in answers] == [b"408", b"408"]
+        assert all(b"too slowly" in answer for answer in answers)
+        assert (await client.get("/v1/categories")).status_code == 200

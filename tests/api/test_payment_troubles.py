@@ -150,6 +150,19 @@ async def test_a_checkout_that_cannot_be_closed_waits_behind_the_others(
         assert await orders.expired(session) == []
 
 
+async def test_what_giving_back_money_that_does_not_fit_would_do(
+    client: httpx.AsyncClient, counter: Counter, model: ModelGateway, make_user: MakeUser
+) -> None:
+    sold, payment, book = await opened(counter, model)
+    book.status, book.captured = "succeeded", sold.order.total - 1
+    await service.settle(counter.runtime, payment.id)
+    admin = await make_user("admin")
+    path = f"/v1/admin/orders/{sold.order.number}/refunds/plan"
+    plan = await client.post(path, json={"reason": "too little"}, headers=admin.headers)
+    assert plan.status_code == 200, plan.text
+    assert {one["right"] for one in plan.json()["items"]} == {"has ended"}
+
+
 # ---- what was taken comes back
 
 

@@ -204,6 +204,12 @@ async def test_a_refund_whose_answer_was_lost_is_not_made_twice(
         lost = await admin(*create)
         assert (lost.code, "it may have been done" in lost.err) == (5, True), lost
         proxy.plan = None
+        async with counter.runtime.db.transaction() as session:
+            await session.execute(text("UPDATE api_tokens SET authenticated_at = now() - interval '1 hour'"))
+        stale = await admin(*create)
+        assert (stale.code, "password once more" in stale.err) == (4, True), stale
+        async with counter.runtime.db.transaction() as session:
+            await session.execute(text("UPDATE api_tokens SET authenticated_at = now()"))
         again = await admin(*create)
         assert again.code == 0, again
         assert "not asked for a second time" in again.err

@@ -25,7 +25,7 @@ from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
 from paletta_server.ingest.checkup import Decoded
 from paletta_server.ingest.frames import Poster
-from paletta_server.ingest.mediaconvert import completions, events, reconcile
+from paletta_server.ingest.mediaconvert import completions, events, reconcile, submit
 from paletta_server.ingest.mediaconvert.orders import Order
 from paletta_server.ingest.plan import plan_outputs
 from paletta_server.ingest.probe import Probe, Video
@@ -209,7 +209,7 @@ async def test_a_job_that_never_ends_is_an_attempt_that_failed(enter: Enter, her
     world = await begun(enter, 1)
     for attempt in range(here.settings.ingest_attempts):
         (job,) = world.service.running()
-        await world._execute("UPDATE transcode_jobs SET created_at = created_at - interval '49 hours'")
+        await world._execute("UPDATE transcode_jobs SET submitted_at = submitted_at - interval '49 hours'")
         await reconcile.turn(here, world.api)
         while await world.work():
             pass
@@ -220,6 +220,39 @@ async def test_a_job_that_never_ends_is_an_attempt_that_failed(enter: Enter, her
         "processing failed 3 times: the transcoder did not finish within two days",
     )
     assert world.service.running() == []
+
+
+async def test_an_order_of_another_version_is_ordered_anew_and_holds_nobody_up(
+    enter: Enter, here: Runtime
+) -> None:
+    world = await begun(enter, 1)
+    (job,) = world.service.running()
+    await world._execute(
+        "UPDATE transcode_jobs SET status = 'waiting', job_id = NULL, \"order\" = \"order\" #- '{plan,comp,max_kbps}'"
+    )
+    assert await submit.submit_waiting(here, world.api) == 0
+    assert (await world._state())["jobs"] == ["dropped"]
+    while await world.work():
+        pass
+    again = [one for one in world.service.running() if one is not job]
+    assert [one.metadata["attempt"] for one in again] == ["2"]
+
+
+async def test_a_twin_of_the_same_submission_takes_nothing_from_the_living(
+    enter: Enter, here: Runtime
+) -> None:
+    """Two tries of one request, the second one when its token had run out: both jobs write to one place."""
+    world = await begun(enter, 1)
+    (ours,) = world.service.running()
+    twin = Job("twin-1", ours.request, ours.created_at)
+    await world._complete(ours)
+    await world._settle()
+    assert await stage(world) == "live"
+    twin.status = "COMPLETE"
+    await completions.handle(here, envelope(twin, "COMPLETE"))
+    while await world.work():
+        pass
+    await world._check()
 
 
 async def test_a_creation_that_was_not_heard_is_found_or_made_again(enter: Enter, here: Runtime) -> None:

@@ -22,6 +22,7 @@ from cfnlint.api import ManualArgs, lint
 
 from paletta_server.aws.options import Options, OptionsRefused, read_public_keys
 from paletta_server.aws.template import MOST_BYTES, render, to_yaml
+from paletta_server.aws.template.environment import key_names
 from paletta_server.aws.template.policies import ON_ANYTHING, allow
 from paletta_server.commands.serve import GRACE_SECONDS, KEEP_ALIVE_SECONDS
 from paletta_server.core.bucket import cors_rule
@@ -33,6 +34,7 @@ from paletta_server.ingest.plan import plan_outputs
 from tests.support.up import clean_env
 from tests.unit.test_ingest_gate import video
 
+ONE, TWO = "DELIVERY_KEY_0123456789ab", "DELIVERY_KEY_ba9876543210"
 KEYS = tuple(f"-----BEGIN PUBLIC KEY-----\n{letter * 64}\n-----END PUBLIC KEY-----\n" for letter in "AB")
 EVERY = [
     Options(
@@ -407,11 +409,12 @@ def test_a_real_key_is_taken(tmp_path: Path) -> None:
     )
     (text,) = read_public_keys([path])
     template = render(Options(public_keys=(text,)))
-    config = template["Resources"]["DeliveryKey1"]["Properties"]["PublicKeyConfig"]
-    assert (
-        yaml.safe_load(to_yaml(template))["Resources"]["DeliveryKey1"]["Properties"]["PublicKeyConfig"]
-        == config
-    )
+    [name] = [
+        one for one, made in template["Resources"].items() if made["Type"] == "AWS::CloudFront::PublicKey"
+    ]
+    config = template["Resources"][name]["Properties"]["PublicKeyConfig"]
+    read = yaml.safe_load(to_yaml(template))
+    assert read["Resources"][name]["Properties"]["PublicKeyConfig"] == config
     assert config["EncodedKey"] == text
 
 
@@ -450,20 +453,36 @@ def test_private_keys_become_files_for_one_user_and_are_never_told(tmp_path: Pat
             check=False,
         )
 
-    for keys in ({}, {"DELIVERY_KEY_1": "HUNTER22"}, {"DELIVERY_KEY_1": pem, "DELIVERY_KEY_2": ""}):
+    for keys in ({}, {ONE: "HUNTER22"}, {ONE: pem, TWO: ""}):
         refused = command(**keys)
         assert refused.returncode == 1
         assert "HUNTER22" not in refused.stdout + refused.stderr
         assert not folder.exists()
     for _ in range(2):  # a task that is started again finds its files
-        done = command(DELIVERY_KEY_1=pem, DELIVERY_KEY_2=pem)
+        done = command(**{ONE: pem, TWO: pem})
         assert done.returncode == 0, done.stderr
         assert "HUNTER22" not in done.stdout + done.stderr
-    assert [path.name for path in sorted(folder.iterdir())] == ["1.pem", "2.pem"]
-    assert (folder / "1.pem").read_text() == pem + "\n"
+    assert [path.name for path in sorted(folder.iterdir())] == ["0123456789ab.pem", "ba9876543210.pem"]
+    assert (folder / "0123456789ab.pem").read_text() == pem + "\n"
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     told = {entry["Name"]: entry["Value"] for entry in containers(FEW[1])["api"]["Environment"]}
-    assert told["PALETTA_CLOUDFRONT_KEYS"] == {
-        "Fn::Sub": "${DeliveryKey1}:/var/lib/paletta/keys/1.pem,${DeliveryKey2}:/var/lib/paletta/keys/2.pem"
-    }
+    names = key_names(FEW[1])
+    paths = [f"${{DeliveryKey{name}}}:/var/lib/paletta/keys/{name}.pem" for name in names]
+    assert told["PALETTA_CLOUDFRONT_KEYS"] == {"Fn::Sub": ",".join(paths)}
+
+
+def test_a_key_stays_what_it_is_while_others_come_and_go() -> None:
+    """CloudFront changes no public key: one that moved to another name would end the deployment, or every download."""
+    first, second = KEYS
+    held: dict[str, set[str]] = {}
+    for keys in ((first,), (first, second), (second, first), (second,)):
+        options = Options(public_keys=keys)
+        for name, made in render(options)["Resources"].items():
+            if made["Type"] == "AWS::CloudFront::PublicKey":
+                held.setdefault(name, set()).add(made["Properties"]["PublicKeyConfig"]["EncodedKey"])
+        told = {entry["Name"]: entry["Value"] for entry in containers(options)["api"]["Environment"]}
+        assert told["PALETTA_CLOUDFRONT_KEYS"]["Fn::Sub"].startswith(
+            f"${{DeliveryKey{key_names(options)[0]}}}:"
+        )
+    assert sorted(map(len, held.values())) == [1, 1], held

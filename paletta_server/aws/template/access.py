@@ -112,15 +112,8 @@ def _worker(options: Options) -> list[Value]:
 
 
 def _completions(_options: Options) -> list[Value]:
-    """They check what was made, and make posters and storyboard of captured frames."""
-    return [
-        allow(*_CONSUMING, on=get("Completions", "Arn")),
-        allow(READ, on=[objects("originals/"), objects("media/"), objects("_paletta/")]),
-        allow(WRITE, DELETE, *MULTIPART, on=objects("media/")),
-        _listing(),
-        *_jobs(),
-        allow("mediaconvert:ListJobs", on=[get("TranscodingQueue", "Arn"), sub(_MEDIACONVERT + "jobs/*")]),
-    ]
+    """They hand on what they hear; workers check what was made."""
+    return [allow(*_CONSUMING, on=get("Completions", "Arn"))]
 
 
 _CONSUMING = (

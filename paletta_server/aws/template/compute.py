@@ -235,8 +235,8 @@ def _keys(options: Options) -> Value:
     )
     container["Essential"] = False
     container["Secrets"] = [
-        {"Name": f"DELIVERY_KEY_{number}", "ValueFrom": ref(resource)}
-        for number, resource in key_secrets(options).items()
+        {"Name": f"DELIVERY_KEY_{key}", "ValueFrom": ref(resource)}
+        for key, resource in key_secrets(options).items()
     ]
     return container
 

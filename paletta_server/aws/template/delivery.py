@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from paletta_server.aws.options import Options
+from paletta_server.aws.template.environment import key_names
 from paletta_server.aws.template.parts import Part, Value, get, ref, sub
 from paletta_server.core.delivering import PUBLIC_PATHS
 
@@ -16,15 +17,15 @@ def delivery(options: Options) -> Part:
     if not options.cloudfront:
         return part
     keys = []
-    for number, pem in enumerate(options.public_keys, start=1):
-        name = f"DeliveryKey{number}"
+    for key, pem in zip(key_names(options), options.public_keys, strict=True):
+        name = f"DeliveryKey{key}"
         part.resource(
             name,
             "CloudFront::PublicKey",
             {
                 "PublicKeyConfig": {
-                    "CallerReference": sub("${AWS::StackName}-" + _digest(pem)),
-                    "Name": sub("${AWS::StackName}-" + _digest(pem)),
+                    "CallerReference": sub("${AWS::StackName}-" + key),
+                    "Name": sub("${AWS::StackName}-" + key),
                     "EncodedKey": pem,
                 }
             },
@@ -65,16 +66,6 @@ def delivery(options: Options) -> Part:
                     "AccessControlExposeHeaders": {"Items": ["etag", "content-range"]},
                     "AccessControlMaxAgeSec": 3600,
                     "OriginOverride": True,
-                },
-                "CustomHeadersConfig": {
-                    "Items": [
-                        {
-                            # The bucket says `private`, for who reads previews from it without CloudFront.
-                            "Header": "Cache-Control",
-                            "Value": f"public, max-age={YEAR_SECONDS}, immutable",
-                            "Override": True,
-                        }
-                    ]
                 },
                 "SecurityHeadersConfig": {"ContentTypeOptions": {"Override": True}},
             }
@@ -150,10 +141,3 @@ def _distribution(_options: Options) -> Value:
         },
         "ViewerCertificate": {"CloudFrontDefaultCertificate": True},
     }
-
-
-def _digest(pem: str) -> str:
-    """A public key cannot be changed, only another made: so its name goes with its content."""
-    import hashlib
-
-    return hashlib.sha256(pem.encode()).hexdigest()[:12]

@@ -8,9 +8,9 @@ from paletta_server.aws.template.parts import Part, Value, get, ref, sub
 from paletta_server.aws.template.policies import document, only_by_tls
 
 IDLE_SECONDS = 60
-"""Longer than the longest poll (25 s), shorter than the API keeps connections (`commands.serve.KEEP_ALIVE_SECONDS`)."""
-DRAIN_SECONDS = 35
-"""A node that leaves gets no new requests and finishes its own, long polls of 25 s included."""
+"""Longer than the longest poll (55 s), shorter than the API keeps connections (`commands.serve.KEEP_ALIVE_SECONDS`)."""
+DRAIN_SECONDS = 60
+"""A node that leaves gets no new requests and finishes its own, long polls of 55 s included."""
 ACCESS_LOG_DAYS = 90
 TLS_POLICY = "ELBSecurityPolicy-TLS13-1-2-2021-06"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Literal
 
 from paletta_server.aws.options import Options
@@ -81,12 +82,14 @@ def of_service(options: Options, service: Service) -> list[Value]:
 
 def cloudfront_keys(options: Options) -> Value:
     """`KID:path,KID:path`, the first one signs: ids and paths, no secret."""
-    each = [f"${{DeliveryKey{number}}}:{KEY_FOLDER}/{number}.pem" for number in key_numbers(options)]
+    each = [f"${{DeliveryKey{name}}}:{KEY_FOLDER}/{name}.pem" for name in key_names(options)]
     return sub(",".join(each))
 
 
-def key_numbers(options: Options) -> range:
-    return range(1, len(options.public_keys) + 1)
+def key_names(options: Options) -> list[str]:
+    """A name for each public key, which goes with its content and not its place: CloudFront changes no key, and what
+    is held by name stays what it is when another one becomes the first, or one is taken out."""
+    return [hashlib.sha256(pem.encode()).hexdigest()[:12] for pem in options.public_keys]
 
 
 def of_migration(options: Options) -> list[Value]:
@@ -108,9 +111,9 @@ def secrets(options: Options) -> dict[str, str]:
     return found
 
 
-def key_secrets(options: Options) -> dict[int, str]:
-    """The secrets with the private keys, by number."""
-    return {number: f"DeliveryPrivateKey{number}" for number in key_numbers(options)}
+def key_secrets(options: Options) -> dict[str, str]:
+    """The secrets with the private keys, by the keys' names."""
+    return {name: f"DeliveryPrivateKey{name}" for name in key_names(options)}
 
 
 def secrets_of_service(options: Options, service: Service) -> dict[str, str]:
@@ -149,14 +152,14 @@ def secret_resources(options: Options) -> Part:
                 why=f"PALETTA_{name.upper()}. A service does not start while it is empty.",
             )
             part.output(f"{resource}Arn", ref(resource), described[resource] + ".")
-    for number, resource in key_secrets(options).items():
+    for key, resource in key_secrets(options).items():
         part.resource(
             resource,
             "SecretsManager::Secret",
             {
-                "Description": f"The private key (PEM) of DeliveryKey{number}; fill it in before the services start"
+                "Description": f"The private key (PEM) of DeliveryKey{key}; fill it in before the services start"
             },
             why="The API does not start while it is empty.",
         )
-        part.output(f"{resource}Arn", ref(resource), f"The private key (PEM) of DeliveryKey{number}.")
+        part.output(f"{resource}Arn", ref(resource), f"The private key (PEM) of DeliveryKey{key}.")
     return part

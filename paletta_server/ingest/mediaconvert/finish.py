@@ -35,9 +35,11 @@ Collect = Callable[[ObjectStore, orders.Order, str, Path, Sandbox], Awaitable[Tr
 class _Work:
     """What a finisher holds."""
 
-    def __init__(self, row: TranscodeJob, attempt: Attempt, source: uploads.Source, name: str) -> None:
+    def __init__(
+        self, row: TranscodeJob, attempt: Attempt, source: uploads.Source, order: orders.Order, name: str
+    ) -> None:
         self.row_id, self.attempt, self.source, self.name = row.id, attempt, source, name
-        self.order = orders.from_dict(row.order)
+        self.order = order
         self.folder = attempt.prefix + submission_folder(row.submission or 1)
         self.prefix = f"{attempt.prefix}{name}/"
 
@@ -87,12 +89,18 @@ async def begin(runtime: Runtime, row_id: int) -> _Work | None:
             error = EngineFailed("finishing it stopped the worker each time")
             await ending.try_again_in(session, runtime.settings, held.source, held.attempt, error)
             return None
+        try:
+            order = orders.from_dict(held.row.order)
+        except (KeyError, TypeError):
+            error = EngineFailed(orders.FOREIGN)
+            await ending.try_again_in(session, runtime.settings, held.source, held.attempt, error)
+            return None
         name = new_uid("fin")
         held.row.finishers = [*held.row.finishers, name]
         await session.flush()
         await runs.advance(session, held.attempt, "publishing")
         await uploads.report(session, held.source.upload_id, "publishing")
-        return _Work(held.row, held.attempt, held.source, name)
+        return _Work(held.row, held.attempt, held.source, order, name)
 
 
 async def _make(runtime: Runtime, work: _Work, folder: Path, collect: Collect) -> None:

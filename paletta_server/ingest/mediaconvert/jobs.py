@@ -171,13 +171,14 @@ async def fail(session: AsyncSession, settings: Settings, held: Held, fault: Fin
 
 async def _stray(session: AsyncSession, held: Held, news: News) -> str:
     """A second job for one attempt, made when the first one's creation seemed lost: it is stopped, and what it
-    stored goes. It wrote under a prefix of its own."""
+    stored goes, if it wrote under a prefix of its own. A twin of the same submission wrote what ours did, where ours
+    did."""
     log.warning("a stray job", extra={"job": news.job_id, "run": held.attempt.uid, "status": news.status})
-    if news.status in ("COMPLETE", "ERROR", "CANCELED"):
+    if news.status not in ("COMPLETE", "ERROR", "CANCELED"):
+        await defer(session, "mediaconvert.cancel", job_id=news.job_id)
+    elif news.submission != held.row.submission:
         prefix = held.attempt.prefix + submission_folder(news.submission)
         await defer(session, "ingest.discard", delay_seconds=DISCARD_AFTER_SECONDS, prefix=prefix)
-    else:
-        await defer(session, "mediaconvert.cancel", job_id=news.job_id)
     return "stray"
 
 

@@ -32,6 +32,10 @@ class Order:
         return hashlib.sha256(plain.encode()).hexdigest()
 
 
+FOREIGN = "it was ordered by another version of the service"
+"""Why an attempt ends whose order `from_dict` cannot read: the next one is ordered anew."""
+
+
 def from_dict(found: dict[str, Any]) -> Order:
     """The order that `Order.to_dict` wrote. Raises `TypeError` or `KeyError` for one of another version."""
     plan, probe, decoded = found["plan"], found["probe"], found["decoded"]

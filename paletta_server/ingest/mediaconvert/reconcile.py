@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, func, select, text
+from sqlalchemy import Select, and_, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.core.jobs import defer, has_job
 from paletta_server.core.runtime import Runtime
 from paletta_server.ingest.errors import EngineFailed
 from paletta_server.ingest.mediaconvert import cancel, events, jobs, rows, submit
-from paletta_server.ingest.mediaconvert.api import Api, ApiError, Gone
+from paletta_server.ingest.mediaconvert.api import Api, ApiError, Gone, Throttled
 from paletta_server.ingest.models import IngestRun, TranscodeJob
 
 Q = TypeVar("Q", bound=Select[*tuple[Any, ...]])
@@ -27,6 +27,9 @@ AT_ONCE = 100
 UNHEARD_AFTER = timedelta(minutes=2)
 """The longest that a CreateJob of ours can still be under way: three tries of 35 s with their pauses."""
 OVER_AFTER = timedelta(hours=48)
+WAITED_OUT_AFTER = timedelta(days=14)
+_PATIENCE = 3
+"""Questions in a row that come to nothing before the rest are left for the next turn."""
 _BEFORE = timedelta(minutes=5)
 """Their clock and ours may differ by so much."""
 
@@ -50,9 +53,13 @@ async def turn(runtime: Runtime, api: Api) -> None:
 
 
 async def _bury(runtime: Runtime) -> None:
-    """Attempts that have been there, or waited to get there, for too long."""
-    old = TranscodeJob.created_at < func.now() - OVER_AFTER
+    """Attempts that have been there, or waited to get there, for too long. Those that wait are nobody's fault, and are
+    given much longer."""
     open_rows = (*rows.OPEN, "waiting")
+    old = or_(
+        and_(TranscodeJob.status != "waiting", TranscodeJob.submitted_at < func.now() - OVER_AFTER),
+        TranscodeJob.created_at < func.now() - WAITED_OUT_AFTER,
+    )
     async with runtime.db.transaction() as session:
         found = list(
             await session.scalars(
@@ -142,6 +149,7 @@ async def _ask_silent(runtime: Runtime, api: Api) -> bool:
             )
         )
         due = silent.all()
+    unanswered = 0
     for row_id, job_id in due:
         assert job_id is not None
         try:
@@ -149,9 +157,17 @@ async def _ask_silent(runtime: Runtime, api: Api) -> bool:
         except Gone:
             await _gone(runtime, row_id)
             continue
-        except ApiError as error:
+        except Throttled as error:
             log.warning("jobs cannot be asked about", extra={"error": str(error)})
             return False
+        except ApiError as error:  # of this one; younger ones are asked about all the same
+            log.warning("a job cannot be asked about", extra={"job": job_id, "error": str(error)})
+            unanswered += 1
+            if unanswered == _PATIENCE:
+                return False
+            async with runtime.db.transaction() as session:
+                await jobs.note_check(session, row_id)
+            continue
         async with runtime.db.transaction() as session:
             await jobs.hear(session, runtime.settings, news, asked=True)
             await jobs.note_check(session, row_id)

@@ -45,11 +45,34 @@ class _Claim:
 async def submit_waiting(runtime: Runtime, api: Api) -> int:
     """Submit who waits, oldest first, while there are places; how many were. Ends at the first "slow down"."""
     done = 0
-    while (claim := await _claim(runtime)) is not None:
-        if not await _submit(runtime, api, claim):
-            break
+    while True:
+        try:
+            claim = await _claim(runtime)
+        except _Foreign as foreign:
+            await _order_anew(runtime, foreign.row_id)
+            continue
+        if claim is None or not await _submit(runtime, api, claim):
+            return done
         done += 1
-    return done
+
+
+class _Foreign(Exception):
+    """An order that another version of the service wrote, in words that this one does not know."""
+
+    def __init__(self, row_id: int) -> None:
+        self.row_id = row_id
+
+
+async def _order_anew(runtime: Runtime, row_id: int) -> None:
+    """End the attempt of an order that cannot be read, so that the next one is ordered by us."""
+    async with runtime.db.transaction() as session:
+        held = await jobs.hold(session, row_id)
+        if held is None or held.row.status != "waiting":
+            return
+        held.row.status = "dropped"
+        await session.flush()
+        if held.source is not None:
+            await jobs.fail(session, runtime.settings, held, EngineFailed(orders.FOREIGN))
 
 
 async def _claim(runtime: Runtime) -> _Claim | None:
@@ -73,6 +96,10 @@ async def _claim(runtime: Runtime) -> _Claim | None:
         if pair is None:
             return None
         row, run = pair
+        try:
+            order = orders.from_dict(row.order)
+        except (KeyError, TypeError):
+            raise _Foreign(row.id) from None
         row.status = "submitting"
         row.submissions += 1
         row.submitted_at = func.now()
@@ -85,7 +112,7 @@ async def _claim(runtime: Runtime) -> _Claim | None:
             run.attempt,
             run.prefix,
             key,
-            orders.from_dict(row.order),
+            order,
             row.submissions,
             row.put_off,
         )

@@ -23,12 +23,15 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    _kinds(KINDS)
+    _kinds(KINDS, of_all=False)  # what was waived stays: nothing leaves the ledger
     op.drop_column("outbox_emails", "user_id")
 
 
-def _kinds(allowed: str) -> None:
+def _kinds(allowed: str, *, of_all: bool = True) -> None:
     op.drop_constraint(op.f("ck_ledger_transactions_kind"), "ledger_transactions", type_="check")
     op.create_check_constraint(
-        op.f("ck_ledger_transactions_kind"), "ledger_transactions", f"kind IN ({allowed})"
+        op.f("ck_ledger_transactions_kind"),
+        "ledger_transactions",
+        f"kind IN ({allowed})",
+        postgresql_not_valid=not of_all,
     )
