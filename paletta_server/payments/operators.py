@@ -71,7 +71,7 @@ async def plan_refund(runtime: Runtime, user: Principal, text: str, wanted: Refu
                     right=_right(
                         rights.get(item.id), room[item.id] == planned.parts[item.id], keep=wanted.keep
                     ),
-                    downloads=rights[item.id].downloads,
+                    downloads=rights[item.id].downloads if item.id in rights else 0,
                 )
                 for item in planned.books.items
                 if item.id in planned.parts

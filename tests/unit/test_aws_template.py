@@ -280,8 +280,8 @@ def test_containers_have_no_root_to_write_to_and_end_in_time() -> None:
     }
     drain = int(targets["deregistration_delay.timeout_seconds"])
     # ECS takes a node out of the balancer and tells it to stop at the same time.
-    assert 25 + GRACE_SECONDS <= drain < found["api"]["StopTimeout"] <= 120
-    assert 25 < int(balancer["idle_timeout.timeout_seconds"]) < KEEP_ALIVE_SECONDS
+    assert 55 + GRACE_SECONDS <= drain < found["api"]["StopTimeout"] <= 120
+    assert 55 < int(balancer["idle_timeout.timeout_seconds"]) < KEEP_ALIVE_SECONDS
 
 
 def test_commands_of_the_containers_exist() -> None:

@@ -23,7 +23,7 @@ from paletta_server.aws.template.parts import Part, Value, get, ref, sub, when
 
 STOP_SECONDS: dict[Service, int] = {
     # Leaving the balancer (DRAIN_SECONDS of edge.py), then what is in flight; Fargate allows 120.
-    "api": 60,
+    "api": 80,
     # Jobs have 3 s (`core.jobs.STOP_SECONDS`), ffmpeg is ended with them; the next worker begins again.
     "worker": 30,
     # A message in hand is finished; at worst it comes again.

@@ -9,7 +9,7 @@ from paletta_server.aws.template.policies import document, only_by_tls
 
 IDLE_SECONDS = 60
 """Longer than the longest poll (55 s), shorter than the API keeps connections (`commands.serve.KEEP_ALIVE_SECONDS`)."""
-DRAIN_SECONDS = 60
+DRAIN_SECONDS = 65
 """A node that leaves gets no new requests and finishes its own, long polls of 55 s included."""
 ACCESS_LOG_DAYS = 90
 TLS_POLICY = "ELBSecurityPolicy-TLS13-1-2-2021-06"
