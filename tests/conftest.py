@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -55,6 +56,17 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 # ---- the stack
+
+
+@pytest.fixture(autouse=True)
+def _logs_go_where_they_went() -> Iterator[None]:
+    """A command that runs in this process sends its logs to a stream of the test's, which is closed afterwards."""
+    root = logging.getLogger()
+    before = list(root.handlers)
+    yield
+    for handler in root.handlers[:]:
+        if handler not in before and type(handler) is logging.StreamHandler:
+            root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -290,9 +290,14 @@ async def test_the_job_chains(runtime: Runtime, run_jobs: Callable[[], Awaitable
 async def test_rows_of_before_are_chained_too(stack: Addresses, worker_name: str) -> None:
     """Also with a node of the version before still writing."""
     apart = Settings(_env_file=None, database_url=make_database(stack, f"paletta_{worker_name}_chain"))
-    row = "INSERT INTO audit_logs (action, object, ip) VALUES ('account:logged_in', 'user_a', '203.0.113.7')"
+    person = "INSERT INTO users (uid, email, password_hash, role) VALUES ('user_a', 'a@example.org', 'x', 'customer')"
+    row = (
+        "INSERT INTO audit_logs (user_id, action, object, ip)"
+        " SELECT id, 'account:logged_in', uid, '203.0.113.7' FROM users"
+    )
     await asyncio.to_thread(command.downgrade, config(apart), "0009")
     with psycopg.connect(apart.libpq_url, autocommit=True) as older:
+        older.execute(person)
         older.execute(row)
         await asyncio.to_thread(migrate, apart)
         older.execute(row)

@@ -157,7 +157,7 @@ async def test_a_backup_that_was_cut_off_is_none_and_goes_on(
     done = await backup.back_up(runtime, folder, "copy")
     assert (done.copied, done.kept) == (2, 2)
     # One that fails leaves the last whole one as it is.
-    monkeypatch.setattr(pgtools, "find", lambda name: Path("/nowhere") / name)
+    monkeypatch.setattr(pgtools, "find", lambda name, *_: Path("/nowhere") / name)
     with pytest.raises(OSError):
         await backup.back_up(runtime, folder, "copy")
     assert verify(folder) == done.manifest

@@ -209,6 +209,7 @@ class Account:
             mail_from=f"Shop <no-reply@{DOMAIN}>",
             database_url=f"postgresql://paletta:hunter44@{host}:5432/paletta",
             transcoder="mediaconvert",
+            mediaconvert_role="arn:aws:iam::123456789012:role/transcoding",
             mediaconvert_queue=QUEUE_ARN,
             completions_queue_url=self.completions,
             **changes,

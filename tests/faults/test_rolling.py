@@ -77,7 +77,7 @@ class Load:
         self._paths = {
             "search": ("GET", "/v1/clips?q=tram", None),
             "read": ("GET", "/v1/me", None),
-            "write": ("POST", "/v1/upload-batches", {"client_ref": "", "name": "lisbon"}),
+            "write": ("PATCH", "/v1/me", {"institution": ""}),
             "poll": ("GET", f"/v1/upload-batches/{batch}/progress?after=999999&wait={LONGEST}", None),
         }
         self._stop = threading.Event()
@@ -102,7 +102,7 @@ class Load:
             kind = kinds[turn % len(kinds)]
             method, path, body = self._paths[kind]
             if body is not None:
-                body = {**body, "client_ref": str(uuid.uuid4())}
+                body = dict.fromkeys(body, str(uuid.uuid4()))
             began = time.monotonic()
             # A connection each: nginx, told of other nodes, closes those that idle, which is no matter of ours.
             connection = http.client.HTTPConnection("127.0.0.1", self.fleet.balancer.port, timeout=60)
