@@ -74,10 +74,23 @@ async def back_up(
     """Make a backup in `folder`, or bring the one that it holds up to date; the one before stays for one more turn.
 
     `verify` reads every copy that is kept, and copies again what is damaged. Raises BackupError, also where the
-    folder is of another service, or more than half of what it holds would be given up without `shrink`; ToolError;
-    and `Unavailable` where database or store go away: run it again then.
+    folder is of another service, another backup is being written there, or more than half of what it holds would be
+    given up without `shrink`; ToolError; and `Unavailable` where database or store go away: run it again then.
     """
     folder.make()
+    with folder.alone():
+        return await _back_up(runtime, folder, mode, verify, shrink, on_total, on_progress)
+
+
+async def _back_up(
+    runtime: Runtime,
+    folder: Folder,
+    mode: Mode,
+    verify: bool,
+    shrink: bool,
+    on_total: Callable[[int, int], object],
+    on_progress: Progress,
+) -> Done:
     before = folder.manifest()  # one of another format is not written over
     revision, _ = await asyncio.to_thread(migrations.versions, runtime.settings)
     if revision is None:

@@ -14,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from paletta_server.embedded.secretfiles import write_private
 FORMAT = 1
 MANIFEST = "manifest.json"
 PREVIOUS = "previous.json"
+LOCK = ".lock"
 BLOCK = 1024 * 1024
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*\Z")
 """Keys are made of our own ids. What is no such key becomes no path."""
@@ -86,6 +87,27 @@ class Folder:
             self.objects.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise BackupError(f"cannot write to `{self.root}`: {error.strerror}") from error
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else makes a backup here meanwhile. Raises BackupError where somebody does: two that overlap would
+        write the same files. The lock goes with its process."""
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            yield
+            return
+        lock = os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise BackupError(
+                    f"another backup into `{self.root}` is under way\nhint: wait for it, or name another folder"
+                ) from error
+            yield
+        finally:
+            os.close(lock)
 
     def manifest(self, name: str = MANIFEST) -> Manifest | None:
         """The manifest of the last whole backup in here, or None. Raises BackupError for one that we cannot read."""

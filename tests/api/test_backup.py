@@ -163,6 +163,27 @@ async def test_a_backup_that_was_cut_off_is_none_and_goes_on(
     assert verify(folder) == done.manifest
 
 
+async def test_two_at_once_into_one_folder(
+    runtime: Runtime, sold: tuple[Sold, Person], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A nightly one that takes longer than a day: the next one is refused, and spoils nothing."""
+    folder = Folder(tmp_path / "backup")
+    real, refused = runtime.store.download, list[str]()
+
+    async def meanwhile(*args: Any, **options: Any) -> str:
+        with pytest.raises(BackupError, match="under way") as caught:
+            await backup.back_up(runtime, Folder(folder.root), "copy")
+        refused.append(str(caught.value))
+        return await real(*args, **options)
+
+    monkeypatch.setattr(runtime.store, "download", meanwhile)
+    done = await backup.back_up(runtime, folder, "copy")
+    assert len(refused) == done.copied == 4
+    assert verify(folder) == done.manifest
+    monkeypatch.setattr(runtime.store, "download", real)
+    assert (await backup.back_up(runtime, folder, "copy")).kept == 4
+
+
 async def test_what_is_deleted_meanwhile_is_in_the_backup(
     runtime: Runtime, sold: tuple[Sold, Person], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
