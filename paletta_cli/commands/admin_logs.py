@@ -20,7 +20,8 @@ def logs(
         str | None, typer.Option(metavar="TEXT", help="what was done begins so: clip:, account:role_changed")
     ] = None,
     object_: Annotated[
-        str | None, typer.Option("--object", metavar="ID", help="what it was done to begins so")
+        str | None,
+        typer.Option("--object", metavar="ID", help="what it was done to begins so; or an order's number"),
     ] = None,
     since: Since = None,
     until: Annotated[str | None, typer.Option(metavar="WHEN", help="before then")] = None,
@@ -37,7 +38,7 @@ def logs(
     if context.invoked_subcommand is not None:
         return
     from paletta_cli.admin import logs as showing
-    from paletta_cli.api import connect
+    from paletta_cli.api import connect, segment
     from paletta_cli.moments import moment
     from paletta_cli.output import Output
 
@@ -50,6 +51,8 @@ def logs(
     }
     out = Output(json=json)
     with connect() as service:
+        if object_ and object_.upper().startswith("P-"):  # the log knows orders by their ids
+            params["object"] = service.get(f"/v1/admin/orders/{segment(object_)}")["id"]
         if follow:
             showing.follow(service, out, params, last=min(limit, 200))
             return

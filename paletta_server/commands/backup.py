@@ -37,7 +37,7 @@ def back_up(*, folder: Path, mode: Mode, verify: bool, shrink: bool, as_json: bo
         terminal.result(json.dumps(asdict(done), indent=2))
     manifest = done.manifest
     terminal.say(
-        f"`{folder}`: {manifest.objects:,} objects, {manifest.bytes / 1e9:.1f} GB; {done.copied:,} copied,"
+        f"`{folder}`: {manifest.objects:,} objects, {terminal.volume(manifest.bytes)}; {done.copied:,} copied,"
         f" {done.kept:,} kept, {done.dropped:,} dropped"
     )
     if done.damaged:

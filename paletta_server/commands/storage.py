@@ -98,7 +98,7 @@ async def _run(
 
 def _summary(report: Report) -> str:
     counts = ", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in report.found.items())
-    words = [f"{report.objects:,} objects, {report.bytes / 1e9:.1f} GB", counts or "no faults"]
+    words = [f"{report.objects:,} objects, {terminal.volume(report.bytes)}", counts or "no faults"]
     if report.young:
         words.append(f"{report.young:,} may belong to something under way")
     if report.foreign:

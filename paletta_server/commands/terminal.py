@@ -29,6 +29,16 @@ def result(text: str) -> None:
     sys.stdout.flush()
 
 
+def volume(count: int) -> str:
+    """Bytes as people read them, in the units that stores are billed in."""
+    size = float(count)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} GB"
+
+
 def error(text: str) -> None:
     """Write an error; a line that begins with `hint:` stays on its own."""
     say(f"error: {text}")

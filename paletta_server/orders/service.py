@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Select, case, func, literal, null, or_, se
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.accounts.security import Principal
+from paletta_server.core.errors import NotFound
 from paletta_server.core.ids import SHORTEST, resolve
 from paletta_server.core.notify import announce
 from paletta_server.core.pagination import PageParams, newest_first
@@ -306,8 +307,9 @@ async def find_any(session: AsyncSession, text: str) -> Order:
 async def _find(session: AsyncSession, text: str, *where: ColumnElement[bool]) -> Order:
     if text[:2].upper() == "P-" and len(text) > SHORTEST:
         found = await session.scalar(select(Order).where(Order.number == text.upper(), *where))
-        if found is not None:
-            return found
+        if found is None:  # no id looks like a number
+            raise NotFound("order", text[:40])
+        return found
     return await resolve(session, Order, text, *where, kind="order")
 
 

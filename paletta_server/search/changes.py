@@ -135,6 +135,10 @@ class Reader:
         self._ahead = {seq: one for seq, one in self._ahead.items() if one.place > here}
 
 
+PARTS = 30
+"""A part a night: a month for all of a catalogue, and seconds of work for a replica of a million clips."""
+
+
 async def mark(session: AsyncSession) -> Change:
     """Add a change of no clip, for a replica to recognise this database by. Commit it before reading."""
     row = (
@@ -162,3 +166,12 @@ async def prune(session: AsyncSession, *, days: float = KEPT_DAYS) -> int:
         {"seconds": days * 86_400},
     )
     return int(gone.rowcount)  # type: ignore[attr-defined]
+
+
+async def look_again(session: AsyncSession, part: int) -> int:
+    """Have every replica look anew at one of `PARTS` parts of all clips, listed or not; how many clips that is."""
+    again = await session.execute(
+        text("INSERT INTO clip_changes (clip_id) SELECT id FROM clips WHERE id % :parts = :part"),
+        {"parts": PARTS, "part": part % PARTS},
+    )
+    return int(again.rowcount)  # type: ignore[attr-defined]

@@ -1,5 +1,7 @@
 """Background work for search."""
 
+from datetime import UTC, datetime
+
 from paletta_server.core.jobs import RETRIES, job
 from paletta_server.core.runtime import Runtime
 from paletta_server.search import changes, views
@@ -18,3 +20,11 @@ async def prune(runtime: Runtime) -> None:
     """Forget changes that every replica in use has followed."""
     async with runtime.db.transaction() as session:
         await changes.prune(session)
+
+
+@job("search.check", cron="29 2 * * *", retries=RETRIES)
+async def check(runtime: Runtime) -> None:
+    """Check the indexes against the catalogue: every replica looks again at a part of the clips, so that what one of
+    them lost, or kept too long, is right again within a month."""
+    async with runtime.db.transaction() as session:
+        await changes.look_again(session, datetime.now(UTC).toordinal())

@@ -400,3 +400,22 @@ async def test_index_and_database_agree_after_any_edits(
         asyncio.run_coroutine_threadsafe(run(edits), loop).result(120)
 
     await asyncio.to_thread(check)
+
+
+async def test_what_a_replica_lost_or_kept_is_right_again_within_a_month(
+    follower: Callable[[], Awaitable[Follower]], shelf: Shelf, runtime: Runtime
+) -> None:
+    """By no change that anybody made, as after a bad disk or a fault of ours."""
+    await shelf.put("tram")
+    node = await follower()
+    await settled(node)
+    [tram] = found(node, "tram")
+    index = node.index
+    await asyncio.to_thread(index.apply, [], [tram], index.state())
+    await settled(node)
+    assert found(node, "tram") == []
+    async with runtime.db.transaction() as session:
+        looked = [await changes.look_again(session, night) for night in range(changes.PARTS)]
+        assert sum(looked) == await session.scalar(text("SELECT count(*) FROM clips"))
+    await settled(node)
+    assert found(node, "tram") == [tram]

@@ -38,6 +38,8 @@ async def test_who_did_what(paletta: Run, people: dict[str, Person], runtime: Ru
     assert len(one.out.splitlines()) == 1
     none = await paletta("admin", "logs", "--action", "order:", as_="admin")
     assert (none.out, none.err) == ("", "nothing of the kind was done\n")
+    order = await paletta("admin", "logs", "--object", "p-2020-000001", as_="admin")
+    assert (order.code, order.err.splitlines()[0]) == (1, "error: no order `p-2020-000001`"), order
     unknown = await paletta("admin", "logs", "--user", "nobody@example.org", as_="admin")
     assert (unknown.code, unknown.err) == (1, "error: no user `nobody@example.org`\n")
     assert (await paletta("admin", "logs")).code == 4, "not for a contributor"
