@@ -78,7 +78,7 @@ def create(
             )
 
         if (before := unanswered.before()) is not None and not dry_run:
-            out.note("this was asked before and not answered: it is not asked for a second time")
+            out.note("what became of it the last time is not known: it is not asked for a second time")
             made = unanswered.ask(before["body"], send)
             refunds.tell(out, made)
             raise typer.Exit(1 if made["status"] == "failed" else 0)

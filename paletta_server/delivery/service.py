@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import ColumnElement, Select, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -265,7 +265,8 @@ async def hold(session: AsyncSession, item_ids: Collection[int]) -> None:
     """Lock the rights to items: until the transaction ends, nothing is granted that extends them. What they extend is
     locked with them, as it comes first wherever rights are locked."""
     bases = select(Entitlement.extends_id).where(Entitlement.order_item_id.in_(item_ids))
-    await _locked(session, or_(Entitlement.order_item_id.in_(item_ids), Entitlement.id.in_(bases)))
+    await _locked(session, Entitlement.id.in_(bases))
+    await _locked(session, Entitlement.order_item_id.in_(item_ids))
 
 
 async def living(session: AsyncSession, item_ids: Collection[int]) -> set[int]:

@@ -97,14 +97,19 @@ class Folder:
         except ImportError:  # Windows
             yield
             return
-        lock = os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            lock = os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise BackupError(f"cannot write to `{self.root}`: {error.strerror}") from error
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 raise BackupError(
                     f"another backup into `{self.root}` is under way\nhint: wait for it, or name another folder"
                 ) from error
+            except OSError as error:
+                raise BackupError(f"cannot lock `{self.root}`: {error.strerror}") from error
             yield
         finally:
             os.close(lock)

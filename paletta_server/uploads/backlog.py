@@ -6,7 +6,7 @@ told so at once. Only what is new waits: files that were registered before go on
 
 from collections.abc import Collection, Mapping
 
-from sqlalchemy import column, func, or_, select, table
+from sqlalchemy import column, func, select, table, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.clips import service as clips
@@ -57,8 +57,11 @@ async def queued(session: AsyncSession) -> Mapping[str, int]:
         .join(_ORDERS, _ORDERS.c.run_id == _RUNS.c.id)
         .where(_ORDERS.c.status == "waiting", _RUNS.c.status == "transcoding")
     )
-    query = select(func.count(), func.coalesce(func.sum(Upload.size), 0)).where(
-        or_(Upload.stage == "stored", Upload.id.in_(ordered))
-    )
+    # Two parts, each with an index of its own: for an OR of them all uploads there ever were would be read.
+    waiting = union_all(
+        select(Upload.size).where(Upload.stage == "stored"),
+        select(Upload.size).where(Upload.id.in_(ordered), Upload.stage != "stored"),
+    ).subquery()
+    query = select(func.count(), func.coalesce(func.sum(waiting.c.size), 0)).select_from(waiting)
     films, weight = (await session.execute(query)).one()
     return {"films": int(films), "bytes": int(weight)}

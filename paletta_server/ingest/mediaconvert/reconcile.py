@@ -58,7 +58,7 @@ async def _bury(runtime: Runtime) -> None:
     open_rows = (*rows.OPEN, "waiting")
     old = or_(
         and_(TranscodeJob.status != "waiting", TranscodeJob.submitted_at < func.now() - OVER_AFTER),
-        TranscodeJob.created_at < func.now() - WAITED_OUT_AFTER,
+        and_(TranscodeJob.status == "waiting", TranscodeJob.created_at < func.now() - WAITED_OUT_AFTER),
     )
     async with runtime.db.transaction() as session:
         found = list(
@@ -154,6 +154,7 @@ async def _ask_silent(runtime: Runtime, api: Api) -> bool:
         assert job_id is not None
         try:
             news = events.answered(await api.get(job_id))
+            unanswered = 0
         except Gone:
             await _gone(runtime, row_id)
             continue
