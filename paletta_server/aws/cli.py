@@ -25,11 +25,13 @@ class VpcChoice(StrEnum):
 
 
 class OriginalsClass(StrEnum):
-    """S3's classes that answer at once."""
+    """S3's classes. From the last two an original is asked back when somebody buys it, which takes hours."""
 
     STANDARD = "STANDARD"
     INTELLIGENT = "INTELLIGENT_TIERING"
-    GLACIER = "GLACIER_IR"
+    GLACIER_INSTANT = "GLACIER_IR"
+    GLACIER = "GLACIER"
+    DEEP_ARCHIVE = "DEEP_ARCHIVE"
 
 
 Domain = Annotated[str, typer.Option(help="Where people reach the API.")]

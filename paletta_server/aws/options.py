@@ -14,7 +14,7 @@ from typing import Literal
 
 Vpc = Literal["new", "existing"]
 Transcoder = Literal["mediaconvert", "ffmpeg"]
-OriginalsClass = Literal["STANDARD", "INTELLIGENT_TIERING", "GLACIER_IR"]
+OriginalsClass = Literal["STANDARD", "INTELLIGENT_TIERING", "GLACIER_IR", "GLACIER", "DEEP_ARCHIVE"]
 
 MOST_KEYS = 5
 """Keys in a CloudFront key group, by its quota; two are enough to change them without a gap."""

@@ -8,10 +8,10 @@ from typing import Any
 from paletta_server.aws.options import Options
 from paletta_server.aws.template import render
 from paletta_server.aws.template.environment import (
-    DRAIN_SECONDS,
-    cloudfront_keys,
+    CHOICES,
     environment,
     key_secrets,
+    of_api,
     secrets,
 )
 
@@ -115,10 +115,8 @@ def _before(options: Options) -> list[Need]:
 
 
 def _settings(options: Options) -> list[Need]:
-    found = environment(options) | {"drain_seconds": DRAIN_SECONDS, "sandbox": "prefer (workers)"}
-    if options.cloudfront:
-        found["cloudfront_domain"] = {"Fn::GetAtt": ["Distribution", "DomainName"]}
-        found["cloudfront_keys"] = cloudfront_keys(options)
+    found = environment(options) | of_api(options) | {"sandbox": "prefer (workers)"}
+    found |= {one.setting: f"the parameter {one.parameter}, where it is given" for one in CHOICES}
     known = {"${Domain}": options.domain, "${AWS::Region}": options.region, "${Bucket}": options.bucket}
 
     def text(value: Any) -> str:

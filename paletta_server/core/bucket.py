@@ -224,7 +224,12 @@ def _aspects(bucket: str, settings: Settings, versioning: Versioning | None) -> 
         ),
         _lifecycle(bucket, "lifecycle", sweeping_rules()),
         # By itself: a store without classes refuses all rules for the sake of this one.
-        _lifecycle(bucket, "class of originals", class_rules(settings), instead_of=CLASS_RULE),
+        _lifecycle(
+            bucket,
+            "class of originals",
+            class_rules(settings.s3_originals_class),
+            instead_of=CLASS_RULE,
+        ),
     ]
     # Amazon encrypts at no cost; what it costs another store is for its operator to decide.
     if settings.s3_endpoint is None or settings.s3_kms_key is not None:
@@ -309,12 +314,12 @@ def sweeping_rules() -> list[dict[str, Any]]:
     ]
 
 
-def class_rules(settings: Settings) -> list[dict[str, Any]]:
+def class_rules(originals_class: str) -> list[dict[str, Any]]:
     """Where originals go when they have grown old: nowhere, or to one class."""
-    days = ORIGINALS_DAYS.get(settings.s3_originals_class)
+    days = ORIGINALS_DAYS.get(originals_class)
     if days is None:
         return []
-    move = {"Days": days, "StorageClass": settings.s3_originals_class}
+    move = {"Days": days, "StorageClass": originals_class}
     return [_rule(CLASS_RULE, "originals/", Transitions=[move])]
 
 

@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     s3_access_key: SecretStr | None = None
     s3_secret_key: SecretStr | None = None
     s3_kms_key: str | None = None
-    """The KMS key (ARN or alias) that encrypts the bucket; None is S3's own. `storage bootstrap` sets it."""
+    """The KMS key (ARN or alias) that encrypts the bucket; None is S3's own. `migrate --bucket` sets it."""
     s3_accelerate: bool = False
     """Addresses for other people's machines lead over S3's accelerated endpoint."""
     s3_originals_class: Literal[

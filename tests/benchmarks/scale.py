@@ -2,11 +2,13 @@
 
 Ingest: the same films, waiting in the queue, for 1, 2 and 4 workers; from the first attempt's begin to the last one's
 end by the database's clock. API: searches, clips' pages and carts, mixed, from kept-alive connections through nginx to
-1 and to 2 nodes. Ratios are to the first row of each table.
+1 and to 2 nodes. Ratios are to the first row of each table. The rows take turns, there and back (1, 2, 4, 4, 2, 1), and
+each is told by all of its turns together, so that a machine that grows slower or faster meanwhile does so for all.
 
 Which limit was met is measured: the share of the machine that was busy, and whose processes those were (sampled four
-times a second; what others ran meanwhile shows as the difference), and how many statements ran or waited in the
-database. On two cores one worker's ffmpeg uses both already, so that ratios beyond 1 come from what a film waits for:
+times a second, a worker with what it ran; what others did meanwhile shows as the difference), whether each API
+process had all of the one core that its event loop can have, and how many statements ran or waited in the database.
+On two cores one worker's ffmpeg uses both already, so that ratios beyond 1 come from what a film waits for:
 downloads, commits, single-threaded steps. What the same rows mean for more machines is in `deploy/README.md`.
 """
 
@@ -41,6 +43,10 @@ BUSY = 0.9
 """From this share of all cores on the CPU is the limit."""
 ENOUGH = 2.0
 """Statements at work per core from which on the database is."""
+A_CORE = 0.85
+"""From this share of a core on an API process has no more to give: Python runs its event loop on one."""
+WARM_SECONDS = 8.0
+"""Until caches are warm: those of PostgreSQL, of the index, of compiled queries."""
 PASSWORD = "eleven lanterns over a quiet harbour"
 
 
@@ -56,6 +62,20 @@ class Use:
     """To the database, at most; ours not counted."""
     writing: float = 0.0
     """Share of the time in which the disks were waited for."""
+    nodes: list[float] = field(default_factory=list)
+    """CPU of each API process that answered, in cores."""
+
+    def add(self, other: Use) -> None:
+        """Another turn of the same: shares are weighed by time."""
+        whole = self.seconds + other.seconds
+        for name in ("busy", "writing"):
+            both = getattr(self, name) * self.seconds + getattr(other, name) * other.seconds
+            setattr(self, name, both / whole)
+        self.seconds = whole
+        self.cpu.update(other.cpu)
+        self.statements += other.statements
+        self.connections = max(self.connections, other.connections)
+        self.nodes += other.nodes
 
     @property
     def limit(self) -> str:
@@ -66,12 +86,15 @@ class Use:
             others = self.busy - ours
             told = f"CPU ({role} {most / (self.seconds * cores):.0%} of it"
             return told + (f", others' work {others:.0%})" if others > 0.05 else ")")
+        if self.nodes and min(self.nodes) >= A_CORE:
+            each = sum(self.nodes) / len(self.nodes)
+            return f"the one core of an API process (each used {each:.2f}, its threads included)"
         if self.writing > 0.3:
             return f"disk (waited for {self.writing:.0%} of the time)"
         at_work = sum(self.statements) / max(1, len(self.statements))
         if at_work > ENOUGH * cores:
             return f"database ({at_work:.1f} statements at once)"
-        return f"none of them: {1 - self.busy:.0%} of the CPU idle, films or clients too few"
+        return f"waiting: {1 - self.busy:.0%} of the CPU idle, a film's or a client's steps come one by one"
 
 
 def _role(process: psutil.Process) -> str:
@@ -79,28 +102,41 @@ def _role(process: psutil.Process) -> str:
     for name, role in (
         # "nginx: worker process" and PostgreSQL's "parallel worker" are none of ours.
         *(("nginx", "nginx"), ("postgres", "database"), ("weed", "store")),
-        *(("ffmpeg", "worker"), ("bwrap", "worker"), (" worker", "worker"), (" api", "api")),
+        *((" worker", "worker"), (" api", "api")),
     ):
         if name in words:
             return role
     return "client"
 
 
+def _spent(process: psutil.Process, roles: dict[int, str]) -> Iterator[tuple[int, float]]:
+    """CPU seconds of a process and of those below it. What a worker runs is soon gone, between two looks perhaps, so
+    that the worker's own account of its children is taken."""
+    with contextlib.suppress(psutil.Error):
+        role = roles.get(process.pid) or roles.setdefault(process.pid, _role(process))
+        times = process.cpu_times()
+        spent = times.user + times.system
+        if role == "worker":
+            yield process.pid, spent + times.children_user + times.children_system
+            return
+        yield process.pid, spent
+        for child in process.children():
+            yield from _spent(child, roles)
+
+
 @contextlib.contextmanager
-def watched(url: str) -> Iterator[Use]:
+def watched(url: str, nodes: int = 0) -> Iterator[Use]:
+    """`nodes` is how many API processes are asked."""
     use, stop = Use(), threading.Event()
     first: dict[int, float] = {}
-    last: dict[int, tuple[str, float]] = {}
+    last: dict[int, float] = {}
+    roles: dict[int, str] = {}
     me = psutil.Process()
 
     def sample(*, beginning: bool = False) -> None:
-        for process in [me, *me.children(recursive=True)]:
-            with contextlib.suppress(psutil.Error):
-                times = process.cpu_times()
-                spent = times.user + times.system
-                first.setdefault(process.pid, spent if beginning else 0.0)
-                known = last.get(process.pid)
-                last[process.pid] = (known[0] if known else _role(process), spent)
+        for pid, spent in _spent(me, roles):
+            first.setdefault(pid, spent if beginning else 0.0)
+            last[pid] = spent
 
     def look() -> None:
         with psycopg.connect(url, autocommit=True) as connection:
@@ -129,8 +165,10 @@ def watched(url: str) -> Iterator[Use]:
         whole = sum(spent[name] for name in after._fields if not name.startswith("guest"))
         use.writing = spent.get("iowait", 0.0) / whole
         use.busy = 1 - (spent["idle"] + spent.get("iowait", 0.0)) / whole
-        for pid, (role, seconds) in last.items():
-            use.cpu[role] += seconds - first[pid]
+        for pid, seconds in last.items():
+            use.cpu[roles[pid]] += seconds - first[pid]
+        cores = [(last[pid] - first[pid]) / use.seconds for pid in last if roles[pid] == "api"]
+        use.nodes = sorted(cores, reverse=True)[:nodes]
 
 
 # ---- ingest
@@ -147,11 +185,15 @@ def ingest(stack: Any, folder: Path, films: int) -> None:
     (source / "paletta.yaml").write_text("\n".join(lines) + "\n")
     print(f"\ningest: {films} films of 4 s, 1920×1080, H.264")
     print(f"{'workers':>8}{'films/min':>11}{'ratio':>7}{'CPU s/film':>12}{'conns':>7}{'busy':>7}  limit")
-    base = 0.0
-    for workers in WORKERS:
-        rate, use = _ingest(stack, folder / f"ingest-{workers}", source, films, workers)
-        base = base or rate
-        a_film = (use.cpu["worker"] + use.cpu["database"] + use.cpu["store"]) / films
+    uses = {workers: Use() for workers in WORKERS}
+    seconds = Counter[int]()
+    for turn, workers in enumerate((*WORKERS, *reversed(WORKERS))):
+        took, use = _ingest(stack, folder / f"ingest-{turn}", source, films, workers)
+        seconds[workers] += took
+        uses[workers].add(use)
+    for workers, use in uses.items():
+        rate, base = (120 * films / seconds[one] for one in (workers, WORKERS[0]))
+        a_film = (use.cpu["worker"] + use.cpu["database"] + use.cpu["store"]) / (2 * films)
         row = (
             f"{workers:>8}{rate:>11.1f}{rate / base:>7.2f}{a_film:>12.2f}{use.connections:>7}{use.busy:>7.0%}"
         )
@@ -159,6 +201,7 @@ def ingest(stack: Any, folder: Path, films: int) -> None:
 
 
 def _ingest(stack: Any, folder: Path, source: Path, films: int, workers: int) -> tuple[float, Use]:
+    """Seconds for all of them, and what the machine did meanwhile."""
     url = make_database(stack, "paletta_scale")
     store = StoreAddress(stack.endpoint, stack.access_key, stack.secret_key)
     with Fleet(folder, url, store, f"scale-{workers}", nodes=1, workers=0) as fleet:
@@ -185,7 +228,7 @@ def _ingest(stack: Any, folder: Path, source: Path, films: int, workers: int) ->
         )
     if done != films:
         raise SystemExit(f"{films - done} films were not done")
-    return films / seconds * 60, use
+    return seconds, use
 
 
 # ---- API
@@ -204,34 +247,46 @@ def requests(stack: Any, folder: Path, clips: int, seconds: float) -> None:
     )
     head = f"{'nodes':>8}{'requests/s':>12}{'ratio':>7}{'p50 ms':>9}{'p99 ms':>9}{'CPU ms':>9}{'conns':>7}"
     print(f"{head}{'busy':>7}  limit")
-    base = 0.0
     store = StoreAddress(stack.endpoint, stack.access_key, stack.secret_key)
-    for nodes in NODES:
-        with Fleet(
-            folder / f"api-{nodes}", url, store, "scale-api", nodes=nodes, workers=0,
-            # Patient, for a refusal is no throughput.
-            settings={
-                "LOG_LEVEL": "WARNING", "DATABASE_POOL_SIZE": "10", "DATABASE_WAIT_SECONDS": "60", "DRAIN_SECONDS": "0"
-            },
-        ) as fleet:  # fmt: skip
-            if nodes == NODES[0]:
-                api.furnish(fleet.url, catalogue, tokens, operator)
+    uses = {nodes: Use() for nodes in NODES}
+    answers = {nodes: api.Answers() for nodes in NODES}
+    with contextlib.ExitStack() as started:
+        fleets = {
+            nodes: started.enter_context(
+                Fleet(
+                    folder / f"api-{nodes}", url, store, "scale-api", nodes=nodes, workers=0,
+                    # Patient, for a refusal is no throughput.
+                    settings={
+                        "LOG_LEVEL": "WARNING", "DATABASE_POOL_SIZE": "10", "DATABASE_WAIT_SECONDS": "60",
+                        "DRAIN_SECONDS": "0"
+                    },
+                )
+            )
+            for nodes in NODES
+        }  # fmt: skip
+        api.furnish(fleets[NODES[0]].url, catalogue, tokens, operator)
+        pid = os.getpid()
+        for fleet in fleets.values():
             for port in fleet.balancer.nodes:
                 api.wait_for(f"http://127.0.0.1:{port}", catalogue)
-            pid = os.getpid()
-            asyncio.run(api.load(fleet.url, tokens, mix, 2.0, pid))
-            with watched(url) as use:
-                found = asyncio.run(api.load(fleet.url, tokens, mix, seconds, pid))
-        base = base or found.rate
-        each = 1000 * (use.cpu["api"] + use.cpu["database"]) / len(found.times)
+            asyncio.run(api.load(fleet.url, tokens, mix, WARM_SECONDS, pid))
+        for nodes in (*NODES, *reversed(NODES)):
+            with watched(url, nodes) as use:
+                found = asyncio.run(api.load(fleets[nodes].url, tokens, mix, seconds / 2, pid))
+            uses[nodes].add(use)
+            answers[nodes].seconds += found.seconds
+            answers[nodes].times += found.times
+    for nodes, use in uses.items():
+        times, rate = answers[nodes].times, answers[nodes].rate
+        each = 1000 * (use.cpu["api"] + use.cpu["database"]) / len(times)
         print(
-            f"{nodes:>8}{found.rate:>12.0f}{found.rate / base:>7.2f}{percentile(found.times, 0.5):>9.1f}"
-            f"{percentile(found.times, 0.99):>9.1f}{each:>9.2f}{use.connections:>7}{use.busy:>7.0%}  {use.limit}",
+            f"{nodes:>8}{rate:>12.0f}{rate / answers[NODES[0]].rate:>7.2f}{percentile(times, 0.5):>9.1f}"
+            f"{percentile(times, 0.99):>9.1f}{each:>9.2f}{use.connections:>7}{use.busy:>7.0%}  {use.limit}",
             flush=True,
         )
         print(
             " " * 8 + "CPU ms of a request: "
-            + ", ".join(f"{role} {1000 * spent / len(found.times):.2f}" for role, spent in use.cpu.most_common())
+            + ", ".join(f"{role} {1000 * spent / len(times):.2f}" for role, spent in use.cpu.most_common())
         )  # fmt: skip
 
 

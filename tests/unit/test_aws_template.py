@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 from cfnlint.api import ManualArgs, lint
 
-from paletta_server.aws.options import Options, OptionsRefused, read_public_keys
+from paletta_server.aws.options import Options, OptionsRefused, OriginalsClass, read_public_keys
 from paletta_server.aws.template import MOST_BYTES, render, to_yaml
 from paletta_server.aws.template.environment import key_names
 from paletta_server.aws.template.policies import ON_ANYTHING, allow
 from paletta_server.commands.serve import GRACE_SECONDS, KEEP_ALIVE_SECONDS
-from paletta_server.core.bucket import cors_rule
+from paletta_server.core.bucket import class_rules, cors_rule, sweeping_rules
 from paletta_server.core.delivering import PUBLIC_PATHS
 from paletta_server.core.jobs import STOP_SECONDS
 from paletta_server.core.settings import Settings
@@ -203,11 +204,40 @@ def containers(options: Options) -> dict[str, dict[str, Any]]:
     }
 
 
+def present(entries: list[Any], *, given: bool) -> list[dict[str, Any]]:
+    """A container's variables, with those whose parameter is left empty or without them."""
+    found = []
+    for entry in entries:
+        if "Fn::If" in entry:
+            _, then, otherwise = entry["Fn::If"]
+            assert otherwise == {"Ref": "AWS::NoValue"}
+            if given:
+                found.append(then)
+        else:
+            found.append(entry)
+    return found
+
+
+def told_to_api(options: Options) -> dict[str, Any]:
+    entries = present(containers(options)["api"]["Environment"], given=False)
+    return {entry["Name"]: entry["Value"] for entry in entries}
+
+
+GIVEN = {
+    "IngestQueueMax": "70000",
+    "IngestQueueMaxBytes": "21000000000000",
+    "OtelEndpoint": "http://collector.internal:4318",
+    "OtelSampleRatio": "0.05",
+}
+
+
 def resolved(value: Any) -> str:
     """Something of the right shape for what CloudFormation puts in."""
     if isinstance(value, str):
         return value
     text = str(value)
+    if value.get("Ref") in GIVEN:
+        return GIVEN[value["Ref"]]
     if "CidrBlock" in text or "VpcCidr" in text:
         return "10.20.0.0/16"
     if "OperatorEmails" in text:
@@ -220,15 +250,19 @@ def resolved(value: Any) -> str:
     return "arn:aws:service:us-east-1:123456789012:thing"
 
 
+@pytest.mark.parametrize("given", [True, False], ids=["every choice", "no choice"])
 @pytest.mark.parametrize("options", FEW, ids=named)
 def test_everything_a_container_is_told_is_a_setting(
-    options: Options, monkeypatch: pytest.MonkeyPatch
+    options: Options, given: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [name for name in os.environ if name.startswith("PALETTA_")]:
         monkeypatch.delenv(name)
     known = Settings.model_fields.keys()
     for service, container in containers(options).items():
-        told = {entry["Name"]: resolved(entry["Value"]) for entry in container["Environment"]}
+        told = {
+            entry["Name"]: resolved(entry["Value"])
+            for entry in present(container["Environment"], given=given)
+        }
         secret = {entry["Name"]: "secret" for entry in container.get("Secrets", [])}
         assert not told.keys() & secret.keys()
         for name in told | secret:
@@ -247,12 +281,43 @@ def test_everything_a_container_is_told_is_a_setting(
         if service in ("api", "worker", "completions"):
             assert settings.transcoder == options.transcoder
             assert settings.trusted_proxies == ("10.20.0.0/16",)
+            assert settings.ingest_queue_max == (70_000 if given else None)
+            assert settings.otel_endpoint == (GIVEN["OtelEndpoint"] if given else None)
+            assert settings.otel_sample_ratio == (0.05 if given else 1.0)
+
+
+def test_a_choice_takes_what_its_setting_takes() -> None:
+    parameters = render(Options())["Parameters"]
+    for name, value in GIVEN.items():
+        pattern = parameters[name]["AllowedPattern"]
+        assert re.fullmatch(pattern, value), name
+        assert parameters[name]["Default"] == ""
+        assert re.fullmatch(pattern, "")
+    wrong = {
+        "IngestQueueMax": ["0", "-1", "many", "1.5"],
+        "IngestQueueMaxBytes": ["0", "1e12"],
+        "OtelEndpoint": ["collector:4318", "http://user:secret@collector", "http://a/b", "http://a\nb"],
+        "OtelSampleRatio": ["2", "-0.1", "1.5", "all"],
+    }
+    for name, values in wrong.items():
+        for value in values:
+            assert not re.fullmatch(parameters[name]["AllowedPattern"], value), (name, value)
+
+
+def test_only_the_api_searches_and_writes_the_shared_index() -> None:
+    resources = render(FEW[1])["Resources"]
+    assert resources["SearchRights"]["Properties"]["Roles"] == [{"Ref": "ApiRole"}]
+    (statement,) = resources["SearchDomain"]["Properties"]["AccessPolicies"]["Statement"]
+    assert statement["Principal"] == {"AWS": {"Fn::GetAtt": ["ApiRole", "Arn"]}}
+    for name, container in containers(FEW[1]).items():
+        told = {entry["Name"] for entry in present(container["Environment"], given=True)}
+        assert ("PALETTA_OPENSEARCH_URL" in told) == (name == "api"), name
 
 
 def test_nothing_secret_stands_in_the_template() -> None:
     for options in FEW:
         for container in containers(options).values():
-            for entry in container["Environment"]:
+            for entry in present(container["Environment"], given=True):
                 assert "secret" not in entry["Name"].lower()
                 assert "token" not in entry["Name"].lower()
                 assert "PASSWORD" not in entry["Name"]
@@ -333,6 +398,23 @@ def test_the_bucket_has_the_rules_that_migrate_sets() -> None:
     assert mine["AllowedHeaders"] == ours["AllowedHeaders"]
     assert mine["ExposedHeaders"] == ours["ExposeHeaders"]
     assert mine["MaxAge"] == ours["MaxAgeSeconds"]
+
+
+@pytest.mark.parametrize("originals_class", get_args(OriginalsClass))
+def test_the_bucket_has_the_lifecycle_that_migrate_sets(originals_class: OriginalsClass) -> None:
+    options = Options(originals_class=originals_class)
+    rules = render(options)["Resources"]["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    found = {}
+    for rule in rules:
+        told = {name: value for name, value in rule.items() if name not in ("Id", "Prefix")}
+        if "ExpirationInDays" in told:
+            told["Expiration"] = {"Days": told.pop("ExpirationInDays")}
+        for move in told.get("Transitions", []):
+            move["Days"] = move.pop("TransitionInDays")
+        found[rule["Id"]] = {"ID": rule["Id"], "Filter": {"Prefix": rule.get("Prefix", "")}, **told}
+    assert found == {rule["ID"]: rule for rule in [*sweeping_rules(), *class_rules(originals_class)]}
+    assert ("originals-class" in found) == (originals_class != "STANDARD")
+    assert told_to_api(options)["PALETTA_S3_ORIGINALS_CLASS"] == originals_class
 
 
 def test_what_is_kept_outlives_the_stack() -> None:
@@ -430,7 +512,7 @@ def test_the_plan_fits_eighty_columns_and_names_what_the_template_sets() -> None
             entry["Name"]
             for name, container in containers(options).items()
             if name not in ("prepare", "migrate")
-            for entry in container["Environment"] + container.get("Secrets", [])
+            for entry in present(container["Environment"], given=True) + container.get("Secrets", [])
         }
         assert told == {need.name for need in needs if need.kind in ("setting", "secret")}
         assert as_json(options)["options"]["public_keys"] == len(options.public_keys)
@@ -466,7 +548,7 @@ def test_private_keys_become_files_for_one_user_and_are_never_told(tmp_path: Pat
     assert (folder / "0123456789ab.pem").read_text() == pem + "\n"
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    told = {entry["Name"]: entry["Value"] for entry in containers(FEW[1])["api"]["Environment"]}
+    told = told_to_api(FEW[1])
     names = key_names(FEW[1])
     paths = [f"${{DeliveryKey{name}}}:/var/lib/paletta/keys/{name}.pem" for name in names]
     assert told["PALETTA_CLOUDFRONT_KEYS"] == {"Fn::Sub": ",".join(paths)}
@@ -481,7 +563,7 @@ def test_a_key_stays_what_it_is_while_others_come_and_go() -> None:
         for name, made in render(options)["Resources"].items():
             if made["Type"] == "AWS::CloudFront::PublicKey":
                 held.setdefault(name, set()).add(made["Properties"]["PublicKeyConfig"]["EncodedKey"])
-        told = {entry["Name"]: entry["Value"] for entry in containers(options)["api"]["Environment"]}
+        told = told_to_api(options)
         assert told["PALETTA_CLOUDFRONT_KEYS"]["Fn::Sub"].startswith(
             f"${{DeliveryKey{key_names(options)[0]}}}:"
         )

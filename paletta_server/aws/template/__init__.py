@@ -53,13 +53,26 @@ def _parts(options: Options) -> list[Part]:
     from paletta_server.aws.template.data import data
     from paletta_server.aws.template.delivery import delivery
     from paletta_server.aws.template.edge import edge
-    from paletta_server.aws.template.environment import secret_resources
+    from paletta_server.aws.template.environment import choices, secret_resources
     from paletta_server.aws.template.mail import mail
     from paletta_server.aws.template.media import media
     from paletta_server.aws.template.network import network
     from paletta_server.aws.template.search import search
 
-    makers = (edge, network, data, media, delivery, mail, secret_resources, access, compute, search, alarms)
+    makers = (
+        edge,
+        network,
+        data,
+        media,
+        delivery,
+        mail,
+        secret_resources,
+        choices,
+        access,
+        compute,
+        search,
+        alarms,
+    )
     return [make(options) for make in makers]
 
 

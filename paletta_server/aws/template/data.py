@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from paletta_server.aws.options import Options
 from paletta_server.aws.template.network import POSTGRES_PORT, private_subnets
 from paletta_server.aws.template.parts import NOTHING, Part, Value, get, ref, sub, when
 from paletta_server.aws.template.policies import document, only_by_tls
-from paletta_server.core.bucket import STALE_MULTIPART_DAYS
+from paletta_server.core import bucket as rules
 
 DATABASE, DATABASE_USER = "paletta", "paletta"
 DATABASE_OWNER = "paletta_owner"
 """RDS's first user: it prepares the role of the service (`aws prepare-database`) and is not used otherwise."""
 ENGINE = "18"
 """A major version: RDS takes its minor ones by itself, and a stack that named one would want it back."""
-NONCURRENT_DAYS = 30
-"""How long what was deleted or replaced can still be brought back."""
 
 _KEY_ADMINISTRATION = (
     "CancelKeyDeletion",
@@ -258,39 +259,26 @@ def _cors() -> Value:
 
 
 def _lifecycle(options: Options) -> list[Value]:
-    return [
-        *_class(options),
-        {
-            "Id": "stale-multiparts",
-            "Status": "Enabled",
-            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": STALE_MULTIPART_DAYS},
-        },
-        {
-            "Id": "former-versions",
-            "Status": "Enabled",
-            "NoncurrentVersionExpiration": {"NoncurrentDays": NONCURRENT_DAYS},
-            "ExpiredObjectDeleteMarker": True,
-        },
-        {
-            # What the doctor tries out, where it could not clean up.
-            "Id": "trials",
-            "Status": "Enabled",
-            "Prefix": "_paletta/doctor-",
-            "ExpirationInDays": NONCURRENT_DAYS,
-        },
-    ]
+    """The rules of `core.bucket`, so that `migrate --bucket` finds nothing to change."""
+    wanted = [*rules.class_rules(options.originals_class), *rules.sweeping_rules()]
+    return [_in_cloudformation(rule) for rule in wanted]
 
 
-def _class(options: Options) -> list[Value]:
-    """Archives bill 90 days for what is deleted sooner; most that is refused is so within the first month."""
-    if options.originals_class == "STANDARD":
-        return []
-    days = 0 if options.originals_class == "INTELLIGENT_TIERING" else 30
-    return [
-        {
-            "Id": "originals-class",
-            "Status": "Enabled",
-            "Prefix": "originals/",
-            "Transitions": [{"StorageClass": options.originals_class, "TransitionInDays": days}],
-        }
-    ]
+def _in_cloudformation(rule: Mapping[str, Any]) -> Value:
+    """A lifecycle rule of S3's own interface in CloudFormation's words. KeyError for what no rule of ours has."""
+    words: dict[str, Callable[[Any], Value]] = {
+        "AbortIncompleteMultipartUpload": lambda what: {"AbortIncompleteMultipartUpload": what},
+        "Expiration": lambda what: {"ExpirationInDays": what["Days"]},
+        "NoncurrentVersionExpiration": lambda what: {"NoncurrentVersionExpiration": what},
+        "Transitions": lambda what: {
+            "Transitions": [
+                {"StorageClass": one["StorageClass"], "TransitionInDays": one["Days"]} for one in what
+            ]
+        },
+    }
+    made: dict[str, Value] = {"Id": rule["ID"], "Status": rule["Status"]}
+    if prefix := rule["Filter"]["Prefix"]:
+        made["Prefix"] = prefix
+    for name in rule.keys() - {"ID", "Status", "Filter"}:
+        made |= words[name](rule[name])
+    return made

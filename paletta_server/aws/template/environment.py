@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import Literal
 
 from paletta_server.aws.options import Options
 from paletta_server.aws.template import network
 from paletta_server.aws.template.data import DATABASE, DATABASE_USER
-from paletta_server.aws.template.parts import Part, Value, get, ref, sub
+from paletta_server.aws.template.parts import NOTHING, Part, Value, get, is_given, ref, sub, when
 
 Service = Literal["api", "worker", "completions", "mail-events"]
 
@@ -54,10 +55,79 @@ def environment(options: Options) -> dict[str, Value]:
         found["mediaconvert_role"] = get("TranscodingRole", "Arn")
         found["mediaconvert_queue"] = get("TranscodingQueue", "Arn")
         found["completions_queue_url"] = ref("Completions")
+    return found
+
+
+def of_api(options: Options) -> dict[str, Value]:
+    """What the API is told besides: it alone is behind the balancer, searches, and signs addresses for delivery."""
+    found: dict[str, Value] = {"drain_seconds": str(DRAIN_SECONDS)}
     if options.opensearch:
         found["search_backend"] = "opensearch"
         found["opensearch_url"] = sub("https://${SearchDomain.DomainEndpoint}")
+    if options.cloudfront:
+        found["cloudfront_domain"] = get("Distribution", "DomainName")
+        found["cloudfront_keys"] = cloudfront_keys(options)
     return found
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A setting whose value is a parameter of the template; left empty, it is not set at all."""
+
+    setting: str
+    parameter: str
+    description: str
+    pattern: str
+
+
+_WHOLE_NUMBER = r"^([1-9][0-9]{0,17})?$"
+CHOICES = (
+    Choice(
+        "ingest_queue_max",
+        "IngestQueueMax",
+        "Films that may wait for a worker before no new ones are taken in; empty is no limit.",
+        _WHOLE_NUMBER,
+    ),
+    Choice(
+        "ingest_queue_max_bytes",
+        "IngestQueueMaxBytes",
+        "The same by what they weigh; empty is no limit.",
+        _WHOLE_NUMBER,
+    ),
+    Choice(
+        "otel_endpoint",
+        "OtelEndpoint",
+        "A collector (OTLP over HTTP) for traces and metrics, which the services reach; empty sends none.",
+        r"^(https?://[^\s/?#@]+/?)?$",
+    ),
+    Choice(
+        "otel_sample_ratio",
+        "OtelSampleRatio",
+        "The share of traces that is recorded, from 0 to 1; empty is all of them.",
+        r"^(0|1|0?\.[0-9]{1,6}|1\.0)?$",
+    ),
+)
+
+
+def choices(_options: Options) -> Part:
+    """The parameters of `CHOICES`, and whether each is given."""
+    part = Part()
+    for one in CHOICES:
+        part.parameter(one.parameter, one.description, Default="", AllowedPattern=one.pattern)
+        part.conditions[_given(one)] = is_given(one.parameter)
+    return part
+
+
+def _where_given() -> list[Value]:
+    """Entries of a container's `Environment` that are there when their parameter is."""
+    return [
+        when(_given(one), variables({one.setting: ref(one.parameter)})[0], NOTHING)
+        for one in sorted(CHOICES, key=lambda one: one.setting)
+    ]
+
+
+def _given(one: Choice) -> str:
+    return f"{one.parameter}Given"
 
 
 def database_url(user: str) -> Value:
@@ -73,11 +143,8 @@ def of_service(options: Options, service: Service) -> list[Value]:
         # Fargate's kernel makes no user namespaces, which bubblewrap needs; `deploy/README.md` says what is left.
         found["sandbox"] = "prefer"
     if service == "api":
-        found["drain_seconds"] = str(DRAIN_SECONDS)
-    if service == "api" and options.cloudfront:
-        found["cloudfront_domain"] = get("Distribution", "DomainName")
-        found["cloudfront_keys"] = cloudfront_keys(options)
-    return variables(found)
+        found |= of_api(options)
+    return [*variables(found), *_where_given()]
 
 
 def cloudfront_keys(options: Options) -> Value:

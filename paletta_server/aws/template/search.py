@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from paletta_server.aws.options import Options
 from paletta_server.aws.template.access import service_role
-from paletta_server.aws.template.compute import services
 from paletta_server.aws.template.network import private_subnets
 from paletta_server.aws.template.parts import NOTHING, Part, Value, get, ref, sub
 from paletta_server.aws.template.policies import allow, document
@@ -47,7 +46,7 @@ def search(options: Options) -> Part:
             "AccessPolicies": document(
                 {
                     "Effect": "Allow",
-                    "Principal": {"AWS": [get(service_role(one), "Arn") for one in services(options)]},
+                    "Principal": {"AWS": get(service_role("api"), "Arn")},
                     "Action": list(ACTIONS),
                     "Resource": sub("arn:${AWS::Partition}:es:${AWS::Region}:${AWS::AccountId}:domain/*"),
                 }
@@ -57,18 +56,18 @@ def search(options: Options) -> Part:
                 "SecurityGroupIds": [get("SearchGroup", "GroupId")],
             },
         },
-        why="Only the services' security group reaches it, and only their roles may ask: requests are signed. "
-        "What is in it can be built again from the database.",
+        why="Only the services' security group reaches it, and only the API's role may ask, which searches and keeps "
+        "the index: requests are signed. What is in it can be built again from the database.",
     )
     part.resource(
         "SearchRights",
         "IAM::Policy",
         {
             "PolicyName": "search",
-            "Roles": [ref(service_role(one)) for one in services(options)],
+            "Roles": [ref(service_role("api"))],
             "PolicyDocument": document(allow(*ACTIONS, on=sub("${SearchDomain.Arn}/*"))),
         },
-        why="Not in the roles themselves: the domain names the roles, so they cannot name the domain.",
+        why="Not in the role itself: the domain names the role, so that one cannot name the domain.",
     )
     part.output("SearchAddress", sub("https://${SearchDomain.DomainEndpoint}"), "PALETTA_OPENSEARCH_URL.")
     return part
