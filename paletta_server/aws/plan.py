@@ -8,12 +8,12 @@ from typing import Any
 from paletta_server.aws.options import Options
 from paletta_server.aws.template import render
 from paletta_server.aws.template.environment import (
-    CHOICES,
     environment,
     key_secrets,
     of_api,
     secrets,
 )
+from paletta_server.aws.template.parts import NOTHING
 
 SERVICES = {
     "CertificateManager": "certificates",
@@ -116,7 +116,6 @@ def _before(options: Options) -> list[Need]:
 
 def _settings(options: Options) -> list[Need]:
     found = environment(options) | of_api(options) | {"sandbox": "prefer (workers)"}
-    found |= {one.setting: f"the parameter {one.parameter}, where it is given" for one in CHOICES}
     known = {"${Domain}": options.domain, "${AWS::Region}": options.region, "${Bucket}": options.bucket}
 
     def text(value: Any) -> str:
@@ -144,6 +143,9 @@ def shown(value: Any) -> str:
     ((function, argument),) = value.items()
     if function == "Fn::GetAtt":
         return "${" + ".".join(argument) + "}"
+    if function == "Fn::If":
+        _, then, otherwise = argument
+        return f"{shown(then)}, or {'not set' if otherwise == NOTHING else shown(otherwise)}"
     if function == "Ref":
         return "${" + str(argument) + "}"
     return str(argument if isinstance(argument, str) else argument[0])

@@ -32,6 +32,7 @@ from paletta_server.core.jobs import STOP_SECONDS
 from paletta_server.core.settings import Settings
 from paletta_server.ingest.command import POSTER_PREFIX
 from paletta_server.ingest.plan import plan_outputs
+from tests.support.cloudformation import decided
 from tests.support.up import clean_env
 from tests.unit.test_ingest_gate import video
 
@@ -195,32 +196,18 @@ def test_services_without_mediaconvert_may_not_touch_it() -> None:
 # ---- what the services are told
 
 
-def containers(options: Options) -> dict[str, dict[str, Any]]:
+def containers(options: Options, **parameters: str) -> dict[str, dict[str, Any]]:
     return {
         container["Name"]: container
-        for resource in render(options)["Resources"].values()
+        for resource in decided(render(options), **parameters)["Resources"].values()
         if resource["Type"] == "AWS::ECS::TaskDefinition"
         for container in resource["Properties"]["ContainerDefinitions"]
     }
 
 
-def present(entries: list[Any], *, given: bool) -> list[dict[str, Any]]:
-    """A container's variables, with those whose parameter is left empty or without them."""
-    found = []
-    for entry in entries:
-        if "Fn::If" in entry:
-            _, then, otherwise = entry["Fn::If"]
-            assert otherwise == {"Ref": "AWS::NoValue"}
-            if given:
-                found.append(then)
-        else:
-            found.append(entry)
-    return found
-
-
-def told_to_api(options: Options) -> dict[str, Any]:
-    entries = present(containers(options)["api"]["Environment"], given=False)
-    return {entry["Name"]: entry["Value"] for entry in entries}
+def told_to_api(options: Options, **parameters: str) -> dict[str, Any]:
+    found = containers(options, **parameters)["api"]
+    return {entry["Name"]: entry["Value"] for entry in found["Environment"]}
 
 
 GIVEN = {
@@ -258,11 +245,8 @@ def test_everything_a_container_is_told_is_a_setting(
     for name in [name for name in os.environ if name.startswith("PALETTA_")]:
         monkeypatch.delenv(name)
     known = Settings.model_fields.keys()
-    for service, container in containers(options).items():
-        told = {
-            entry["Name"]: resolved(entry["Value"])
-            for entry in present(container["Environment"], given=given)
-        }
+    for service, container in containers(options, **(GIVEN if given else {})).items():
+        told = {entry["Name"]: resolved(entry["Value"]) for entry in container["Environment"]}
         secret = {entry["Name"]: "secret" for entry in container.get("Secrets", [])}
         assert not told.keys() & secret.keys()
         for name in told | secret:
@@ -310,14 +294,14 @@ def test_only_the_api_searches_and_writes_the_shared_index() -> None:
     (statement,) = resources["SearchDomain"]["Properties"]["AccessPolicies"]["Statement"]
     assert statement["Principal"] == {"AWS": {"Fn::GetAtt": ["ApiRole", "Arn"]}}
     for name, container in containers(FEW[1]).items():
-        told = {entry["Name"] for entry in present(container["Environment"], given=True)}
+        told = {entry["Name"] for entry in container["Environment"]}
         assert ("PALETTA_OPENSEARCH_URL" in told) == (name == "api"), name
 
 
 def test_nothing_secret_stands_in_the_template() -> None:
     for options in FEW:
-        for container in containers(options).values():
-            for entry in present(container["Environment"], given=True):
+        for container in containers(options, **GIVEN).values():
+            for entry in container["Environment"]:
                 assert "secret" not in entry["Name"].lower()
                 assert "token" not in entry["Name"].lower()
                 assert "PASSWORD" not in entry["Name"]
@@ -510,10 +494,12 @@ def test_the_plan_fits_eighty_columns_and_names_what_the_template_sets() -> None
         assert max(map(len, printed.splitlines())) <= 80
         told = {
             entry["Name"]
-            for name, container in containers(options).items()
+            for name, container in containers(options, **GIVEN).items()
             if name not in ("prepare", "migrate")
-            for entry in present(container["Environment"], given=True) + container.get("Secrets", [])
+            for entry in container["Environment"] + container.get("Secrets", [])
         }
+        # A key that does not sign yet is filled in, and told to nobody.
+        told |= {f"DELIVERY_KEY_{name}" for name in key_names(options)[1:]}
         assert told == {need.name for need in needs if need.kind in ("setting", "secret")}
         assert as_json(options)["options"]["public_keys"] == len(options.public_keys)
         types = {resource["Type"].split("::")[1] for resource in render(options)["Resources"].values()}
@@ -549,9 +535,9 @@ def test_private_keys_become_files_for_one_user_and_are_never_told(tmp_path: Pat
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     told = told_to_api(FEW[1])
-    names = key_names(FEW[1])
-    paths = [f"${{DeliveryKey{name}}}:/var/lib/paletta/keys/{name}.pem" for name in names]
-    assert told["PALETTA_CLOUDFRONT_KEYS"] == {"Fn::Sub": ",".join(paths)}
+    name = key_names(FEW[1])[0]
+    path = f"${{DeliveryKey{name}}}:/var/lib/paletta/keys/{name}.pem"
+    assert told["PALETTA_CLOUDFRONT_KEYS"] == {"Fn::Sub": path}
 
 
 def test_a_key_stays_what_it_is_while_others_come_and_go() -> None:
@@ -568,3 +554,68 @@ def test_a_key_stays_what_it_is_while_others_come_and_go() -> None:
             f"${{DeliveryKey{key_names(options)[0]}}}:"
         )
     assert sorted(map(len, held.values())) == [1, 1], held
+
+
+def test_a_container_wants_no_secret_that_its_own_deployment_makes() -> None:
+    """Whoever wants an empty secret does not start, and the deployment that made it is undone with the secret."""
+    first, second = KEYS
+
+    def wanted(options: Options, **parameters: str) -> set[str]:
+        found = containers(options, **parameters).values()
+        return {one["ValueFrom"]["Ref"] for container in found if container["Name"] not in ("prepare", "migrate")
+                for one in container.get("Secrets", [])}  # fmt: skip
+
+    def made(options: Options) -> set[str]:
+        resources = render(options)["Resources"].items()
+        # The token has a value from the beginning.
+        return {
+            name for name, one in resources if one["Type"] == "AWS::SecretsManager::Secret"
+        } - {"MetricsToken"}  # fmt: skip
+
+    one_key, two_keys = (
+        Options(public_keys=keys, gateways=("invoice",)) for keys in ((first,), (first, second))
+    )
+    assert not wanted(two_keys) & (made(two_keys) - made(one_key))
+    swapped = Options(public_keys=(second, first), gateways=("invoice",))
+    assert made(swapped) == made(two_keys)
+    assert wanted(swapped) - wanted(two_keys) == made(two_keys) - made(one_key)
+    none = Options(gateways=("invoice",))
+    assert not wanted(one_key, DeliverByCloudFront="no") & made(one_key)
+    found = containers(one_key, DeliverByCloudFront="no")
+    assert "keys" not in found
+    assert "DependsOn" not in found["api"]
+    assert told_to_api(one_key, DeliverByCloudFront="no") == told_to_api(none)
+    both = Options(gateways=("stripe", "invoice"))
+    assert not wanted(both, TakeStripe="no") & (made(both) - made(none))
+    assert told_to_api(both, TakeStripe="no")["PALETTA_GATEWAYS"] == "invoice"
+    assert told_to_api(both)["PALETTA_GATEWAYS"] == "stripe,invoice"
+    assert wanted(both) >= made(both)
+
+
+def test_the_database_is_migrated_by_the_new_image_while_the_old_one_runs() -> None:
+    old, new = (
+        {"Fn::Sub": "${Repository.RepositoryUri}:${ImageTag}"},
+        "${Repository.RepositoryUri}:${MigrateImageTag}",
+    )
+    found = containers(FEW[1], MigrateImageTag="0.2.0")
+    images = {name: container["Image"] for name, container in found.items()}
+    assert {name for name, image in images.items() if image == {"Fn::Sub": new}} == {"prepare", "migrate"}
+    assert {str(image) for name, image in images.items() if name not in ("prepare", "migrate")} == {str(old)}
+    assert {str(container["Image"]) for container in containers(FEW[1]).values()} == {str(old)}
+
+
+def test_how_many_run_is_left_to_whoever_scales() -> None:
+    off, on = (decided(render(FEW[1]), Start=start)["Resources"] for start in ("no", "yes"))
+    for service, scaled in (("Api", True), ("Worker", True), ("Completions", False), ("MailHandler", False)):
+        properties = [one[f"{service}Service"]["Properties"] for one in (off, on)]
+        assert properties[0]["DesiredCount"] == 0
+        assert ("DesiredCount" in properties[1]) != scaled
+        if scaled:
+            assert on[f"{service}Scaling"]["Properties"]["MinCapacity"]["Ref"]
+    strategy = on["WorkerService"]["Properties"]["CapacityProviderStrategy"]
+    assert [(one["CapacityProvider"], one.get("Base", 0)) for one in strategy] == [
+        ("FARGATE", 1),
+        ("FARGATE_SPOT", 0),
+    ]
+    assert "JobsUncountedAlarm" in on
+    assert "JobsUncountedAlarm" not in off

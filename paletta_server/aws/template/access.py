@@ -22,11 +22,13 @@ MULTIPART = ("s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
 def access(options: Options) -> Part:
     part = Part()
     _execution(part, options)
-    _role(part, "ApiRole", options, _api(options))
-    _role(part, "WorkerRole", options, _worker(options))
+    # Who reads and writes objects needs the key that they are encrypted with.
+    key = [allow("kms:Decrypt", "kms:GenerateDataKey", on=get("Key", "Arn"))] if options.kms else []
+    _role(part, "ApiRole", [*_api(options), *key])
+    _role(part, "WorkerRole", [*_worker(options), *key])
     if options.mediaconvert:
-        _role(part, "CompletionsRole", options, _completions(options))
-    _role(part, "MailHandlerRole", options, [allow(*_CONSUMING, on=get("MailEventsQueue", "Arn"))])
+        _role(part, "CompletionsRole", _completions(options))
+    _role(part, "MailHandlerRole", [allow(*_CONSUMING, on=get("MailEventsQueue", "Arn"))])
     part.resource(
         "SetupRole",
         "IAM::Role",
@@ -48,9 +50,7 @@ def service_role(service: Service) -> str:
     }[service]
 
 
-def _role(part: Part, name: str, options: Options, statements: list[Value]) -> None:
-    if options.kms:
-        statements = [*statements, allow("kms:Decrypt", "kms:GenerateDataKey", on=get("Key", "Arn"))]
+def _role(part: Part, name: str, statements: list[Value]) -> None:
     part.resource(
         name,
         "IAM::Role",

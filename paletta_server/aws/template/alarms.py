@@ -55,6 +55,7 @@ def _alarm(
     minutes: int = 5,
     times: int = 1,
     silent: str = "notBreaching",
+    condition: str | None = None,
 ) -> None:
     """`metric` is (namespace, name); it must pass the limit in `times` spans of `minutes` one after the other."""
     limit = above if above is not None else below
@@ -76,6 +77,7 @@ def _alarm(
             "AlarmActions": [ref("Alarms")],
             "OKActions": [ref("Alarms")],
         },
+        condition=condition,
     )
 
 
@@ -191,7 +193,7 @@ def _jobs(part: Part) -> None:
         "Logs::MetricFilter",
         {
             "LogGroupName": ref("WorkerLog"),
-            "FilterPattern": '{ $.event = "job given up" }',
+            "FilterPattern": '{ $.message = "job given up" }',
             "MetricTransformations": [
                 {"MetricNamespace": namespace(), "MetricName": "JobsGivenUp", "MetricValue": "1"}
             ],
@@ -214,6 +216,7 @@ def _jobs(part: Part) -> None:
         below=1,
         minutes=30,
         silent="breaching",
+        condition="Started",
     )
     _alarm(
         part,

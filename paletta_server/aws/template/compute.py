@@ -9,6 +9,7 @@ from paletta_server.aws.template import access
 from paletta_server.aws.template.data import DATABASE_OWNER
 from paletta_server.aws.template.environment import (
     KEY_FOLDER,
+    SIGNS,
     WORK_FOLDER,
     Service,
     database_url,
@@ -19,7 +20,7 @@ from paletta_server.aws.template.environment import (
     variables,
 )
 from paletta_server.aws.template.network import API_PORT, private_subnets
-from paletta_server.aws.template.parts import Part, Value, get, ref, sub, when
+from paletta_server.aws.template.parts import NOTHING, Part, Value, get, is_given, ref, sub, when
 
 STOP_SECONDS: dict[Service, int] = {
     # Leaving the balancer (DRAIN_SECONDS of edge.py), then what is in flight; Fargate allows 120.
@@ -87,6 +88,12 @@ def _parameters(part: Part, options: Options) -> None:
     )
     part.conditions["Started"] = {"Fn::Equals": [ref("Start"), "yes"]}
     part.parameter("ImageTag", "Which image of the repository to run.", Default="0.1.0")
+    part.parameter(
+        "MigrateImageTag",
+        "Which image prepares and migrates the database, while the services still run another; empty is ImageTag.",
+        Default="",
+    )
+    part.conditions["MigrateImageTagGiven"] = is_given("MigrateImageTag")
     part.parameter("OperatorEmails", "Who hears of what needs a person, comma between.", Default="")
     part.parameter(
         "Architecture", "What the image was built for.", Default="ARM64", AllowedValues=["ARM64", "X86_64"]
@@ -198,10 +205,7 @@ def _task(part: Part, options: Options, service: Service) -> None:
     )
     container["StopTimeout"] = STOP_SECONDS[service]
     if wanted := secrets_of_service(options, service):
-        container["Secrets"] = [
-            {"Name": f"PALETTA_{name.upper()}", "ValueFrom": ref(resource)}
-            for name, resource in sorted(wanted.items())
-        ]
+        container["Secrets"] = wanted
     if service == "api":
         container["PortMappings"] = [{"ContainerPort": API_PORT, "Protocol": "tcp"}]
         container["HealthCheck"] = {
@@ -213,8 +217,8 @@ def _task(part: Part, options: Options, service: Service) -> None:
         }
     before = []
     if service == "api" and options.cloudfront:
-        before.append(_keys(options))
-        container["DependsOn"] = [{"ContainerName": "keys", "Condition": "SUCCESS"}]
+        before.append(when(SIGNS, _key(options), NOTHING))
+        container["DependsOn"] = when(SIGNS, [{"ContainerName": "keys", "Condition": "SUCCESS"}], NOTHING)
     more = {"EphemeralStorage": {"SizeInGiB": ref("WorkerDiskGiB")}} if service == "worker" else {}
     _definition(
         part,
@@ -228,16 +232,17 @@ def _task(part: Part, options: Options, service: Service) -> None:
     )
 
 
-def _keys(options: Options) -> Value:
-    """Runs before the API: ECS gives secrets as variables, and the API reads private keys from files."""
+def _key(options: Options) -> Value:
+    """Runs before the API: ECS gives secrets as variables, and the API reads private keys from files.
+
+    Only the key that signs: the secret of one that was added as the next is still empty.
+    """
     container = _container(
         "keys", ["aws", "write-keys", "--to", KEY_FOLDER], environment=[], log=access.LOGS["api"]
     )
     container["Essential"] = False
-    container["Secrets"] = [
-        {"Name": f"DELIVERY_KEY_{key}", "ValueFrom": ref(resource)}
-        for key, resource in key_secrets(options).items()
-    ]
+    key, resource = next(iter(key_secrets(options).items()))
+    container["Secrets"] = [{"Name": f"DELIVERY_KEY_{key}", "ValueFrom": ref(resource)}]
     return container
 
 
@@ -252,9 +257,8 @@ def _network(options: Options) -> Value:
 
 
 def _service(part: Part, options: Options, service: Service) -> None:
-    least = {"api": ref("ApiLeast"), "worker": ref("WorkersLeast"), "completions": 2, "mail-events": 1}[
-        service
-    ]
+    # A number would be set anew by every deployment, and take away what scaling has added: whoever scales says it.
+    least = {"api": NOTHING, "worker": NOTHING, "completions": 2, "mail-events": 1}[service]
     properties: dict[str, Value] = {
         "Cluster": ref("Cluster"),
         "TaskDefinition": ref(f"{named(service)}Task"),
@@ -278,9 +282,14 @@ def _service(part: Part, options: Options, service: Service) -> None:
         ]
         after.append("HttpsListener")
     elif service == "worker":
-        properties["CapacityProviderStrategy"] = [
-            {"CapacityProvider": when("SpotWorkers", "FARGATE_SPOT", "FARGATE"), "Weight": 1}
+        # One of them is never on spare capacity: mail and payments wait for no zone to have some.
+        spare = [
+            {"CapacityProvider": "FARGATE", "Base": 1, "Weight": 0},
+            {"CapacityProvider": "FARGATE_SPOT", "Weight": 1},
         ]
+        properties["CapacityProviderStrategy"] = when(
+            "SpotWorkers", spare, [{"CapacityProvider": "FARGATE", "Weight": 1}]
+        )
     else:
         properties["LaunchType"] = "FARGATE"
     part.resource(f"{named(service)}Service", "ECS::Service", properties, after=after)
@@ -303,6 +312,9 @@ def _setup(part: Part, options: Options) -> None:
     ]
     migrate = _container("migrate", ["migrate"], environment=of_migration(options), log=access.SETUP_LOG)
     for name, container in (("PrepareTask", prepare), ("MigrateTask", migrate)):
+        container["Image"] = when(
+            "MigrateImageTagGiven", sub("${Repository.RepositoryUri}:${MigrateImageTag}"), container["Image"]
+        )
         _definition(part, name, container, cpu="512", memory="1024", role="SetupRole")
     part.output("PrepareTaskArn", ref("PrepareTask"), "Run once: makes the service's role in the database.")
     part.output(
@@ -355,7 +367,7 @@ def _scale_workers(part: Part) -> None:
         "Logs::MetricFilter",
         {
             "LogGroupName": ref("WorkerLog"),
-            "FilterPattern": '{ $.event = "jobs wait" && $.queue = "ingest" }',
+            "FilterPattern": '{ ($.message = "jobs wait") && ($.queue = "ingest") && ($.waiting = *) }',
             "MetricTransformations": [
                 {
                     "MetricNamespace": namespace(),

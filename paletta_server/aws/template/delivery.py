@@ -7,7 +7,9 @@ from paletta_server.aws.template.environment import key_names
 from paletta_server.aws.template.parts import Part, Value, get, ref, sub
 from paletta_server.core.delivering import PUBLIC_PATHS
 
-YEAR_SECONDS, DAY_SECONDS = 365 * 24 * 3600, 24 * 3600
+DAY_SECONDS = 24 * 3600
+"""How long an edge keeps what it has: a film that is taken down is gone from all of them a day later. What a browser
+keeps is for the object's own header to say, which lasts longer."""
 QUERIES = ("response-content-disposition", "response-content-type")
 """What a signed address may ask the bucket to answer with: the name under which a film is saved."""
 
@@ -50,8 +52,8 @@ def delivery(options: Options) -> Part:
             }
         },
     )
-    _cache_policy(part, "PreviewCache", seconds=YEAR_SECONDS, queries=())
-    _cache_policy(part, "SaleCache", seconds=DAY_SECONDS, queries=QUERIES)
+    _cache_policy(part, "PreviewCache", queries=())
+    _cache_policy(part, "SaleCache", queries=QUERIES)
     part.resource(
         "PreviewHeaders",
         "CloudFront::ResponseHeadersPolicy",
@@ -78,7 +80,7 @@ def delivery(options: Options) -> Part:
     return part
 
 
-def _cache_policy(part: Part, name: str, *, seconds: int, queries: tuple[str, ...]) -> None:
+def _cache_policy(part: Part, name: str, *, queries: tuple[str, ...]) -> None:
     query: Value = {"QueryStringBehavior": "none"}
     if queries:
         query = {"QueryStringBehavior": "whitelist", "QueryStrings": list(queries)}
@@ -89,8 +91,8 @@ def _cache_policy(part: Part, name: str, *, seconds: int, queries: tuple[str, ..
             "CachePolicyConfig": {
                 "Name": sub("${AWS::StackName}-" + name),
                 "MinTTL": 1,
-                "DefaultTTL": seconds,
-                "MaxTTL": seconds,
+                "DefaultTTL": DAY_SECONDS,
+                "MaxTTL": DAY_SECONDS,
                 "ParametersInCacheKeyAndForwardedToOrigin": {
                     "CookiesConfig": {"CookieBehavior": "none"},
                     "HeadersConfig": {"HeaderBehavior": "none"},

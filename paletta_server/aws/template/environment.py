@@ -21,6 +21,9 @@ CERTIFICATES = "/etc/paletta/rds-ca.pem"
 """Where the image has the certificates of RDS."""
 
 
+SIGNS, PAYS = "SignsForCloudFront", "PaysByStripe"
+"""Conditions: the secret of the key that signs is filled in; those of Stripe are. Containers that want a secret do not
+start while it is empty, and CloudFormation makes it in the deployment that would want it."""
 DRAIN_SECONDS = 10
 """How long an API node that was told to stop goes on serving, until the balancer has noticed."""
 
@@ -43,12 +46,13 @@ def environment(options: Options) -> dict[str, Value]:
         "mail_events_queue_url": ref("MailEventsQueue"),
         "mail_from": sub("Paletta <no-reply@${Domain}>"),
         "operator_emails": ref("OperatorEmails"),
-        "gateways": ",".join(options.gateways),
+        "gateways": gateways(options),
         "transcoder": options.transcoder,
         "log_format": "json",
         "scratch_dir": f"{WORK_FOLDER}/scratch",
         "search_dir": f"{WORK_FOLDER}/search",
     }
+    found |= {one.setting: when(_given(one), ref(one.parameter), NOTHING) for one in CHOICES}
     if options.kms:
         found["s3_kms_key"] = get("Key", "Arn")
     if options.mediaconvert:
@@ -65,8 +69,8 @@ def of_api(options: Options) -> dict[str, Value]:
         found["search_backend"] = "opensearch"
         found["opensearch_url"] = sub("https://${SearchDomain.DomainEndpoint}")
     if options.cloudfront:
-        found["cloudfront_domain"] = get("Distribution", "DomainName")
-        found["cloudfront_keys"] = cloudfront_keys(options)
+        found["cloudfront_domain"] = when(SIGNS, get("Distribution", "DomainName"), NOTHING)
+        found["cloudfront_keys"] = when(SIGNS, cloudfront_key(options), NOTHING)
     return found
 
 
@@ -109,21 +113,24 @@ CHOICES = (
 )
 
 
-def choices(_options: Options) -> Part:
-    """The parameters of `CHOICES`, and whether each is given."""
+def choices(options: Options) -> Part:
+    """The parameters of `CHOICES`, and whether each is given; and what waits for secrets."""
     part = Part()
     for one in CHOICES:
         part.parameter(one.parameter, one.description, Default="", AllowedPattern=one.pattern)
         part.conditions[_given(one)] = is_given(one.parameter)
+    if options.cloudfront:
+        _later(part, SIGNS, "DeliverByCloudFront", "its private key is filled in, where CloudFront is added")
+    if set(options.gateways) > {"stripe"}:
+        _later(part, PAYS, "TakeStripe", "its two secrets are filled in, where Stripe is added")
     return part
 
 
-def _where_given() -> list[Value]:
-    """Entries of a container's `Environment` that are there when their parameter is."""
-    return [
-        when(_given(one), variables({one.setting: ref(one.parameter)})[0], NOTHING)
-        for one in sorted(CHOICES, key=lambda one: one.setting)
-    ]
+def _later(part: Part, condition: str, parameter: str, until: str) -> None:
+    """A parameter for what needs a secret that the same deployment makes."""
+    words = f"`no` until {until} to services that run."
+    part.parameter(parameter, words, Default="yes", AllowedValues=["yes", "no"])
+    part.conditions[condition] = {"Fn::Equals": [ref(parameter), "yes"]}
 
 
 def _given(one: Choice) -> str:
@@ -144,13 +151,20 @@ def of_service(options: Options, service: Service) -> list[Value]:
         found["sandbox"] = "prefer"
     if service == "api":
         found |= of_api(options)
-    return [*variables(found), *_where_given()]
+    return variables(found)
 
 
-def cloudfront_keys(options: Options) -> Value:
-    """`KID:path,KID:path`, the first one signs: ids and paths, no secret."""
-    each = [f"${{DeliveryKey{name}}}:{KEY_FOLDER}/{name}.pem" for name in key_names(options)]
-    return sub(",".join(each))
+def gateways(options: Options) -> Value:
+    """Without Stripe until it is set up, where others can be paid through meanwhile."""
+    others = [one for one in options.gateways if one != "stripe"]
+    everything = ",".join(options.gateways)
+    return when(PAYS, everything, ",".join(others)) if options.stripe and others else everything
+
+
+def cloudfront_key(options: Options) -> Value:
+    """`KID:path` of the key that signs, the first one: id and path, no secret."""
+    name = key_names(options)[0]
+    return sub(f"${{DeliveryKey{name}}}:{KEY_FOLDER}/{name}.pem")
 
 
 def key_names(options: Options) -> list[str]:
@@ -166,8 +180,16 @@ def of_migration(options: Options) -> list[Value]:
 
 
 def variables(found: dict[str, Value]) -> list[Value]:
-    """Settings as a container's `Environment`."""
-    return [{"Name": f"PALETTA_{name.upper()}", "Value": value} for name, value in sorted(found.items())]
+    """Settings as a container's `Environment`. One that may be no value is not there at all then."""
+    return [_variable(f"PALETTA_{name.upper()}", value) for name, value in sorted(found.items())]
+
+
+def _variable(name: str, value: Value) -> Value:
+    if isinstance(value, dict) and "Fn::If" in value:
+        condition, then, otherwise = value["Fn::If"]
+        if otherwise == NOTHING:
+            return when(condition, _variable(name, then), NOTHING)
+    return {"Name": name, "Value": value}
 
 
 def secrets(options: Options) -> dict[str, str]:
@@ -183,8 +205,8 @@ def key_secrets(options: Options) -> dict[str, str]:
     return {name: f"DeliveryPrivateKey{name}" for name in key_names(options)}
 
 
-def secrets_of_service(options: Options, service: Service) -> dict[str, str]:
-    """A service gets what it needs: handlers and workers sign no downloads."""
+def secrets_of_service(options: Options, service: Service) -> list[Value]:
+    """A container's `Secrets`. A service gets what it needs: handlers and workers sign no downloads."""
     mine = {
         "api": {"metrics_token", "stripe_secret_key", "stripe_webhook_secret"},
         # Workers settle payments and answer disputes, so they speak to the gateway, and to nobody else.
@@ -192,7 +214,13 @@ def secrets_of_service(options: Options, service: Service) -> dict[str, str]:
         "completions": set[str](),
         "mail-events": set[str](),
     }[service]
-    return {name: resource for name, resource in secrets(options).items() if name in mine}
+    late = set(options.gateways) > {"stripe"}
+    return [
+        when(PAYS, entry, NOTHING) if late and name.startswith("stripe") else entry
+        for name, resource in sorted(secrets(options).items())
+        if name in mine
+        for entry in [{"Name": f"PALETTA_{name.upper()}", "ValueFrom": ref(resource)}]
+    ]
 
 
 def secret_resources(options: Options) -> Part:

@@ -13,6 +13,7 @@ from paletta_server.aws.template.policies import (
     service_sends,
     trusted_by,
 )
+from paletta_server.ingest.mediaconvert.marks import FOLDER as MARKS
 
 RECEIVES = 8
 """How often a message may come before it is put aside for a person."""
@@ -32,7 +33,7 @@ def media(options: Options) -> Part:
         {"Description": sub("Films of ${AWS::StackName}"), "PricingPlan": "ON_DEMAND", "Status": "ACTIVE"},
     )
     rights = [
-        allow("s3:GetObject", on=[objects("originals/"), objects("_paletta/"), objects("media/")]),
+        allow("s3:GetObject", on=[objects("originals/"), objects(MARKS)]),
         allow("s3:PutObject", on=objects("media/")),
     ]
     if options.kms:

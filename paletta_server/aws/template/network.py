@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from paletta_server.aws.options import Options
-from paletta_server.aws.template.parts import Part, Value, get, ref, sub, tags, when
+from paletta_server.aws.template.parts import Part, Value, get, is_given, ref, sub, tags, when
 
 API_PORT = 8750
 POSTGRES_PORT = 5432
@@ -181,6 +181,25 @@ def _security_groups(part: Part, options: Options) -> None:
         )
     _let_in(part, "ServiceFromBalancer", "ServiceGroup", "BalancerGroup", API_PORT)
     _let_in(part, "DatabaseFromService", "DatabaseGroup", "ServiceGroup", POSTGRES_PORT)
+    part.parameter(
+        "MetricsFromGroup",
+        "The security group (sg-…) of what reads /metrics of each API node, with the token; empty lets nobody.",
+        Default="",
+        AllowedPattern=r"^(sg-[0-9a-f]{8,17})?$",
+    )
+    part.conditions["MetricsAreRead"] = is_given("MetricsFromGroup")
+    part.resource(
+        "MetricsFromScraper",
+        "EC2::SecurityGroupIngress",
+        {
+            "GroupId": get("ServiceGroup", "GroupId"),
+            "SourceSecurityGroupId": ref("MetricsFromGroup"),
+            "IpProtocol": "tcp",
+            "FromPort": API_PORT,
+            "ToPort": API_PORT,
+        },
+        condition="MetricsAreRead",
+    )
     if options.opensearch:
         _group(part, options, "SearchGroup", "The search domain")
         _let_in(part, "SearchFromService", "SearchGroup", "ServiceGroup", 443)
