@@ -223,7 +223,7 @@ class Service:
                 self._wait(f"cannot reach {self.url}", jitter(attempt))
                 attempt += 1
                 continue
-            code = _code(response) if response.status_code == 503 else ""
+            code = _code(response) if response.status_code in (429, 503) else ""
             asked = retry_after(response.headers.get("retry-after"))
             if code == BUSY:
                 busy_until = busy_until or time.monotonic() + _MOST_BUSY

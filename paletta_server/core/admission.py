@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from paletta_server.core.errors import Overloaded
+from paletta_server.core.logging import PROBES
 from paletta_server.core.metrics import REGISTRY
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from paletta_server.core.settings import Settings
 
-ALWAYS = frozenset({"/healthz", "/readyz", "/metrics"})
 LONG_POLLS = re.compile(r"/v1/(?:upload-batches/[^/]+/progress|orders/[^/]+/wait|admin/audit-log/follow)")
 """The routes with a `wait`; a test compares them with the application's."""
 RETRY_SECONDS, RETRY_POLL_SECONDS = 1, 5
@@ -50,7 +50,7 @@ class Admission:
         self._now = {"request": 0, "poll": 0}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in ALWAYS:
+        if scope["type"] != "http" or scope["path"] in PROBES:
             await self.app(scope, receive, send)
             return
         kind = "poll" if LONG_POLLS.fullmatch(scope["path"]) else "request"

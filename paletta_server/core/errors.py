@@ -118,8 +118,8 @@ class Overloaded(Unavailable):
     code, title = "overloaded", "Overloaded"
 
 
-class IngestBusy(Unavailable):
-    """As many films wait for a worker as may; what is registered already goes on."""
+class IngestBusy(TooManyRequests):
+    """As many films wait for a worker as may; what is registered already goes on. Meant so, and no fault of ours."""
 
     code, title = "ingest_busy", "Too many films wait"
 

@@ -1,4 +1,5 @@
-"""Probes: `/healthz` (the process answers), `/readyz` (so does what it needs), `/metrics` (Prometheus)."""
+"""Probes: `/healthz` (the process answers), `/readyz` (so does what it needs), `/startupz` (it did once), `/metrics`
+(Prometheus)."""
 
 from __future__ import annotations
 
@@ -58,8 +59,22 @@ async def readyz(request: Request, runtime: RuntimeDep) -> JSONResponse:
     prepared: dict[str, Callable[[], bool]] = getattr(request.app.state, "prepared", {})
     checks |= {name: "ok" if is_so() else "not there yet" for name, is_so in prepared.items()}
     ready = all(answer == "ok" for answer in checks.values())
+    if ready:
+        request.app.state.was_ready = True
     body: dict[str, Any] = {"status": "ready" if ready else "not ready", "checks": checks}
     return JSONResponse(body, status_code=200 if ready else 503)
+
+
+@router.get("/startupz", responses={503: {"description": "Not ready yet, or told to stop"}})
+async def startupz(request: Request, runtime: RuntimeDep) -> JSONResponse:
+    """As `/readyz` until the node was ready for the first time; from then on only a node that stops says no.
+
+    For a balancer whose "no" has the node replaced: it would replace all of them while the database is away, over and
+    over, and none would be better than the one before.
+    """
+    if getattr(request.app.state, "was_ready", False) and not runtime.notify.ending:
+        return JSONResponse({"status": "started"})
+    return await readyz(request, runtime)
 
 
 @router.get("/metrics", include_in_schema=False)

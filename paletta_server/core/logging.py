@@ -73,6 +73,10 @@ def _mask_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> 
     return {name: _masked(name, value) for name, value in event.items()}
 
 
+PROBES = ("/healthz", "/readyz", "/startupz", "/metrics")
+"""What machines ask every few seconds: never refused, not traced, and not logged when all is well."""
+
+
 class _NoProbes(logging.Filter):
     """Drop uvicorn's access lines of successful probes: they come every second and say nothing."""
 
@@ -80,7 +84,7 @@ class _NoProbes(logging.Filter):
         arguments = record.args
         if not isinstance(arguments, tuple) or len(arguments) != 5:
             return True
-        return not (str(arguments[2]).startswith(("/healthz", "/readyz", "/metrics")) and arguments[4] == 200)
+        return not (str(arguments[2]).startswith(PROBES) and arguments[4] == 200)
 
 
 def configure_logging(settings: Settings) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from paletta_server.core.logging import PROBES
 from paletta_server.core.settings import Settings
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class TracingMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         here = _current
-        if here is None or scope["type"] != "http" or scope["path"] in ("/healthz", "/readyz", "/metrics"):
+        if here is None or scope["type"] != "http" or scope["path"] in PROBES:
             await self.app(scope, receive, send)
             return
         from opentelemetry import trace

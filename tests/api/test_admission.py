@@ -19,14 +19,13 @@ from sqlalchemy import text
 from paletta_server.app import create_app
 from paletta_server.core import admission
 from paletta_server.core.admission import LONG_POLLS
+from paletta_server.core.logging import PROBES
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
 from tests.conftest import MakeUser
 from tests.support.locks import blocked
 from tests.support.serving import serving
 from tests.support.uploading import Uploader
-
-PROBES = ("/healthz", "/readyz", "/metrics")
 
 
 @dataclass

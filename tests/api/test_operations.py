@@ -38,6 +38,26 @@ async def test_alive_and_ready(client: httpx.AsyncClient) -> None:
     }
 
 
+async def test_what_has_come_up_stays_up_without_its_database_until_it_stops(
+    settings: Settings, runtime: Runtime
+) -> None:
+    app = create_app(settings)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=settings.public_url) as client,
+    ):
+        mine: Runtime = app.state.runtime
+        prepared, app.state.prepared = app.state.prepared, {"search": lambda: False}
+        assert (await client.get("/startupz")).status_code == 503
+        app.state.prepared = {**prepared, "search": lambda: True}
+        assert (await client.get("/startupz")).status_code == 200
+        app.state.prepared = {"search": lambda: False}
+        assert (await client.get("/readyz")).status_code == 503
+        assert (await client.get("/startupz")).json() == {"status": "started"}
+        mine.notify.end()
+        assert (await client.get("/startupz")).json()["status"] == "stopping"
+
+
 async def test_alive_but_not_ready_without_database_and_store(settings: Settings) -> None:
     nobody, nothing = free_ports(2)
     broken = settings.model_copy(

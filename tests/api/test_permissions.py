@@ -26,6 +26,7 @@ PUBLIC = {
     # What a stranger may do. Everything else needs a permission of the table.
     "GET /healthz",
     "GET /readyz",
+    "GET /startupz",
     "GET /metrics",  # has a token of its own (PALETTA_METRICS_TOKEN)
     "GET /openapi.json",
     "GET /docs",

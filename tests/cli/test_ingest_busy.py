@@ -51,7 +51,7 @@ async def test_new_files_wait_and_known_ones_do_not(
     shelf: Shelf, full: bytes, runtime: Runtime, app: FastAPI
 ) -> None:
     refused = await register(shelf.up, b"another film")
-    assert (refused.status_code, refused.json()["code"]) == (503, "ingest_busy")
+    assert (refused.status_code, refused.json()["code"]) == (429, "ingest_busy")
     assert refused.json()["waiting"] == {"films": 1, "bytes": len(full)}
     assert int(refused.headers["retry-after"]) >= 5
     known = await register(shelf.up, full)

@@ -134,7 +134,7 @@ def test_waiting_for_workers_is_not_counted_as_tries_and_said_once(server: Serve
     told: list[str] = []
     service.on_busy = told.append
     full: Reply = (
-        503,
+        429,
         {"retry-after": "0", **PROBLEM},
         {"code": "ingest_busy", "detail": "900 films\x1b[2J wait"},
     )
@@ -145,7 +145,7 @@ def test_waiting_for_workers_is_not_counted_as_tries_and_said_once(server: Serve
 
 def test_waiting_for_workers_ends(server: Server, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "_MOST_BUSY", 0.0)
-    server.script = [(503, {"retry-after": "0", **PROBLEM}, {"code": "ingest_busy", "detail": "full"})]
+    server.script = [(429, {"retry-after": "0", **PROBLEM}, {"code": "ingest_busy", "detail": "full"})]
     with pytest.raises(ApiProblem) as caught:
         service.post("/v1/upload-batches/b/items", {}, idempotent=True)
     assert caught.value.exit_code == 5

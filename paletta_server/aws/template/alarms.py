@@ -111,7 +111,7 @@ def _balancer(part: Part) -> None:
     _alarm(
         part,
         "ApiErrors",
-        "The API answers 5xx: its log has each with a traceback.",
+        "The API answers 5xx: its log says why, a crash with its traceback; ask a node's /readyz what does not answer.",
         metric=(application, "HTTPCode_Target_5XX_Count"),
         of=of,
         stat="Sum",
@@ -129,7 +129,7 @@ def _balancer(part: Part) -> None:
     _alarm(
         part,
         "ApiNodesUnready",
-        "A node has not been ready for ten minutes: the database or the bucket does not answer it.",
+        "A node has not come up for ten minutes: its log and /readyz say what is missing.",
         metric=(application, "UnHealthyHostCount"),
         of=targets,
         above=0,

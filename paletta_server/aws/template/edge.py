@@ -48,7 +48,7 @@ def edge(options: Options) -> Part:
             "TargetType": "ip",
             "Protocol": "HTTP",
             "Port": API_PORT,
-            "HealthCheckPath": "/readyz",
+            "HealthCheckPath": "/startupz",
             "HealthCheckIntervalSeconds": 10,
             "HealthCheckTimeoutSeconds": 5,
             "HealthyThresholdCount": 2,
@@ -61,8 +61,8 @@ def edge(options: Options) -> Part:
                 }
             ),
         },
-        why="/readyz asks database and store: a node that cannot serve gets no requests. It is not restarted for it; "
-        "that is what /healthz in the container decides.",
+        why="ECS replaces a task that this finds wanting, so that it asks whether a node has come up, and not "
+        "whether database and store answer it (/readyz): no other node would be better off.",
     )
     part.resource(
         "HttpsListener",
