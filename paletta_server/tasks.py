@@ -3,6 +3,7 @@
 from paletta_server.accounts import tasks as _accounts  # noqa: F401
 from paletta_server.analytics import tasks as _analytics  # noqa: F401
 from paletta_server.audit import tasks as _audit  # noqa: F401
+from paletta_server.clips import previews as _previews  # noqa: F401
 from paletta_server.clips import tasks as _clips  # noqa: F401
 from paletta_server.core import mail as _mail  # noqa: F401
 from paletta_server.delivery import tasks as _delivery  # noqa: F401

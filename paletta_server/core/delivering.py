@@ -3,7 +3,8 @@
 Originals and everything else that is sold need an address that was signed for one file and ends in minutes. Previews
 are watermarked, and meant to be looked at by whoever comes by: through CloudFront they have plain addresses that never
 change (a key is never used twice), so that its edges and every browser may keep them for a year. A preview's address
-cannot be guessed, for the attempt that made it has a random id in it; whoever was shown one keeps it.
+cannot be guessed, for the attempt that made it has a random id in it; whoever was shown one keeps it, until the clip is
+taken down: its previews are withheld then, but from what edges and browsers keep.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ PUBLIC_PATHS = (
 )
 """What the distribution gives to anybody; all else is behind its key group. The template has a behaviour for each.
 A preview under another name gets a signed address, and works too."""
+LABEL, WITHHELD = "paletta-access", "withheld"
+"""The tag, and its value, of an object that the distribution does not give to anybody any more (`clips.previews`)."""
 PREVIEW_SECONDS = 3600
 """How long a signed address of a preview works."""
 

@@ -25,7 +25,7 @@ from paletta_server.core.storeclient import CONNECTIONS, StoreError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
+    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef, TagTypeDef
 
 __all__ = [
     "BLOCK",
@@ -228,6 +228,31 @@ class ObjectStore(Signer):
         found = await self.call(keys)
         await self.delete(found)
         return len(found)
+
+    async def label(self, key: str, name: str, value: str | None) -> None:
+        """Give an object a tag, or take it away with None; its other tags stay. One that is not there is let be."""
+
+        def label(s3: "S3Client") -> None:
+            tags = {
+                one["Key"]: one["Value"]
+                for one in s3.get_object_tagging(Bucket=self.bucket, Key=key)["TagSet"]
+            }
+            wanted = {other: tag for other, tag in tags.items() if other != name}
+            if value is not None:
+                wanted[name] = value
+            if wanted == tags:
+                return
+            if wanted:
+                both: list[TagTypeDef] = [{"Key": one, "Value": tag} for one, tag in sorted(wanted.items())]
+                s3.put_object_tagging(Bucket=self.bucket, Key=key, Tagging={"TagSet": both})
+            else:
+                s3.delete_object_tagging(Bucket=self.bucket, Key=key)
+
+        try:
+            await self.call(label)
+        except StoreError as error:
+            if error.code not in ("NoSuchKey", "404"):
+                raise
 
     # -- going over everything that is stored -------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from paletta_server.clips import previews
 from paletta_server.clips import service as clips
 from paletta_server.core.errors import Unavailable
 from paletta_server.core.jobs import defer
@@ -177,6 +178,8 @@ async def switch(
         stage = clips.STAGES.get(review, "rejected")
         why = reason if review == "submitted" else None
         await uploads.report(session, source.upload_id, stage, reason=why, warnings=list(told.warnings))
+        if review == "taken_down":
+            await previews.follow(session, source.clip_id)
         if also is not None:
             await also(session)
 

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from paletta_server.accounts import service as accounts
 from paletta_server.accounts.security import Principal
 from paletta_server.audit.service import record
-from paletta_server.clips import review, views
+from paletta_server.clips import previews, review, views
 from paletta_server.clips.models import Clip
 from paletta_server.clips.review import Terms
 from paletta_server.clips.service import STAGES
@@ -53,6 +53,7 @@ async def take_down(
     details = {"reason": terms.reason, "legal": terms.legal, "sold_withheld": terms.withhold_sold}
     for clip in outcome.clips:
         await record(session, user, "clip:taken_down", clip.uid, details=details)
+    await _previews(session, settings, outcome.clips)
     for theirs in _by_owner(outcome.clips):
         await _mail(session, theirs, "taken-down", mails.taken_down(settings.public_url, theirs, terms))
     return await _taken_down(session, outcome, dry_run=False)
@@ -74,9 +75,16 @@ async def restore(
         await record(session, user, "clip:restored", clip.uid, details={"to": clip.review})
     for (stage, reason), ids in alike.items():
         await progress.report_clips(session, ids, stage, reason=reason, told=True)
+    await _previews(session, settings, outcome.clips)
     for theirs in _by_owner(outcome.clips):
         await _mail(session, theirs, "restored", mails.restored(settings.public_url, theirs))
     return Restored(restored=await _views(session, outcome.clips), failed=outcome.failed)
+
+
+async def _previews(session: AsyncSession, settings: Settings, clips: Collection[Clip]) -> None:
+    if settings.cloudfront_domain is not None:
+        for clip in clips:
+            await previews.follow(session, clip.id)
 
 
 def _by_owner(clips: Collection[Clip]) -> list[list[Clip]]:

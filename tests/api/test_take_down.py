@@ -78,6 +78,67 @@ async def sell(runtime: Runtime, till: Till, *clips: str, **more: Any) -> Sold:
 # ---- out of the shop, and back
 
 
+async def labels(runtime: Runtime, clip: str) -> dict[str, dict[str, str]]:
+    """The tags of the clip's objects, by the last part of their keys."""
+
+    def look(s3: Any) -> dict[str, dict[str, str]]:
+        found = s3.list_objects_v2(Bucket=runtime.store.bucket, Prefix=f"media/{clip}/")["Contents"]
+        return {
+            one["Key"].rpartition("/")[2]: {
+                tag["Key"]: tag["Value"]
+                for tag in s3.get_object_tagging(Bucket=runtime.store.bucket, Key=one["Key"])["TagSet"]
+            }
+            for one in found
+        }
+
+    return await runtime.store.call(look)
+
+
+async def test_previews_that_anybody_could_fetch_are_withheld_meanwhile(
+    app: FastAPI,
+    shelf: Shelf,
+    moderator: Moderator,
+    runtime: Runtime,
+    run_jobs: RunJobs,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    through_edges = runtime.settings.model_copy(update={"cloudfront_domain": "films.example.net"})
+    monkeypatch.setitem(app.state._state, "runtime", replace(runtime, settings=through_edges))
+    tram, other = await shelf.put("tram", media=True), await shelf.put("other", media=True)
+    sold = f"media/{tram}/hd.mp4"
+    async with runtime.db.transaction() as session:
+        await session.execute(
+            text("UPDATE renditions SET key = :key WHERE kind = 'hd' AND key LIKE :tram"),
+            {"key": sold, "tram": f"sale/{tram}/%"},
+        )
+    await runtime.store.call(lambda s3: s3.put_object(Bucket=runtime.store.bucket, Key=sold, Body=b"film"))
+    await runtime.store.label(f"media/{tram}/comp.mp4", "cost", "films")
+    await moderator.take_down(tram)
+    await run_jobs()
+    seen = await labels(runtime, tram)
+    assert seen.pop("hd.mp4") == {}, "buyers keep what they paid for"
+    assert seen.pop("comp.mp4") == {"cost": "films", "paletta-access": "withheld"}
+    assert list(seen.values()) == [{"paletta-access": "withheld"}] * len(seen)
+    assert len(seen) == 6
+    assert not any((await labels(runtime, other)).values())
+    await moderator.restore(tram)
+    await run_jobs()
+    assert {name: tags for name, tags in (await labels(runtime, tram)).items() if tags} == {
+        "comp.mp4": {"cost": "films"}
+    }
+    await runtime.store.delete([f"media/{tram}/comp.mp4"])
+    await moderator.take_down(tram)
+    await run_jobs()  # what is not there is let be
+    assert "comp.mp4" not in await labels(runtime, tram)
+
+
+async def test_straight_from_the_store_nothing_needs_a_label(
+    shelf: Shelf, moderator: Moderator, runtime: Runtime
+) -> None:
+    await moderator.take_down(await shelf.put("tram"))
+    assert await rows(runtime, "SELECT 1 FROM procrastinate_jobs WHERE task_name = 'clips.previews'") == []
+
+
 async def test_a_clip_leaves_the_shop_and_comes_back(
     shelf: Shelf, moderator: Moderator, customer: Customer, client: httpx.AsyncClient, runtime: Runtime
 ) -> None:

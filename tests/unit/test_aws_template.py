@@ -138,8 +138,11 @@ def test_no_statement_allows_a_wildcard_action_or_everything_without_a_reason(op
         seen += 1
         actions = as_list(statement["Action"])
         if statement["Effect"] == "Deny":
-            # It only takes away: what comes without TLS.
-            assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}, path
+            # It only takes away: what comes without TLS, and previews of what was taken down.
+            assert statement["Condition"] in (
+                {"Bool": {"aws:SecureTransport": "false"}},
+                {"StringEquals": {"s3:ExistingObjectTag/paletta-access": "withheld"}},
+            ), path
             continue
         assert not [action for action in actions if "*" in action], path
         resources = as_list(statement.get("Resource", []))

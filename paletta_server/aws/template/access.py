@@ -16,6 +16,7 @@ LOGS = {
 }
 SETUP_LOG = "SetupLog"
 READ, WRITE, DELETE = "s3:GetObject", "s3:PutObject", "s3:DeleteObject"
+TAGGING = ("s3:DeleteObjectTagging", "s3:GetObjectTagging", "s3:PutObjectTagging")
 MULTIPART = ("s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
 
 
@@ -86,6 +87,7 @@ def _worker(options: Options) -> list[Value]:
     found = [
         allow(READ, WRITE, DELETE, *MULTIPART, on=[objects("originals/"), objects("media/")]),
         allow(READ, WRITE, DELETE, on=objects("_paletta/")),
+        allow(*TAGGING, on=objects("media/")),
         allow("s3:RestoreObject", on=objects("originals/")),
         _listing(),
         allow(

@@ -10,6 +10,7 @@ from paletta_server.aws.template.network import POSTGRES_PORT, private_subnets
 from paletta_server.aws.template.parts import NOTHING, Part, Value, get, ref, sub, when
 from paletta_server.aws.template.policies import document, only_by_tls
 from paletta_server.core import bucket as rules
+from paletta_server.core.delivering import LABEL, WITHHELD
 
 DATABASE, DATABASE_USER = "paletta", "paletta"
 DATABASE_OWNER = "paletta_owner"
@@ -217,15 +218,24 @@ def _bucket(part: Part, options: Options) -> None:
     )
     statements = [only_by_tls("s3:*", on=[get("Bucket", "Arn"), sub("${Bucket.Arn}/*")])]
     if options.cloudfront:
-        statements.append(
+        service: Value = {"Service": "cloudfront.amazonaws.com"}
+        statements += [
             {
                 "Effect": "Allow",
-                "Principal": {"Service": "cloudfront.amazonaws.com"},
+                "Principal": service,
                 "Action": ["s3:GetObject"],
                 "Resource": [objects("originals/"), objects("media/")],
                 "Condition": {"StringEquals": {"aws:SourceArn": _distribution()}},
-            }
-        )
+            },
+            {
+                "Sid": "TakenDown",
+                "Effect": "Deny",
+                "Principal": service,
+                "Action": ["s3:GetObject"],
+                "Resource": objects("media/"),
+                "Condition": {"StringEquals": {f"s3:ExistingObjectTag/{LABEL}": WITHHELD}},
+            },
+        ]
     part.resource(
         "BucketPolicy",
         "S3::BucketPolicy",
