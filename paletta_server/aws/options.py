@@ -75,6 +75,12 @@ class Options:
         for gateway in self.gateways:
             _refuse(gateway not in ("stripe", "invoice"), f"`{gateway}` does not sell on AWS")
         _refuse(not self.gateways, "without a gateway nobody can pay")
+        _refuse(len(set(self.gateways)) < len(self.gateways), "a gateway is named twice")
+        _refuse(self.region.startswith("cn-"), f"SES, which sends the mails, is not in `{self.region}`")
+        _refuse(
+            self.region.startswith("us-gov-") and self.mediaconvert,
+            f"CloudFormation makes no queue of MediaConvert in `{self.region}`: take --ffmpeg",
+        )
 
     @property
     def cloudfront(self) -> bool:
@@ -110,5 +116,20 @@ def read_public_keys(paths: Iterable[Path]) -> tuple[str, ...]:
             raise OptionsRefused(
                 f"`{path}` is no public key in PEM: `openssl rsa -in private.pem -pubout` writes one"
             )
+        _refuse(
+            not _signs(text), f"`{path}` is no key that signs for CloudFront: RSA with 2048 bits it has to be"
+        )
         found.append(text)
     return tuple(found)
+
+
+def _signs(pem: str) -> bool:
+    """As `core.delivering.SigningKey` has it; CloudFront knows one more kind, and takes no longer ones."""
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        key = load_pem_public_key(pem.encode())
+    except ValueError:
+        return False
+    return isinstance(key, RSAPublicKey) and key.key_size == 2048

@@ -23,7 +23,8 @@ class Film:
 
 
 def read_film(file: BinaryIO) -> Film:
-    """The first video track of an MP4 file. Raises `ValueError` when there is none, or no sense in it."""
+    """The first video track of an MP4 file. Raises `ValueError` when there is none, no sense in it, or an end missing:
+    the index stands first and tells of a whole film, whatever became of the rest."""
     try:
         for kind, body in _boxes(_index(file)):
             if kind == b"trak" and (film := _track(body)) is not None:
@@ -34,23 +35,33 @@ def read_film(file: BinaryIO) -> Film:
 
 
 def _index(file: BinaryIO) -> bytes:
-    """The body of the `moov` box, found by stepping from box to box."""
+    """The body of the `moov` box, found by stepping from box to box to the end, where the last one must end too."""
+    end = file.seek(0, 2)
+    at = file.seek(0)
+    index: bytes | None = None
     for _ in range(_MOST_BOXES):
-        head = file.read(8)
-        if len(head) < 8:
+        if at == end:
             break
-        size, kind = struct.unpack(">I4s", head)
+        size, kind = struct.unpack(">I4s", file.read(8))
         taken = 8
         if size == 1:
             size, taken = struct.unpack(">Q", file.read(8))[0], 16
+        elif size == 0:  # as far as the file goes
+            size = end - at
         if size < taken:
-            break
-        if kind == b"moov":
+            raise ValueError("a box of an impossible size")
+        if at + size > end:
+            raise ValueError(f"cut short: {at + size - end:,} bytes are missing")
+        if kind == b"moov" and index is None:
             if size > _MOST_INDEX_BYTES:
                 raise ValueError("the index is too large")
-            return file.read(size - taken)
-        file.seek(size - taken, 1)
-    raise ValueError("no index")
+            index = file.read(size - taken)
+        at = file.seek(at + size)
+    else:
+        raise ValueError("too many boxes")
+    if index is None:
+        raise ValueError("no index")
+    return index
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -441,6 +441,9 @@ def test_every_queue_gives_up_into_a_watched_one() -> None:
         ({"hosted_zone": "x"}, "hosted zone"),
         ({"gateways": ("sandbox",)}, "sandbox"),
         ({"gateways": ()}, "nobody can pay"),
+        ({"gateways": ("invoice", "invoice")}, "twice"),
+        ({"region": "cn-north-1", "transcoder": "ffmpeg"}, "SES"),
+        ({"region": "us-gov-west-1"}, "take --ffmpeg"),
         ({"public_keys": KEYS[:1] * 2}, "twice"),
     ],
 )
@@ -465,6 +468,21 @@ def test_a_private_key_is_refused_and_not_repeated(tmp_path: Path) -> None:
     junk.write_bytes(b"\xff\x00" * 9000)
     with pytest.raises(OptionsRefused, match="cannot be read"):
         read_public_keys([junk])
+
+
+def test_a_key_that_cannot_sign_for_cloudfront_is_refused_before_anything_is_deployed(tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    path = tmp_path / "public.pem"
+    for private in (
+        rsa.generate_private_key(public_exponent=65537, key_size=3072),
+        ec.generate_private_key(ec.SECP256R1()),
+    ):
+        pem = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        path.write_bytes(pem)
+        with pytest.raises(OptionsRefused, match="2048 bits"):
+            read_public_keys([path])
 
 
 def test_a_real_key_is_taken(tmp_path: Path) -> None:

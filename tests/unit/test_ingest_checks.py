@@ -2,6 +2,8 @@
 
 import io
 import os
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from paletta_server.ingest.plan import Posters
 from paletta_server.ingest.sniff import sniff
 from paletta_server.ingest.transcode import open_output
 from paletta_server.ingest.watermark import watermark
+from tests.support import media
 
 
 @pytest.mark.parametrize(
@@ -102,6 +105,37 @@ def test_any_bytes_make_an_index_or_a_value_error(data: bytes) -> None:
             read_film(io.BytesIO(prefix + data))
         except ValueError:
             continue
+
+
+def test_a_film_that_ends_too_soon_is_none_wherever_its_index_stands(tmp_path: Path) -> None:
+    def box(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I4s", 8 + len(body), kind) + body
+
+    whole = media.clip(tmp_path / "whole.mp4", seconds=1.0, size=(320, 180)).read_bytes()
+    film = read_film(io.BytesIO(whole))
+    assert (film.width, film.height) == (320, 180)
+    kinds = {kind: (at, size) for at, size, kind in top_boxes(whole)}
+    moov, mdat = (whole[at : at + size] for at, size in (kinds[b"moov"], kinds[b"mdat"]))
+    first = box(b"ftyp", b"isom\0\0\2\0") + moov + mdat
+    assert read_film(io.BytesIO(first)) == film
+    # A size of zero means as far as the file goes; one of 1 that 64 bits follow.
+    assert read_film(io.BytesIO(moov + b"\0\0\0\0" + mdat[4:])) == film
+    long = struct.pack(">I4sQ", 1, b"mdat", len(mdat) + 8) + mdat[8:]
+    assert read_film(io.BytesIO(moov + long)) == film
+    for cut in (1, 7, len(mdat) // 3, len(mdat) - 9):
+        for data in (first, moov + long):
+            with pytest.raises(ValueError, match=r"cut short: [0-9,]+ bytes are missing"):
+                read_film(io.BytesIO(data[:-cut]))
+    with pytest.raises(ValueError):
+        read_film(io.BytesIO(first + b"\0\0"))
+
+
+def top_boxes(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    at = 0
+    while at < len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        yield at, size, kind
+        at += size
 
 
 def test_only_a_plain_file_with_one_name_is_an_output(tmp_path: Path) -> None:
