@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from enum import StrEnum
+from errno import EDQUOT, EIO, ENOSPC
 from pathlib import Path
 from typing import Annotated
 
@@ -533,7 +535,10 @@ def _explain_service(error: Exception) -> None:
     from paletta_server.core.logging import mask
     from paletta_server.core.settings import get_settings
 
-    if isinstance(error, Unavailable):
+    if isinstance(error, OSError) and error.filename is None and error.errno in (ENOSPC, EDQUOT, EIO):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # no second error at exit
+        terminal.error(f"cannot write: {error.strerror}\nhint: what was written so far is not all of it")
+    elif isinstance(error, Unavailable):
         terminal.error(
             f"{error.detail}\nhint: `paletta-server doctor` checks everything that the service needs"
         )

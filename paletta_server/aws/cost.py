@@ -344,7 +344,5 @@ def run_cost(
         terminal.result(json.dumps(asdict(found) | {"total": found.total}, indent=2))
         return 0
     terminal.result(table(found))
-    terminal.say(
-        "hint: prices are of public lists and may have changed: check them, or give your own with --prices"
-    )
+    terminal.say("hint: list prices may have changed: check them, or give your own with --prices")
     return 0

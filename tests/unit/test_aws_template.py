@@ -103,6 +103,21 @@ def test_the_command_prints_what_the_linter_reads(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+def test_a_template_that_cannot_be_written_is_said_to_be_none() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "paletta_server.cli", "aws", "template"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: cannot write: No space left on device\n")
+    assert "Traceback" not in done.stderr
+
+
 def test_the_same_options_give_the_same_text_and_cloudformation_takes_it() -> None:
     for options in FEW:
         text = to_yaml(render(options))
