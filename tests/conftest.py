@@ -12,8 +12,9 @@ import secrets
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 
     from paletta_server.core.runtime import Runtime
     from paletta_server.core.settings import Settings
-    from tests.support.stack import Addresses, MailSink, TestStack
+    from tests.support.stack import Addresses, Emptier, MailSink, TestStack
 
+HERE = "127.0.0.1"
 _stack: TestStack | None = None
 
 
@@ -90,6 +92,15 @@ def session_database_url(stack: Addresses, worker_name: str) -> str:
 
 
 @pytest.fixture(scope="session")
+def session_emptier(session_database_url: str) -> Iterator[Emptier]:
+    from tests.support.stack import Emptier
+
+    emptier = Emptier(session_database_url)
+    yield emptier
+    emptier.close()
+
+
+@pytest.fixture(scope="session")
 def session_mailbox() -> Iterator[MailSink]:
     from tests.support.stack import MailSink
 
@@ -144,12 +155,10 @@ async def session_app(session_settings: Settings) -> AsyncIterator[FastAPI]:
 
 
 @pytest.fixture
-async def _empty_afterwards(session_database_url: str, session_mailbox: MailSink) -> AsyncIterator[None]:
-    from tests.support.stack import empty_tables
-
+async def _empty_afterwards(session_emptier: Emptier, session_mailbox: MailSink) -> AsyncIterator[None]:
     yield
     # In a thread: the application's own tasks, on this loop, may hold a lock that emptying waits for.
-    await asyncio.to_thread(empty_tables, session_database_url)
+    await asyncio.to_thread(session_emptier.empty)
     session_mailbox.clear()
 
 
@@ -211,26 +220,49 @@ class Person:
 MakeUser = Callable[..., Awaitable[Person]]
 
 
-@pytest.fixture
-def make_user(runtime: Runtime, client: httpx.AsyncClient) -> MakeUser:
-    """`await make_user(role="contributor", email=…, password=…, verified=True)`: a `Person`, logged in."""
-    from paletta_server.accounts import service
+@pytest.fixture(scope="session")
+def session_passwords() -> list[tuple[str, str]]:
+    """Passwords and their hashes: argon2 takes 50 ms, and most people of most tests never give theirs."""
+    return []
 
-    async def make(
-        role: str = "contributor",
-        *,
-        email: str | None = None,
-        password: str | None = None,
-        verified: bool = True,
-    ) -> Person:
-        address = email or f"{role}-{secrets.token_hex(4)}@example.org"
-        chosen = password or secrets.token_urlsafe(24)
-        async with runtime.db.transaction() as session:
-            await service.create_user(session, email=address, password=chosen, role=role, verified=verified)
-        answer = await client.post("/v1/auth/login", json={"email": address, "password": chosen})
-        assert answer.status_code == 200, answer.text
-        body: dict[str, Any] = answer.json()
-        return Person(body["user"]["id"], address, chosen, role, body["token"])
+
+@pytest.fixture
+def make_user(runtime: Runtime, session_passwords: list[tuple[str, str]]) -> MakeUser:
+    """`await make_user("contributor", email=…)`: a `Person` whose address is confirmed, and what a login leaves.
+
+    Everybody in a test has another password. `tests/api/test_accounts*.py` log in for real.
+    """
+    from sqlalchemy import func
+    from structlog.contextvars import bound_contextvars
+
+    from paletta_server.accounts import addresses, passwords, service, throttle
+    from paletta_server.accounts.service import Acting
+    from paletta_server.audit.service import record
+
+    people = count()
+
+    async def make(role: str = "contributor", *, email: str | None = None) -> Person:
+        address = addresses.normal(email or f"{role}-{secrets.token_hex(4)}@example.org")
+        number = next(people)
+        while len(session_passwords) <= number:
+            fresh = secrets.token_urlsafe(24)
+            session_passwords.append((fresh, await passwords.hashed(fresh)))
+        password, stored = session_passwords[number]
+        with bound_contextvars(ip=HERE):
+            async with runtime.db.transaction() as session:
+                user = await service.insert_user(
+                    session, email=address, password_hash=stored, role=role, email_verified_at=func.now()
+                )
+                assert user is not None, f"{address} has an account already"
+                await record(
+                    session, None, "account:created", user.uid, details={"role": role, "verified": True}
+                )
+                await throttle.succeeded(session, address, HERE, throttle.account_key(address))
+                token, row = await service.issue_token(session, user)
+                await record(
+                    session, Acting(user.id), "account:logged_in", user.uid, details={"token": row.uid}
+                )
+        return Person(user.uid, address, password, role, token)
 
     return make
 
