@@ -42,9 +42,12 @@ def completions(*, ready_file: Path | None) -> int:
 
 
 async def _serve(settings: Settings, url: str, ready_file: Path | None) -> None:
-    import paletta_server.tasks  # noqa: F401 (every job there is)
-    from paletta_server.core.runtime import Runtime
-    from paletta_server.ingest.mediaconvert.completions import serve
+    from paletta_server.core import loading
+
+    with loading.for_good():
+        import paletta_server.tasks  # noqa: F401 (every job there is)
+        from paletta_server.core.runtime import Runtime
+        from paletta_server.ingest.mediaconvert.completions import serve
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

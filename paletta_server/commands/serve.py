@@ -84,13 +84,16 @@ def api(*, host: str, port: int, reload: bool) -> int:
 
 def make_app() -> FastAPI:
     """Return the application with its logs set up: what uvicorn, or any ASGI server, loads."""
-    from paletta_server.app import create_app
-    from paletta_server.core.logging import configure_logging
-    from paletta_server.core.settings import get_settings
+    from paletta_server.core import loading
 
-    settings = get_settings()
-    configure_logging(settings)
-    return create_app(settings)
+    with loading.for_good():
+        from paletta_server.app import create_app
+        from paletta_server.core.logging import configure_logging
+        from paletta_server.core.settings import get_settings
+
+        settings = get_settings()
+        configure_logging(settings)
+        return create_app(settings)
 
 
 def worker(*, concurrency: int | None, name: str | None, ready_file: Path | None) -> int:
@@ -150,10 +153,13 @@ async def find_database(settings: Settings) -> None:
 async def _work(settings: Settings, name: str, ready_file: Path | None) -> None:
     from sqlalchemy import text
 
-    import paletta_server.tasks  # noqa: F401 (every job there is)
-    from paletta_server.core.jobs import run_worker
-    from paletta_server.core.runtime import Runtime
-    from paletta_server.ingest.scratch import sweep_scratch
+    from paletta_server.core import loading
+
+    with loading.for_good():
+        import paletta_server.tasks  # noqa: F401 (every job there is)
+        from paletta_server.core.jobs import run_worker
+        from paletta_server.core.runtime import Runtime
+        from paletta_server.ingest.scratch import sweep_scratch
 
     swept = sweep_scratch(settings.scratch_dir)
     if swept:
