@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from paletta_server.clips import tasks as clip_tasks
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
 from paletta_server.operations import backup, pgtools
-from paletta_server.operations.backup_files import BackupError, Folder
+from paletta_server.operations.backup_files import LOCK, BackupError, Folder
 from paletta_server.operations.backup_verifying import verify
 from paletta_server.operations.restore import restore
 from tests.conftest import Person
@@ -182,6 +184,37 @@ async def test_two_at_once_into_one_folder(
     assert verify(folder) == done.manifest
     monkeypatch.setattr(runtime.store, "download", real)
     assert (await backup.back_up(runtime, folder, "copy")).kept == 4
+
+
+@pytest.mark.parametrize(
+    ("trouble", "says"),
+    [
+        (OSError(errno.ENOLCK, "No locks available"), "cannot lock `{}`: No locks available"),
+        (BlockingIOError(errno.EWOULDBLOCK, "Try again"), "another backup into `{}` is under way"),
+    ],
+)
+def test_a_folder_that_cannot_be_locked_says_which_and_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: OSError, says: str
+) -> None:
+    """A share without locks is no backup that is under way: nobody should wait for one."""
+
+    def flock(*_: object) -> None:
+        raise trouble
+
+    folder = Folder(tmp_path / "backup")
+    folder.make()
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(BackupError) as caught, folder.alone():
+        pass
+    assert str(caught.value).splitlines()[0] == says.format(folder.root)
+
+
+def test_a_folder_whose_lock_cannot_be_written_says_so(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "backup")
+    folder.make()
+    (folder.root / LOCK).mkdir()
+    with pytest.raises(BackupError, match=r"^cannot write to `.*backup`: Is a directory$"), folder.alone():
+        pass
 
 
 async def test_what_is_deleted_meanwhile_is_in_the_backup(

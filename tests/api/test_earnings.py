@@ -15,13 +15,14 @@ from paletta_server.core.runtime import Runtime
 from paletta_server.earnings import service, tasks
 from paletta_server.earnings.ledger import Entry, Posting, append
 from paletta_server.orders import service as orders
-from paletta_server.payments import restoring
+from paletta_server.payments import gateways, restoring
 from paletta_server.payments import service as payments
 from paletta_server.payments.gateways import invoice
 from paletta_server.payments.sandbox import desk
 from paletta_server.payments.schemas import RestoreIn
 from tests.conftest import MakeUser, Person
 from tests.support.earnings import IBAN, exact, hold_is_over, shared, stands
+from tests.support.model_gateway import ModelGateway
 from tests.support.orders import Sold, Till, Wanted
 from tests.support.payments import Counter, at_its_address
 from tests.support.stack import MailSink
@@ -264,6 +265,28 @@ async def test_restoring_is_goodwill_afterwards(counter: Counter) -> None:
     await restoring.restore(counter.runtime, acting, sold.uid, RestoreIn(reason="a mistake of ours"))
     assert await mine(counter) == {"pending": 5000}
     assert await shared(counter.runtime) == {"platform": -5000}
+
+
+async def test_money_that_did_not_pay_the_order_is_no_goodwill(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too little came and went back, with `--keep`; then the order was paid. Nothing of that was the shop's gift."""
+    model = ModelGateway()
+    monkeypatch.setitem(gateways.MAKERS, "model", lambda _runtime: model)
+    sold = await counter.order(10000, gateway="model")
+    wrong = await counter.begin(sold.order.id)
+    book = model.books[str(wrong.reference)]
+    book.status, book.captured = "succeeded", sold.order.total - 1
+    await payments.settle(counter.runtime, wrong.id)
+    await kept(counter, sold, sold.order.total - 1)
+    right = await counter.begin(sold.order.id)
+    model.pay(model.books[str(right.reference)])
+    await payments.settle(counter.runtime, right.id)
+    assert await mine(counter) == {"pending": 5000}
+    await give_back(counter, sold, {sold.items[0].id: 6000})
+    assert await mine(counter) == {"pending": 2500}, "half of it was given back, and the royalty with it"
+    await give_back(counter, sold)
+    assert await mine(counter) == {}
 
 
 async def test_a_refund_that_fails_late_gives_the_royalty_back(counter: Counter) -> None:

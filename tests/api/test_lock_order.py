@@ -206,6 +206,35 @@ async def test_a_take_down_takes_uploads_and_batches_before_clips_by_age(
         assert done.status_code == 200, done.text
 
 
+async def test_two_who_restore_the_same_clips_in_opposite_order_wait_for_each_other_once(
+    up: Uploader, client: httpx.AsyncClient, make_user: MakeUser, runtime: Runtime
+) -> None:
+    batch = await up.batch()
+    sent = [await up.send(os.urandom(400), batch, ref=name) for name in ("a.mp4", "b.mp4")]
+    older, newer = [one["clip_id"] for one in sent]
+    async with runtime.db.transaction() as session:
+        await session.execute(
+            text("UPDATE clips SET processing = 'ready', review = 'taken_down', review_before = 'approved'")
+        )
+    headers = (await make_user("admin")).headers
+    async with runtime.db.transaction() as session:
+        await hold(session, "uploads", sent[0]["upload_id"])
+        both = []
+        # The second in line goes backwards: what it took on its way, the first would wait for.
+        for place, named in enumerate(([older, newer], [newer, older]), 1):
+            request = client.post("/v1/admin/clips/restore", headers=headers, json={"clips": named})
+            both.append(asyncio.create_task(request))
+            await blocked(runtime, place)
+    answers = [await one for one in both]
+    assert [answer.status_code for answer in answers] == [200, 200], "a deadlock"
+    first, second = [answer.json() for answer in answers]
+    assert [clip["id"] for clip in first["restored"]] == [older, newer]
+    assert [(one["clip"], one["problem"]["code"]) for one in second["failed"]] == [
+        (newer, "not_taken_down"),
+        (older, "not_taken_down"),
+    ]
+
+
 @pytest.mark.parametrize("what", ["edit", "apply", "approve"])
 async def test_what_may_send_a_clip_to_review_takes_its_upload_first(
     up: Uploader, client: httpx.AsyncClient, make_user: MakeUser, app: FastAPI, runtime: Runtime, what: str

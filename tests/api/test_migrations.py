@@ -10,6 +10,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import IntegrityError
 
 from paletta_server.core.settings import Settings
 from paletta_server.migrations import config, migrate
@@ -70,4 +71,52 @@ async def test_a_take_down_survives_the_way_back(apart: Settings, connection: Co
     assert "ck_clips_sold_withheld" not in checks(connection)
     await asyncio.to_thread(migrate, apart)
     assert checks(connection) == before
+    assert differences(connection) == []
+
+
+async def test_what_was_given_up_and_whose_mails_are_survive_the_way_back(
+    apart: Settings, connection: Connection
+) -> None:
+    before = checks(connection)
+    connection.execute(
+        text(
+            "INSERT INTO users (uid, email, role, password_hash) VALUES ('user_a', 'a@example.org', 'contributor', '');"
+            "INSERT INTO outbox_emails (dedup_key, recipient, user_id, subject, body)"
+            " SELECT 'hers', email, id, 'Your clips', '' FROM users;"
+            "INSERT INTO outbox_emails (dedup_key, recipient, user_id, subject, body)"
+            " SELECT 'formerly hers', 'former@example.org', id, 'Your clips', '' FROM users;"
+            "INSERT INTO outbox_emails (dedup_key, recipient, subject, body)"
+            " VALUES ('nobodys', 'desk@example.org', 'Figures', '');"
+            "BEGIN;"
+            "INSERT INTO ledger_transactions (kind) VALUES ('waived');"
+            "INSERT INTO ledger_entries (transaction_id, account, user_id, currency, amount)"
+            " SELECT t.id, 'payable', u.id, 'USD', -6000 FROM ledger_transactions t, users u;"
+            "INSERT INTO ledger_entries (transaction_id, account, currency, amount)"
+            " SELECT id, 'platform', 'USD', 6000 FROM ledger_transactions;"
+            "COMMIT;"
+            "INSERT INTO audit_logs (user_id, action, object, ip)"
+            " SELECT id, 'account:login', uid, '192.0.2.1' FROM users"
+        )
+    )
+    kept = text(
+        "SELECT kind, account, amount FROM ledger_entries JOIN ledger_transactions t ON t.id = transaction_id"
+    )
+    ledger = set(connection.execute(kept))
+    assert len(ledger) == 2
+    await asyncio.to_thread(command.downgrade, config(apart), "0017")
+    assert set(connection.execute(kept)) == ledger, "nothing leaves the ledger"
+    with pytest.raises(IntegrityError, match="ck_ledger_transactions_kind"):
+        connection.execute(text("INSERT INTO ledger_transactions (kind) VALUES ('waived')"))
+    await asyncio.to_thread(migrate, apart)
+    mails = connection.execute(
+        text("SELECT dedup_key, uid FROM outbox_emails m LEFT JOIN users u ON u.id = m.user_id ORDER BY m.id")
+    )
+    assert [tuple(row) for row in mails] == [
+        ("hers", "user_a"),
+        ("formerly hers", None),  # nothing else said whose it was
+        ("nobodys", None),
+    ]
+    assert set(connection.execute(kept)) == ledger
+    assert connection.scalar(text("SELECT ip FROM audit_origins")) == "192.0.2.1", "of somebody, who acted"
+    assert checks(connection) == before, "and what was not asked of old rows is asked of all again"
     assert differences(connection) == []

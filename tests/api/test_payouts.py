@@ -289,6 +289,24 @@ async def test_two_runs_at_once_pay_once(counter: Counter, acting: Any) -> None:
     assert await mine(counter) == {"in_transit": 6000}
 
 
+async def test_an_erasure_waits_for_a_run_and_sees_its_payout_on_the_way(
+    counter: Counter, acting: Any, client: httpx.AsyncClient, admin: Person, seller: Person
+) -> None:
+    """Were it not to wait, it would give up for its contributor what is being paid to them."""
+    _, digest = await due(counter)
+    body = {"id": seller.uid, "waive_earnings": True}
+    async with counter.runtime.db.transaction() as session:
+        await payouts.run(session, counter.runtime.settings, acting, digest=digest, key=None)
+        erasing = asyncio.create_task(
+            client.post(f"/v1/admin/users/{seller.uid}/erase", json=body, headers=admin.headers)
+        )
+        await blocked(counter.runtime)
+    refused = await erasing
+    assert refused.status_code == 409, refused.text
+    assert refused.json()["code"] == "unsettled"
+    assert await mine(counter) == {"in_transit": 6000}
+
+
 async def test_a_refund_in_the_middle_of_a_run(counter: Counter, acting: Any) -> None:
     """Neither waits for the other: what was paid out is owed after."""
     sold, digest = await due(counter)

@@ -34,6 +34,7 @@ from tests.faults.site import runs
 from tests.support.mediaconvert.bench import ROLE, s3_client
 from tests.support.mediaconvert.bus import envelope
 from tests.support.mediaconvert.service import Job
+from tests.support.mediaconvert.wire import Answer
 from tests.support.mediaconvert.world import World
 
 SCHEDULES, CHUNKS = runs("PALETTA_TEST_SCHEDULES", 200), 20
@@ -147,6 +148,22 @@ async def test_every_clip_ends_right_whatever_the_schedule(chunk: int, enter: En
 
 async def stage(world: World) -> str:
     return str((await world._state())["stage"])
+
+
+TWINS = """
+WITH runs AS (
+  INSERT INTO ingest_runs (uid, upload_id, clip_id, attempt, status, prefix)
+  SELECT 'run_' || name, upload_id, clip_id, attempt + place, status, prefix || name || '/'
+  FROM ingest_runs, unnest(CAST(:names AS text[])) WITH ORDINALITY AS more (name, place)
+  RETURNING id, uid, attempt
+)
+INSERT INTO transcode_jobs (run_id, clip_id, plan_digest, attempt, "order", status, job_id, submissions, submission,
+  submitted_at, created_at)
+SELECT r.id, clip_id, plan_digest, r.attempt, "order", status, substr(r.uid, 5), 1, 1, submitted_at,
+  created_at + interval '1 second' * r.attempt
+FROM transcode_jobs, runs r
+"""
+"""More attempts at the one clip, as if each were under way at MediaConvert."""
 
 
 async def begun(enter: Enter, seed: int) -> World:
@@ -276,6 +293,35 @@ async def test_a_creation_that_was_not_heard_is_found_or_made_again(enter: Enter
         await world._settle()
         assert await stage(world) == "live"
         await wipe(here)
+
+
+async def test_three_questions_in_a_row_that_come_to_nothing_end_a_turn(enter: Enter, here: Runtime) -> None:
+    """Now and then one comes to nothing: then the others are asked about. Where none does any more, all can wait."""
+    world = await begun(enter, 1)
+    (job,) = world.service.running()
+    names = ["broken-1", "broken-2", "fine", "broken-3", "broken-4", "broken-5", "last"]
+    await world._execute(TWINS, names=names)
+    await world._execute("UPDATE transcode_jobs SET submitted_at = now() - interval '1 hour'")
+    for name in names:
+        metadata = {**job.metadata, "run": f"run_{name}"}
+        world.service.jobs[name] = replace(job, id=name, request={**job.request, "UserMetadata": metadata})
+    asked: list[str] = []
+    answer = world.wire.answer
+
+    def sometimes(method: str, url: str, body: bytes) -> Answer:
+        name = url.rpartition("/")[2]
+        if name in names:
+            asked.append(name)
+        if name.startswith("broken"):
+            return 500, {"__type": "InternalServerErrorException", "message": "something broke"}
+        return answer(method, url, body)
+
+    world.wire.answer = sometimes  # type: ignore[method-assign]
+    await reconcile.turn(here, world.api)
+    assert asked == names[:6]
+    asked.clear()
+    await reconcile.turn(here, world.api)
+    assert asked == ["broken-5", "last"], "those that were asked about have time, and the others their turn"
 
 
 async def test_what_was_deleted_is_cancelled_there_and_leaves_nothing(enter: Enter) -> None:
