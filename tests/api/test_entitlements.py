@@ -11,6 +11,7 @@ from paletta_server.delivery.models import Entitlement
 from paletta_server.delivery.service import Owned
 from paletta_server.orders import service as orders
 from tests.conftest import MakeUser
+from tests.support.explained import listening, ways
 from tests.support.orders import Sold, Till, Wanted, restore, revoke, suspend
 
 FILES = {"hd": b"hd", "uhd4k": b"4k", "original": b"original"}
@@ -124,3 +125,27 @@ async def test_nobody_owns_what_another_bought(runtime: Runtime, till: Till, mak
         runtime, (await make_user("customer")).email, (await make_user("contributor")).email
     )
     assert await mine(runtime, stranger, sold) == {}
+
+
+async def test_rights_are_locked_by_their_indexes(runtime: Runtime, till: Till) -> None:
+    """Each refund locks some, in a table of all that was ever sold."""
+    base = await till.sell(store=False)
+    [item] = base.items
+    upgrade = await till.sell(Wanted(upgrade_of=item.id, clip_id=item.clip_id), store=False)
+    async with runtime.db.transaction() as session:
+        await session.execute(
+            text("SET LOCAL session_replication_role = replica")
+        )  # without what they were sold in
+        await session.execute(text(MANY))
+        await session.execute(text("ANALYZE entitlements"))
+        async with listening(session) as heard:
+            await service.hold(session, [upgrade.items[0].id])
+        read = await ways(session, heard)
+    assert read == {"pk_entitlements", "uq_entitlements_order_item_id"}
+
+
+MANY = """
+INSERT INTO entitlements (uid, order_item_id, order_id, user_id, clip_id, tier, licence, certificate)
+SELECT uid || n, order_item_id + 10000 + n, order_id + n, user_id, clip_id + n, tier, licence, certificate || n
+FROM (SELECT * FROM entitlements LIMIT 1) AS one, generate_series(1, 5000) AS n
+"""

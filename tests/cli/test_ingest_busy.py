@@ -14,10 +14,12 @@ from fastapi import FastAPI
 from sqlalchemy import text
 
 from paletta_server.core.runtime import Runtime
+from paletta_server.uploads import backlog
 from tests.cli.conftest import Run
 from tests.cli.test_upload import HEAD, Process
 from tests.conftest import Person
 from tests.support.clips import Shelf
+from tests.support.explained import listening, ways
 from tests.support.uploading import Uploader, item
 
 REGISTER = "/v1/upload-batches/{batch}/items"
@@ -59,6 +61,37 @@ async def test_new_files_wait_and_known_ones_do_not(
     by_weight = runtime.settings.model_copy(update={"ingest_queue_max_bytes": len(full) + 1})
     app.state.runtime = replace(runtime, settings=by_weight)
     assert (await register(shelf.up, b"another film")).status_code == 200, "there is room for one byte more"
+
+
+async def test_what_waits_is_counted_by_its_indexes(full: bytes, runtime: Runtime) -> None:
+    """Each call that registers files counts them, among all uploads that there ever were."""
+    async with runtime.db.transaction() as session:
+        await session.execute(text(MANY))
+        await session.execute(text("ANALYZE uploads, ingest_runs, transcode_jobs"))
+        async with listening(session) as heard:
+            assert await backlog.queued(session) == {"films": 51, "bytes": len(full) * 51}
+        read = await ways(session, heard)
+    small = {"all of ix_uploads_queued", "all of ix_transcode_jobs_open"}  # of what waits, and nothing else
+    assert small <= read
+    assert {one for one in read if one.startswith("all of")} == small, read
+
+
+MANY = """
+WITH live AS (
+  INSERT INTO uploads (uid, owner_id, clip_id, clip_uid, file_name, size, sha256, crc64nvme, part_size, part_count,
+    key, state, stage, expires_at)
+  SELECT uid || n, owner_id, clip_id, clip_uid, file_name, size, sha256 || n, crc64nvme, part_size, part_count,
+    key || n, 'verified', CASE WHEN n <= 50 THEN 'transcoding' ELSE 'live' END, expires_at
+  FROM uploads, generate_series(1, 20000) AS n
+  RETURNING id, uid, clip_id, stage
+), runs AS (
+  INSERT INTO ingest_runs (uid, upload_id, clip_id, attempt, status, prefix)
+  SELECT 'run_' || uid, id, clip_id, 1, CASE stage WHEN 'live' THEN 'done' ELSE 'transcoding' END, uid FROM live
+  RETURNING id, uid, clip_id, status
+)
+INSERT INTO transcode_jobs (run_id, clip_id, plan_digest, attempt, "order", status)
+SELECT id, clip_id, uid, 1, '{}', CASE status WHEN 'done' THEN 'complete' ELSE 'waiting' END FROM runs
+"""
 
 
 async def test_the_command_says_that_it_waits_and_goes_on_when_there_is_room(
