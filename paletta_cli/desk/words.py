@@ -47,16 +47,22 @@ def moment(text: object) -> str:
 
 
 def left(text: str | None) -> str:
-    """How long until then: `in 6 days`, `in 5 hours`, `over`."""
+    """How long until then, for people who plan by it: `in 6 days 23 h`, `in 2 h 50 min`, `in 1 min`, `over`.
+
+    What the smaller unit leaves out is left off: nobody is told of more time than there is.
+    """
     if not text:
         return ""
     seconds = (datetime.fromisoformat(text) - datetime.now(UTC)).total_seconds()
     if seconds <= 0:
         return "over"
-    hours = int(seconds // 3600)
-    if hours < 48:
-        return f"in {hours} h" if hours else f"in {int(seconds // 60)} min"
-    return f"in {hours // 24} days"
+    hours, minutes = divmod(int(seconds // 60), 60)
+    if hours >= 48:
+        days, hours = divmod(hours, 24)
+        return f"in {days} days" + (f" {hours} h" if hours else "")
+    if hours:
+        return f"in {hours} h" + (f" {minutes} min" if minutes else "")
+    return f"in {minutes} min" if minutes else "in less than a minute"
 
 
 def instant(text: str | None, *, option: str) -> str | None:

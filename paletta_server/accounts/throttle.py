@@ -224,6 +224,6 @@ def _refuse(seconds: int) -> None:
         raise TooManyRequests(
             f"too many attempts; try again in {seconds} s"
             if seconds < 120
-            else f"too many attempts; try again in {seconds // 60} min",
+            else f"too many attempts; try again in {-(-seconds // 60)} min",  # earlier would be too early
             retry_after=seconds,
         )
