@@ -138,8 +138,9 @@ async def move_clips(
     old, new = await _find(session, kind, source), await _find(session, kind, target)
     if old.id == new.id:
         raise Invalid(f"the clips of `{source}` are there already", code="same")
-    moved = await usage.move(session, kind, {old.id: new.id}, among=clip_ids)
-    return await _done(session, user, "clips_moved", Operated(kind, _key(old), _key(new), moved))
+    clips = (await usage.count(session, kind, [old.id], of=clip_ids)).get(old.id, 0)
+    await usage.move(session, kind, {old.id: new.id}, among=clip_ids)
+    return await _done(session, user, "clips_moved", Operated(kind, _key(old), _key(new), clips))
 
 
 async def _done(session: AsyncSession, user: Principal, what: str, done: Operated) -> Operated:

@@ -23,9 +23,14 @@ def links_of(kind: Kind) -> tuple[Table, Any]:
 
 
 async def count(
-    session: AsyncSession, kind: Kind, ids: Sequence[int], *, among: ColumnElement[bool] | None = None
+    session: AsyncSession,
+    kind: Kind,
+    ids: Sequence[int],
+    *,
+    among: ColumnElement[bool] | None = None,
+    of: Collection[int] | None = None,
 ) -> dict[int, int]:
-    """How many clips that are not deleted, or that are `among` certain ones, use each of these.
+    """How many clips that are not deleted, or that are `among` certain ones, use each of these; `of` these clips only.
 
     What none uses is left out.
     """
@@ -37,6 +42,7 @@ async def count(
         select(target, func.count())
         .select_from(links.join(clips, clips.c.id == links.c.clip_id))
         .where(target == any_of(ids), clips.c.deleted_at.is_(None) if among is None else among)
+        .where(true() if of is None else clips.c.id == any_of(list(of)))
         .group_by(target)
     )
     return {row[0]: row[1] for row in rows}
@@ -44,13 +50,13 @@ async def count(
 
 async def move(
     session: AsyncSession, kind: Kind, moves: Mapping[int, int], *, among: Collection[int] | None = None
-) -> int:
-    """Give the clips of each key, or those `among` these, its value instead; how many had it.
+) -> None:
+    """Give the clips of each key, or those `among` these, its value instead; deleted ones as well.
 
     A clip that carries both keeps the better position.
     """
     if not moves:
-        return 0
+        return
     links, target = links_of(kind)
     pairs = (
         func.unnest(
@@ -74,8 +80,7 @@ async def move(
             set_={"position": func.least(links.c.position, merge.excluded.position)},
         )
     )
-    gone = await session.execute(delete(links).where(target == any_of(list(moves)), chosen))
-    return int(gone.rowcount)  # type: ignore[attr-defined]
+    await session.execute(delete(links).where(target == any_of(list(moves)), chosen))
 
 
 async def drop(session: AsyncSession, kind: Kind, ids: Sequence[int]) -> None:

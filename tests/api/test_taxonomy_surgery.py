@@ -165,6 +165,21 @@ async def test_moving_a_category_and_clips(operate: Operate, up: Uploader, runti
     await operate("rename", 422, source="sea", target="Not A Slug")
 
 
+async def test_deleted_clips_go_along_and_are_not_counted(
+    operate: Operate, up: Uploader, runtime: Runtime
+) -> None:
+    one, gone = await up.register(await up.batch(), item(b"a"), item(b"b", "b.mp4"))
+    async with runtime.db.transaction() as session:
+        await session.execute(text("INSERT INTO categories (slug, name) VALUES ('sea', 'Sea')"))
+        await session.execute(
+            text("UPDATE clips SET deleted_at = now() WHERE uid = :uid"), {"uid": gone["clip_id"]}
+        )
+    named = [one["clip_id"]]
+    assert (await operate("move-clips", source="transport", target="sea", clips=named))["clips"] == 1
+    assert (await operate("move-clips", source="transport", target="sea"))["clips"] == 0, "it is not there"
+    assert (await labels(runtime, gone["clip_id"]))[0] == ["sea"]
+
+
 async def test_a_name_of_both_kinds_is_asked_about(operate: Operate, up: Uploader) -> None:
     keywords = ["travel", "street", "hill", "yellow", "lisbon"]
     await up.register(await up.batch(), item(b"a", keywords=keywords))
