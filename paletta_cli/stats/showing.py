@@ -167,6 +167,8 @@ def show(out: Output, report: str, found: Mapping[str, Any], *, only: Table | No
             name = [] if only else [Column("table")]
             rows = [{"table": table.name, **readable(row)} for row in found[table.name]]
             out.table(rows, [*name, *map(_plain, table.columns)])
+        if report == "storage" and not found["kinds"]:
+            _tell_uncounted(out)
         return
     from paletta_cli.stats import charts
 
@@ -183,8 +185,16 @@ def show(out: Output, report: str, found: Mapping[str, Any], *, only: Table | No
                 out.drawing(drawn)
         out.table([readable(row) for row in rows], table.columns)
         told = True
-    if not told:
+    if report == "storage" and not told:
+        _tell_uncounted(out)
+    elif not told:
         out.note("nothing happened in these days")
+
+
+def _tell_uncounted(out: Output) -> None:
+    """No figures of what is stored: most likely they were not made yet."""
+    out.note("no figures of these days: a worker counts once an hour what is stored")
+    out.hint("`paletta-server jobs schedule` says when `analytics.storage` ran, and when it is due")
 
 
 def _plain(column: Column) -> Column:

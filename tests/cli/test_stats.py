@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import text
 
 from paletta_server.analytics import books
 from paletta_server.core.runtime import Runtime
@@ -78,6 +79,35 @@ async def test_charts_are_for_terminals(
     assert one.out.splitlines()[1] == "1\t2\t50.98\t0.00\t50.98\t50.98\tUSD"
 
 
+async def stored(runtime: Runtime) -> None:
+    """The worker has counted."""
+    async with runtime.db.transaction() as session:
+        await session.execute(
+            text(
+                "INSERT INTO analytics_storage (day, kind, objects, bytes) SELECT current_date, 'original', 2, 3000"
+            )
+        )
+
+
+async def test_storage_that_nobody_has_counted_is_not_nothing(
+    till: Till, on_a_terminal: Run, paletta: Run, people: dict[str, Person], runtime: Runtime
+) -> None:
+    says = (
+        "no figures of these days: a worker counts once an hour what is stored\n"
+        "hint: `paletta-server jobs schedule` says when `analytics.storage` ran, and when it is due\n"
+    )
+    for argv in ((), ("--table", "kinds")):
+        piped = await paletta("admin", "stats", "storage", *argv, as_="admin")
+        assert (piped.code, piped.out, piped.err.partition("\n")[2]) == (0, "", says)
+    seen = await on_a_terminal("admin", "stats", "storage", PALETTA_TOKEN=people["admin"].token)
+    assert seen.out.endswith("\n" + says), seen.out
+    await stored(runtime)
+    for argv in ((), ("--table", "kinds")):
+        counted = await paletta("admin", "stats", "storage", *argv, as_="admin")
+        assert "original\t2\t3000\n" in counted.out
+        assert says not in counted.err
+
+
 @pytest.mark.parametrize(
     "report", ["overview", "sales", "uploads", "search", "storage", "contributors", "funnel"]
 )
@@ -85,6 +115,7 @@ async def test_every_report_in_every_form(
     report: str, runtime: Runtime, till: Till, paletta: Run, tmp_path: Path
 ) -> None:
     await history(runtime, till)
+    await stored(runtime)
     plain = await paletta("admin", "stats", report, "--by", "week", as_="admin")
     assert (plain.code, " as of " in plain.err, len(plain.err.splitlines())) == (0, True, 1)
     whole: Any = json.loads(
