@@ -165,17 +165,23 @@ def mark_failed(
         list[str], typer.Argument(metavar="PAYOUT…", help="from `paletta admin payouts show`")
     ],
     reason: Annotated[str, typer.Option(help="the contributor reads this")],
+    yes: Yes = False,
     json: Json = False,
 ) -> None:
     """say that payouts did not arrive, or that the bank sent them back; their money is payable again"""
     from paletta_cli.api import connect
     from paletta_cli.output import Output
     from paletta_cli.shop import payouts as showing
+    from paletta_cli.text import plural
 
+    out = Output(json=json)
     body = {"payouts": payouts, "reason": reason}
+    if not out.confirm(f"did {plural(len(set(payouts)), 'payout')} not arrive?", yes=yes):
+        out.note("nothing was changed")
+        raise typer.Exit(1)
     with connect() as service:
         done = service.post("/v1/admin/payouts/mark-failed", body, idempotent=True)
-    showing.show_payouts(Output(json=json), done["items"])
+    showing.show_payouts(out, done["items"])
 
 
 @app.command()

@@ -163,7 +163,16 @@ def role(
     json: Json = False,
 ) -> None:
     """give somebody another role"""
-    _change(user, "role", {"role": role.value}, f"{role.value} now", yes=yes, json=json)
+    from paletta_cli.api import connect, segment
+    from paletta_cli.output import Output
+
+    out = Output(json=json)
+    with connect() as service:
+        found = service.get(f"{PATH}/{segment(user)}")
+        asked = f"{found['email']} is {found['role']}: make them {role.value}?"
+        if found["role"] != role.value and not out.confirm(asked, yes=yes):
+            raise typer.Exit(1)
+    _change(found["id"], "role", {"role": role.value}, f"{role.value} now", yes=yes, json=json)
 
 
 @app.command()

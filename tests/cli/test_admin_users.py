@@ -74,8 +74,14 @@ async def test_shut_out_and_let_in(paletta: Run, people: dict[str, Person], ben:
     assert (
         await paletta("admin", "users", "enable", ben.uid, as_="admin")
     ).out == f"{ben.uid} is open again\n"
-    role = await paletta("admin", "users", "role", ben.uid, "contributor", as_="admin")
+    unasked = await paletta("admin", "users", "role", ben.uid, "contributor", as_="admin")
+    assert (unasked.code, unasked.err.splitlines()[0]) == (
+        2, f"error: cannot ask without a terminal: {ben.email} is customer: make them contributor?",
+    )  # fmt: skip
+    role = await paletta("admin", "users", "role", ben.uid, "contributor", "--yes", as_="admin")
     assert role.out == f"{ben.uid} is contributor now\n"
+    again = await paletta("admin", "users", "role", ben.uid, "contributor", as_="admin")
+    assert again.out == role.out, "nothing is asked where nothing changes"
     asked = await paletta("admin", "users", "delete", ben.uid, as_="admin")
     assert asked.code == 2, "nobody to ask"
     assert (
@@ -84,11 +90,11 @@ async def test_shut_out_and_let_in(paletta: Run, people: dict[str, Person], ben:
     mine = people["admin"].uid
     kept = await paletta("admin", "users", "delete", mine, "--yes", as_="admin")
     assert "the last admin" in kept.err, "and not that --yes is missing"
+    refused = await paletta("admin", "users", "disable", mine, "--reason", "none", as_="admin")
+    assert (refused.code, refused.err) == (
+        1, "error: this is your own account\nhint: pass --yes if you mean it\n",
+    )  # fmt: skip
     for argv in (("role", mine, "customer"), ("disable", mine, "--reason", "none")):
-        refused = await paletta("admin", "users", *argv, as_="admin")
-        assert (refused.code, refused.err) == (
-            1, "error: this is your own account\nhint: pass --yes if you mean it\n",
-        )  # fmt: skip
         last = await paletta("admin", "users", *argv, "--yes", as_="admin")
         assert last.err.startswith(f"error: {mine} is the last admin who can log in\nhint: ")
 
@@ -153,7 +159,7 @@ async def test_power_asks_for_the_password_once_more(
 ) -> None:
     async with runtime.db.transaction() as session:
         await session.execute(update(ApiToken).values(authenticated_at=None))
-    argv = ("admin", "users", "role", ben.uid, "contributor")
+    argv = ("admin", "users", "role", ben.uid, "contributor", "--yes")
     without = await paletta(*argv, as_="admin")
     assert (without.code, "`paletta confirm`" in without.err) == (4, True)
     admin = people["admin"]

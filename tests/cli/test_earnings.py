@@ -136,7 +136,16 @@ async def test_an_operator_pays(
     assert stat.S_IMODE((tmp_path / "bank.csv").stat().st_mode) == 0o600
     assert (await admin("export", run, "--to", "bank.csv"))[0] == 2, "nothing is overwritten"
     payout = (await admin("show", run))[1].split("\t")[0]
-    code, out, _ = await admin("mark-failed", payout[:12], "--reason", "account closed")
+    argv = ("mark-failed", payout[:12], "--reason", "account closed")
+    code, _, err = await admin(*argv)
+    assert (code, err.splitlines()[0]) == (
+        2,
+        "error: cannot ask without a terminal: did 1 payout not arrive?",
+    )
+    token = people["admin"].token
+    no = await on_a_terminal("admin", "payouts", *argv, answer="n", PALETTA_TOKEN=token)
+    assert (no.code, no.out) == (1, "did 1 payout not arrive? [y/N] nothing was changed\n")
+    code, out, _ = await admin(*argv, "--yes")
     assert (code, out.split("\t")[1:]) == (
         0,
         ["failed", "contributor@example.org", "60.00 USD", "account closed\n"],

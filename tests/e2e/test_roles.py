@@ -331,7 +331,7 @@ def test_manage_user_accounts(house: House, admin: Person, contributor: Person, 
     eve = admin.json("admin", "users", "show", "eve@example.org")
     assert "eve@example.org" in house.mail(to="eve@example.org", about="password")
     admin.run("admin", "users", "edit", eve["id"], "--name", "Eve Editor")
-    admin.run("admin", "users", "role", eve["id"], "contributor")
+    admin.run("admin", "users", "role", eve["id"], "contributor", "--yes")
     shown = admin.json("admin", "users", "show", eve["id"])
     assert (shown["display_name"], shown["role"]) == ("Eve Editor", "contributor")
     admin.run("admin", "users", "delete", eve["id"], "--yes")
