@@ -4,22 +4,55 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
-from paletta_cli.api import Service
+from paletta_cli.api import Service, segment
+from paletta_cli.desk.words import sheet
 from paletta_cli.moments import minute, second
 from paletta_cli.output import Column, Output
 from paletta_cli.text import clean, duration, encodable, plural
 
+SHEET = ("at", "who", "action", "object", "details", "ip", "request_id")
 VERIFY_SECONDS = 900.0
 """A proof reads the whole log: some 100,000 rows a second."""
 FOLLOW_SECONDS = 25
 PAUSE_SECONDS = 0.5
 
 
-def show(out: Output, entries: Sequence[Mapping[str, Any]]) -> None:
+def known_as(service: Service, text: str | None) -> tuple[str | None, str | None]:
+    """What the log knows a thing by: orders by their ids. What was done to a refund was done to its order, and names
+    the refund, whose id comes second then."""
+    if text and text.upper().startswith("P-"):
+        return _order(service, text), None
+    if text and text.startswith("refund_"):
+        refund = service.get(f"/v1/admin/refunds/{segment(text)}")
+        return _order(service, refund["order"]), refund["id"]
+    return text, None
+
+
+def _order(service: Service, number: str) -> str:
+    return str(service.get(f"/v1/admin/orders/{segment(number)}")["id"])
+
+
+def newest(
+    service: Service, params: Mapping[str, Any], limit: int, *, refund: str | None
+) -> list[Mapping[str, Any]]:
+    """The newest entries that fit; of an order's those about `refund` alone."""
+    most = None if refund else limit
+    entries = service.pages("/v1/admin/audit-log", most=most, limit=min(limit, 200), **params)
+    return list(islice((entry for entry in entries if _is_about(entry, refund)), limit))
+
+
+def _is_about(entry: Mapping[str, Any], refund: str | None) -> bool:
+    return refund is None or entry["details"].get("refund") == refund
+
+
+def show(out: Output, entries: Sequence[Mapping[str, Any]], *, csv: bool) -> None:
+    if csv:
+        return sheet(out, [{**_flat(entry), "details": _flat(entry)["told"]} for entry in entries], SHEET)
     rows = entries if out.mode == "json" else [_flat(entry) for entry in entries]
-    out.table(rows, _columns(out), empty="nothing of the kind was done")
+    return out.table(rows, _columns(out), empty="nothing of the kind was done")
 
 
 def _columns(out: Output) -> list[Column]:
@@ -47,14 +80,17 @@ def _value(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def follow(service: Service, out: Output, params: Mapping[str, Any], *, last: int) -> None:
+def follow(
+    service: Service, out: Output, params: Mapping[str, Any], *, last: int, refund: str | None
+) -> None:
     """Print entries as they come, a line each, until interrupted."""
     path = "/v1/admin/audit-log/follow"
     asked = 0.0
     news = service.get(path, last=last, **params)
     while True:
         for entry in news["items"]:
-            out.raw(_line(out, entry) + "\n")
+            if _is_about(entry, refund):
+                out.raw(_line(out, entry) + "\n")
         if not news["items"] and time.monotonic() - asked < PAUSE_SECONDS:
             time.sleep(PAUSE_SECONDS)  # a service about to stop answers at once
         asked = time.monotonic()

@@ -21,7 +21,9 @@ def logs(
     ] = None,
     object_: Annotated[
         str | None,
-        typer.Option("--object", metavar="ID", help="what it was done to begins so; or an order's number"),
+        typer.Option(
+            "--object", metavar="ID", help="what it was done to begins so; an order's number, or a refund"
+        ),
     ] = None,
     since: Since = None,
     until: Annotated[str | None, typer.Option(metavar="WHEN", help="before then")] = None,
@@ -29,6 +31,7 @@ def logs(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="go on with what comes, until Ctrl-C")
     ] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="print them as CSV")] = False,
     json: Json = False,
 ) -> None:
     """who did what to what, newest first
@@ -38,10 +41,13 @@ def logs(
     if context.invoked_subcommand is not None:
         return
     from paletta_cli.admin import logs as showing
-    from paletta_cli.api import connect, segment
+    from paletta_cli.api import connect
+    from paletta_cli.errors import UsageError
     from paletta_cli.moments import moment
     from paletta_cli.output import Output
 
+    if csv and (json or follow):
+        raise UsageError("--csv goes neither with --json nor with --follow")
     params: dict[str, Any] = {
         "user": user,
         "action": action,
@@ -51,14 +57,11 @@ def logs(
     }
     out = Output(json=json)
     with connect() as service:
-        if object_ and object_.upper().startswith("P-"):  # the log knows orders by their ids
-            params["object"] = service.get(f"/v1/admin/orders/{segment(object_)}")["id"]
+        params["object"], refund = showing.known_as(service, object_)
         if follow:
-            showing.follow(service, out, params, last=min(limit, 200))
+            showing.follow(service, out, params, last=min(limit, 200), refund=refund)
             return
-        showing.show(
-            out, list(service.pages("/v1/admin/audit-log", most=limit, limit=min(limit, 200), **params))
-        )
+        showing.show(out, showing.newest(service, params, limit, refund=refund), csv=csv)
 
 
 @app.command()

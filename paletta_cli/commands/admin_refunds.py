@@ -104,13 +104,17 @@ def list_(
     status: Annotated[Status | None, typer.Option(help="only those that stand there")] = None,
     order: Annotated[str | None, typer.Option(metavar="ORDER", help="of this order")] = None,
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="how many, newest first")] = 50,
+    csv: Annotated[bool, typer.Option("--csv", help="print a sheet; amounts in minor units")] = False,
     json: Json = False,
 ) -> None:
     """everybody's refunds, newest first"""
     from paletta_cli.api import connect
     from paletta_cli.desk import refunds
+    from paletta_cli.errors import UsageError
     from paletta_cli.output import Output
 
+    if csv and json:
+        raise UsageError("--csv and --json are two ways of printing: choose one")
     with connect() as service:
         found = service.pages(
             "/v1/admin/refunds",
@@ -119,7 +123,7 @@ def list_(
             status=status.value if status else None,
             order=order,
         )
-        refunds.show_list(Output(json=json), list(found))
+        refunds.show_list(Output(json=json), list(found), csv=csv)
 
 
 @app.command()

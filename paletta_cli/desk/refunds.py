@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from paletta_cli.desk.orders import style
-from paletta_cli.desk.words import amount, day, fitted, left, moment, parse_amount, short, words
+from paletta_cli.desk.words import amount, day, fitted, left, moment, parse_amount, sheet, short, words
 from paletta_cli.errors import UsageError
 from paletta_cli.output import Column, Output
 from paletta_cli.text import money
@@ -12,6 +12,10 @@ from paletta_cli.text import money
 if TYPE_CHECKING:
     from paletta_cli.api import Service
 
+SHEET = (
+    "id", "order", "status", "currency", "amount", "keep", "reason", "gateway", "reference", "failure", "requested_by",
+    "created_at", "decided_by", "decided_at",
+)  # fmt: skip
 _RIGHTS = {
     "stays": "the licence goes on",
     "ends": "the licence ends",
@@ -83,8 +87,10 @@ def show_plan(out: Output, plan: Mapping[str, Any]) -> None:
         out.note("the amount needs a second operator: it waits for them, reserved")
 
 
-def show_list(out: Output, refunds: Sequence[Mapping[str, Any]]) -> None:
+def show_list(out: Output, refunds: Sequence[Mapping[str, Any]], *, csv: bool) -> None:
     """Refunds, newest first."""
+    if csv:
+        return sheet(out, refunds, SHEET)
     if out.mode == "json":
         return out.data(list(refunds))
     rows = [{**one, "sum": amount(one["amount"], one["currency"])} for one in refunds]

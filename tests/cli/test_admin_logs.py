@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import json
 import os
 import signal
@@ -43,6 +45,18 @@ async def test_who_did_what(paletta: Run, people: dict[str, Person], runtime: Ru
     unknown = await paletta("admin", "logs", "--user", "nobody@example.org", as_="admin")
     assert (unknown.code, unknown.err) == (1, "error: no user `nobody@example.org`\n")
     assert (await paletta("admin", "logs")).code == 4, "not for a contributor"
+
+
+async def test_the_log_as_a_sheet(paletta: Run, people: dict[str, Person], runtime: Runtime) -> None:
+    async with runtime.db.transaction() as session:
+        await record(session, None, "clip:rejected", "clip_a", details={"=reason": "shaky, and dark"})
+    written = await paletta("admin", "logs", "--csv", as_="admin")
+    sheet = csv.DictReader(io.StringIO(written.out))
+    rows = {(row["who"], row["action"]): row for row in sheet}
+    assert rows["service", "clip:rejected"]["details"] == "'=reason shaky, and dark", "no cell is a formula"
+    assert rows[people["admin"].email, "account:logged_in"]["ip"] == "127.0.0.1"
+    for other in ("--json", "--follow"):
+        assert (await paletta("admin", "logs", "--csv", other, as_="admin")).code == 2
 
 
 async def test_follow_tells_what_comes_until_it_is_interrupted(

@@ -240,7 +240,35 @@ async def test_a_large_refund_wants_two_operators(
     assert approved.out == f"{refund}: 128.00 USD went back\n"
     late = await admin("refunds", "reject", refund, "--reason", "no", as_="other")
     assert (late.code, "is succeeded already" in late.err) == (1, True)
+    both = await admin("refunds", "list", "--csv", "--json")
+    assert both.code == 2
+    async with counter.runtime.db.transaction() as session:
+        await session.execute(text("UPDATE refunds SET reason = '=1+1'"))
+    [row] = csv.DictReader(io.StringIO((await admin("refunds", "list", "--csv")).out))
+    assert (row["id"], row["amount"], row["keep"], row["decided_by"]) == (
+        refund, "12800", "no", people["other"].email,
+    )  # fmt: skip
+    assert row["reason"] == "'=1+1", "no cell is a formula"
     assert "nothing needs you" in (await admin("orders", "attention")).err
+
+
+async def test_the_log_knows_what_was_done_about_a_refund(
+    admin: Run, counter: Counter, people: dict[str, Person], on_a_terminal: Run
+) -> None:
+    sold, _ = await paid(counter)
+    create = ("refunds", "create", sold.order.number, "--reason", "asked for", "--yes", "--json", "--amount")
+    first, second = [json.loads((await admin(*create, sum_)).out)["id"] for sum_ in ("10", "20")]
+    for argv, refund in (((), first), (("--limit", "2"), second), (("--action", "refund:"), first[:12])):
+        told = json.loads((await admin("logs", "--object", refund, "--json", *argv)).out)
+        assert [one["action"] for one in told] == ["refund:succeeded", "refund:requested"]
+        assert {one["details"]["refund"][:12] for one in told} == {refund[:12]}
+    one = await admin("logs", "--object", first, "--limit", "1")
+    assert one.out.split("\t")[2] == "refund:succeeded"
+    nobody = await admin("logs", "--object", "refund_zzzzzzzzzzzz")
+    assert (nobody.code, nobody.err.splitlines()[0]) == (1, "error: no refund `refund_zzzzzzzzzzzz`")
+    seen = await on_a_terminal("admin", "logs", "--object", first, PALETTA_TOKEN=people["admin"].token)
+    narrow(seen.out)
+    assert seen.out.count("refund:") == 2
 
 
 # ---- disputes
