@@ -165,6 +165,18 @@ async def test_what_is_rejected_or_too_late_frees_the_money(shop: Desk) -> None:
     assert customer.status_code == 404
 
 
+async def test_what_was_not_agreed_to_leaves_an_operator_their_limit(shop: Desk) -> None:
+    sold = await shop.paid()
+    withdrawn = await shop.ask(sold, amount=LIMIT + 1)
+    await shop.call("olga", f"refunds/{withdrawn['id']}/reject", reason="a slip of mine")
+    late = await shop.ask(sold, amount=LIMIT + 1)
+    assert late["status"] == "awaiting_approval"
+    await shop.counter.age(Refund, expires_at="1 minute")
+    await tasks.reconcile(shop.counter.runtime)
+    assert (await shop.ask(sold, amount=LIMIT))["status"] == "succeeded", "all that one may give back alone"
+    assert (await shop.ask(sold, amount=1))["status"] == "awaiting_approval"
+
+
 async def test_what_came_in_between_stops_an_approval(shop: Desk) -> None:
     sold = await shop.paid()
     made = await shop.ask(sold)
