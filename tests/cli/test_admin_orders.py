@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,7 +22,7 @@ from paletta_server.core.runtime import Runtime
 from paletta_server.payments import service
 from paletta_server.payments.models import Payment
 from paletta_server.payments.sandbox import desk
-from tests.cli.conftest import Run
+from tests.cli.conftest import PROGRAM, Run
 from tests.conftest import MakeUser, Person
 from tests.faults.proxy import Exchange, Fault, FaultProxy
 from tests.support.orders import Sold, Till, Wanted
@@ -253,7 +256,7 @@ async def test_a_large_refund_wants_two_operators(
 
 
 async def test_the_log_knows_what_was_done_about_a_refund(
-    admin: Run, counter: Counter, people: dict[str, Person], on_a_terminal: Run
+    admin: Run, counter: Counter, people: dict[str, Person], on_a_terminal: Run, url: str
 ) -> None:
     sold, _ = await paid(counter)
     create = ("refunds", "create", sold.order.number, "--reason", "asked for", "--yes", "--json", "--amount")
@@ -269,6 +272,16 @@ async def test_the_log_knows_what_was_done_about_a_refund(
     seen = await on_a_terminal("admin", "logs", "--object", first, PALETTA_TOKEN=people["admin"].token)
     narrow(seen.out)
     assert seen.out.count("refund:") == 2
+    following = await asyncio.create_subprocess_exec(
+        *PROGRAM, "admin", "logs", "--object", second, "--follow", "--json",
+        stdout=asyncio.subprocess.PIPE, env=os.environ | {"PALETTA_URL": url, "PALETTA_TOKEN": people["admin"].token},
+    )  # fmt: skip
+    assert following.stdout is not None
+    for action in ("requested", "succeeded"):
+        told = json.loads(await asyncio.wait_for(following.stdout.readline(), 30))
+        assert (told["action"], told["details"]["refund"]) == (f"refund:{action}", second)
+    following.send_signal(signal.SIGINT)
+    assert await asyncio.wait_for(following.wait(), 30) == 130
 
 
 # ---- disputes
