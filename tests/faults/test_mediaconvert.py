@@ -383,3 +383,98 @@ async def test_a_second_job_for_one_attempt_is_stopped_and_leaves_nothing(
     await world._settle()
     await world._check()
     assert await stage(world) == "live"
+
+
+async def together(enter: Enter, here: Runtime, number: int) -> list[World]:
+    """So many clips at one service, whose events all get lost, with a job each."""
+    worlds = [enter(seed) for seed in range(1, number + 1)]
+    first = worlds[0]
+    first.bus._drop = 1.0
+    for world in worlds:
+        world.service, world.wire, world.api, world.bus, world.quiet = (
+            *(first.service, first.wire, first.api, first.bus),
+            True,
+        )
+        await world._make()
+        while await world.work():
+            pass
+    assert first.service.created == number
+    return worlds
+
+
+@pytest.mark.parametrize("by_event", [False, True])
+async def test_a_letter_that_cannot_be_stored_keeps_no_job_from_its_end(
+    enter: Enter, here: Runtime, by_event: bool
+) -> None:
+    world = await begun(enter, 1)
+    (job,) = world.service.running()
+    if by_event:
+        world.service.fail(job, 1076, "the film\0 ends \ud800 early")
+        (body,) = world.bus.under_way
+        assert await completions.handle(here, body) == "handled"
+    else:
+        world.bus._drop = 1.0
+        world.service.fail(job, 1076, "the film\0 ends early")
+        await world.pass_time(40)
+        await reconcile.turn(here, world.api)
+    assert await stage(world) == "rejected"
+    async with here.db.transaction() as session:
+        (said,) = (await session.execute(text("SELECT error_message FROM transcode_jobs"))).one()
+    assert said == ("the film ends  early" if by_event else "the film ends early")
+
+
+async def test_a_row_that_cannot_be_written_keeps_no_other_from_its_turn(enter: Enter, here: Runtime) -> None:
+    stuck, silent, unheard = await together(enter, here, 3)
+    for job in stuck.service.running():
+        await stuck._complete(job)
+    # The third one's answer was not heard, and the fourth waits for a place.
+    await unheard._execute(
+        "UPDATE transcode_jobs SET status = 'submitting', job_id = NULL WHERE clip_id = :id",
+        id=unheard.clip_id,
+    )
+    waiting = enter(4)
+    waiting.service, waiting.wire, waiting.api, waiting.bus, waiting.quiet = (
+        *(stuck.service, stuck.wire, stuck.api, stuck.bus),
+        True,
+    )
+    await waiting._make()
+    await waiting._ingest()
+    for world in (stuck, silent, unheard):
+        await world.pass_time(40)
+    await refuse_writing(here, stuck.clip_id, unheard.clip_id)
+    try:
+        for _ in range(2):
+            asked = len(stuck.wire.calls)
+            await reconcile.turn(here, stuck.api)
+            assert (await silent._state())["jobs"] == ["complete"]
+            assert (await waiting._state())["jobs"] == ["submitted"]
+            assert (await stuck._state())["jobs"] == ["submitted"]
+            assert (await unheard._state())["jobs"] == ["submitting"]
+        assert stuck.wire.calls[asked:] == [], "what was in vain is not asked again at once"
+    finally:
+        await refuse_writing(here)
+    for world in (stuck, unheard):
+        await world.pass_time(40)
+    await reconcile.turn(here, stuck.api)
+    assert [(await world._state())["jobs"] for world in (stuck, unheard)] == [["complete"]] * 2
+
+
+async def refuse_writing(here: Runtime, *clips: int) -> None:
+    """Have the database refuse what is heard of these clips' jobs; of none, to end it."""
+    async with here.db.transaction() as session:
+        await session.execute(text("DROP FUNCTION IF EXISTS refuse_hearing CASCADE"))
+        if clips:
+            numbers = ", ".join(map(str, clips))
+            await session.execute(
+                text(
+                    "CREATE FUNCTION refuse_hearing() RETURNS trigger LANGUAGE plpgsql AS"
+                    " $$ BEGIN RAISE EXCEPTION 'not this one'; END $$"
+                )
+            )
+            await session.execute(
+                text(
+                    "CREATE TRIGGER refuse_hearing BEFORE UPDATE ON transcode_jobs FOR EACH ROW"
+                    f" WHEN (NEW.clip_id IN ({numbers}) AND NEW.heard_at IS DISTINCT FROM OLD.heard_at)"
+                    " EXECUTE FUNCTION refuse_hearing()"
+                )
+            )

@@ -231,6 +231,7 @@ def test_progress_is_believed_within_bounds(progress: Any, share: float | None) 
         event("ERROR").replace("aws.mediaconvert", "aws.s3"),
         event("ERROR").replace('"1-a"', "7"),
         event("ERROR").replace('"1-a"', '"\\u0000"'),
+        event("ERROR").replace('"1-a"', '"1-\\ud800"'),
         event("ERROR").replace('"e1"', json.dumps("e" * 1000)),
         event(""),
     ],
@@ -238,6 +239,24 @@ def test_progress_is_believed_within_bounds(progress: Any, share: float | None) 
 def test_what_is_no_event_is_malformed(body: str) -> None:
     with pytest.raises(events.Malformed):
         events.parse(body)
+
+
+def test_letters_and_numbers_that_cannot_be_stored_are_left_out() -> None:
+    said = {"errorMessage": "no\0pe \ud83d", "errorCode": 10**12, "errorDetails": {"a\0": ["b\0", 7]}}
+    found = events.parse(event("ERROR", **said).replace("7]", "1e999]"))
+    assert (found.news.error_message, found.news.error_code) == ("nope ", None)
+    assert found.payload["detail"]["errorMessage"] == "nope "
+    assert found.payload["detail"]["errorDetails"] == {"a": ["b", None]}
+    job = {
+        "Id": "1-a",
+        "Status": "ERROR",
+        "ErrorMessage": "no\0pe",
+        "ErrorCode": 1404,
+        "JobPercentComplete": 10**400,
+    }
+    news = events.answered(job)
+    assert (news.error_message, news.error_code, news.share) == ("nope", 1404, 0.99)
+    assert events.answered({}).status not in events.KNOWN
 
 
 def test_metadata_of_others_is_nothing_to_us() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +12,9 @@ SOURCE, KIND = "aws.mediaconvert", "MediaConvert Job State Change"
 MOVING = {"PROGRESSING", "STATUS_UPDATE", "INPUT_INFORMATION", "NEW_WARNING", "QUEUE_HOP"}
 """What is only said of a job that is not over."""
 KNOWN = MOVING | {"SUBMITTED", "COMPLETE", "CANCELED", "ERROR"}
+LONGEST_MESSAGE = 2000
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""PostgreSQL's text holds no zero character, and UTF-8 no half of a surrogate pair."""
 
 
 class Malformed(ValueError):
@@ -49,6 +54,10 @@ def parse(body: str) -> Event:
         raise Malformed("no JSON") from error
     if not isinstance(found, dict):
         raise Malformed("no event")
+    try:
+        payload = _storable(found)
+    except RecursionError as error:
+        raise Malformed("no event") from error
     detail = found.get("detail")
     if found.get("source") != SOURCE or found.get("detail-type") != KIND or not isinstance(detail, dict):
         raise Malformed("no event of MediaConvert's")
@@ -57,37 +66,61 @@ def parse(body: str) -> Event:
     )
     if event_id is None or job_id is None or status is None:
         raise Malformed("an event without id, job or status")
-    return Event(event_id, _news(job_id, status, detail), found)
+    return Event(event_id, _news(job_id, status, detail), payload)
 
 
 def _news(job_id: str, status: str, detail: dict[str, Any]) -> News:
     run, submission = labels(detail.get("userMetadata"))
-    message = detail.get("errorMessage")
-    code = detail.get("errorCode")
     return News(
         job_id,
         status,
         run,
         submission,
         share=_share(detail.get("jobProgress")),
-        error_code=code if isinstance(code, int) else None,
-        error_message=message[:2000] if isinstance(message, str) else None,
+        error_code=_code(detail.get("errorCode")),
+        error_message=_message(detail.get("errorMessage")),
     )
 
 
 def answered(job: dict[str, Any]) -> News:
     """The same from a `Job` that the API answered with. Its output details lack the files' paths; ours are known."""
     run, submission = labels(job.get("UserMetadata"))
-    percent = job.get("JobPercentComplete")
     return News(
-        job["Id"],
-        job["Status"],
+        plain(str(job.get("Id", ""))),
+        plain(str(job.get("Status", ""))),
         run,
         submission,
-        share=None if percent is None else _within(percent / 100),
-        error_code=job.get("ErrorCode"),
-        error_message=(job.get("ErrorMessage") or "")[:2000] or None,
+        share=_percent(job.get("JobPercentComplete")),
+        error_code=_code(job.get("ErrorCode")),
+        error_message=_message(job.get("ErrorMessage")),
     )
+
+
+def plain(text: str) -> str:
+    """A text of theirs without what the database refuses: one letter must not keep what it says from being known."""
+    return _UNSTORABLE.sub("", text)
+
+
+def _storable(value: Any) -> Any:
+    """The same for a whole document; a number that is none (`1e999`) becomes null."""
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, dict):
+        return {plain(key): _storable(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_storable(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _message(value: object) -> str | None:
+    return plain(value)[:LONGEST_MESSAGE] or None if isinstance(value, str) else None
+
+
+def _code(value: object) -> int | None:
+    """Their codes have four digits; what the column cannot hold is none."""
+    return value if isinstance(value, int) and 0 <= value < 2**31 else None
 
 
 def labels(metadata: object) -> tuple[str | None, int]:
@@ -103,20 +136,19 @@ def _share(progress: object) -> float | None:
     """An estimate, and often absent. The phase of transcoding stands in where the sum is not told."""
     if not isinstance(progress, dict):
         return None
-    whole = progress.get("jobPercentComplete")
-    if isinstance(whole, int | float):
-        return _within(whole / 100)
+    whole = _percent(progress.get("jobPercentComplete"))
+    if whole is not None:
+        return whole
     phases = progress.get("phaseProgress")
     transcoding = phases.get("TRANSCODING") if isinstance(phases, dict) else None
-    percent = transcoding.get("percentComplete") if isinstance(transcoding, dict) else None
-    return _within(percent / 100) if isinstance(percent, int | float) else None
+    return _percent(transcoding.get("percentComplete")) if isinstance(transcoding, dict) else None
 
 
-def _within(share: float) -> float:
-    """The last percent is for our own checks."""
-    return min(0.99, max(0.0, share))
+def _percent(value: object) -> float | None:
+    """As a share. The last percent is for our own checks."""
+    return min(99, max(0, value)) / 100 if isinstance(value, int | float) else None
 
 
 def _word(value: object) -> str | None:
-    """PostgreSQL's text holds no zero character."""
-    return value if isinstance(value, str) and 0 < len(value) <= 300 and "\0" not in value else None
+    """A name that things are found by; one that cannot be stored is none of ours."""
+    return value if isinstance(value, str) and 0 < len(value) <= 300 and plain(value) == value else None

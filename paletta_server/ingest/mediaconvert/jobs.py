@@ -182,11 +182,11 @@ async def _stray(session: AsyncSession, held: Held, news: News) -> str:
     return "stray"
 
 
-async def note_check(session: AsyncSession, row_id: int) -> None:
-    """We asked about a row now, whatever the answer."""
+async def note_check(session: AsyncSession, row_id: int, *, in_vain: bool = False) -> None:
+    """We asked about a row now, whatever the answer; the next time is later, where nothing could be made of it."""
     await session.execute(
         update(TranscodeJob)
         .where(TranscodeJob.id == row_id)
-        .values(checked_at=func.now())
+        .values(checked_at=func.now(), checks=TranscodeJob.checks + int(in_vain))
         .execution_options(synchronize_session=False)
     )

@@ -1,12 +1,14 @@
 """Asking MediaConvert about jobs that have been silent too long: lost events lose nothing.
 
-Each turn looks at a limited number of rows, and ends at the first "slow down". Nothing is asked for ever: what has not
-ended after two days, which is when MediaConvert itself gives up, is an attempt that failed.
+Each turn looks at a limited number of rows, and ends at the first "slow down". A row of which nothing can be made keeps
+no other from its turn, and has its own less and less often. Nothing is asked for ever: what has not ended after two
+days, which is when MediaConvert itself gives up, is an attempt that failed.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Select, and_, func, or_, select, text
@@ -25,7 +27,8 @@ log = logging.getLogger(__name__)
 AT_ONCE = 100
 """Rows that one turn asks about; GetJob may be called a few times a second and account."""
 UNHEARD_AFTER = timedelta(minutes=2)
-"""The longest that a CreateJob of ours can still be under way: three tries of 35 s with their pauses."""
+"""The longest that a CreateJob of ours can still be under way: it is tried once, for 35 s, by a worker that may have
+stood still before."""
 OVER_AFTER = timedelta(hours=48)
 WAITED_OUT_AFTER = timedelta(days=14)
 _PATIENCE = 3
@@ -34,10 +37,9 @@ _BEFORE = timedelta(minutes=5)
 """Their clock and ours may differ by so much."""
 
 # Events come each half minute. Three minutes of silence, then 6, 12, 24, and 30 from there on.
-_DUE = text(
-    "greatest(heard_at, checked_at, submitted_at) + least(interval '3 minutes' * power(2, least(checks, 4)),"
-    " interval '30 minutes') < now()"
-)
+_PAUSE = "least(interval '3 minutes' * power(2, least(checks, 4)), interval '30 minutes')"
+_DUE = text(f"greatest(heard_at, checked_at, submitted_at) + {_PAUSE} < now()")
+_NOT_IN_VAIN = text(f"(checked_at IS NULL OR checked_at + {_PAUSE} < now())")
 
 
 async def turn(runtime: Runtime, api: Api) -> None:
@@ -66,20 +68,35 @@ async def _bury(runtime: Runtime) -> None:
                 _page(select(TranscodeJob.id).where(TranscodeJob.status.in_(open_rows), old))
             )
         )
+
+    async def bury(session: AsyncSession, row_id: int) -> None:
+        held = await jobs.hold(session, row_id)
+        if held is None or held.row.status not in open_rows:
+            return
+        log.error("a job did not end within two days", extra={"run": held.attempt.uid})
+        if held.row.job_id is not None:
+            await defer(session, "mediaconvert.cancel", job_id=held.row.job_id)
+        held.row.status = "dropped" if held.row.job_id is None else "canceled"
+        await session.flush()
+        await rows.wake_waiting(session)
+        if held.source is not None:
+            error = EngineFailed("the transcoder did not finish within two days")
+            await jobs.fail(session, runtime.settings, held, error)
+
     for row_id in found:
+        await _one(runtime, row_id, bury)
+
+
+async def _one(runtime: Runtime, row_id: int, step: Callable[[AsyncSession, int], Awaitable[None]]) -> None:
+    """Do a step for one row in a transaction of its own. What goes wrong in it is that row's trouble; where it is the
+    database's, noting so fails too, and ends the turn."""
+    try:
         async with runtime.db.transaction() as session:
-            held = await jobs.hold(session, row_id)
-            if held is None or held.row.status not in open_rows:
-                continue
-            log.error("a job did not end within two days", extra={"run": held.attempt.uid})
-            if held.row.job_id is not None:
-                await defer(session, "mediaconvert.cancel", job_id=held.row.job_id)
-            held.row.status = "dropped" if held.row.job_id is None else "canceled"
-            await session.flush()
-            await rows.wake_waiting(session)
-            if held.source is not None:
-                error = EngineFailed("the transcoder did not finish within two days")
-                await jobs.fail(session, runtime.settings, held, error)
+            await step(session, row_id)
+    except Exception:
+        log.exception("a job's news cannot be taken in", extra={"row": row_id})
+        async with runtime.db.transaction() as session:
+            await jobs.note_check(session, row_id, in_vain=True)
 
 
 async def _finish_again(runtime: Runtime) -> None:
@@ -106,6 +123,7 @@ async def _find_unheard(runtime: Runtime, api: Api) -> bool:
                 select(TranscodeJob.id, TranscodeJob.submitted_at).where(
                     TranscodeJob.status == "submitting",
                     TranscodeJob.submitted_at < func.now() - UNHEARD_AFTER,
+                    _NOT_IN_VAIN,
                 )
             )
         )
@@ -120,21 +138,24 @@ async def _find_unheard(runtime: Runtime, api: Api) -> bool:
         # Without the whole list nobody knows that a job was not made.
         log.warning("jobs cannot be listed", extra={"error": str(error)})
         return False
+
+    async def look(session: AsyncSession, row_id: int) -> None:
+        held = await jobs.hold(session, row_id)
+        if held is None or held.row.status != "submitting":
+            return
+        matching = [news for news in seen if news.run == held.attempt.uid]
+        for news in sorted(matching, key=lambda news: -news.submission):
+            await jobs.hear(session, runtime.settings, news, asked=True)
+        if matching:
+            await submit.cancel_if_over(session, row_id)
+        elif held.source is None:
+            held.row.status = "dropped"
+        else:
+            log.warning("a job was not made; once more", extra={"run": held.attempt.uid})
+            await submit.resubmit(session, row_id)
+
     for row_id in unheard:
-        async with runtime.db.transaction() as session:
-            held = await jobs.hold(session, row_id)
-            if held is None or held.row.status != "submitting":
-                continue
-            matching = [news for news in seen if news.run == held.attempt.uid]
-            for news in sorted(matching, key=lambda news: -news.submission):
-                await jobs.hear(session, runtime.settings, news, asked=True)
-            if matching:
-                await submit.cancel_if_over(session, row_id)
-            elif held.source is None:
-                held.row.status = "dropped"
-            else:
-                log.warning("a job was not made; once more", extra={"run": held.attempt.uid})
-                await submit.resubmit(session, row_id)
+        await _one(runtime, row_id, look)
     return True
 
 
@@ -156,7 +177,7 @@ async def _ask_silent(runtime: Runtime, api: Api) -> bool:
             news = events.answered(await api.get(job_id))
             unanswered = 0
         except Gone:
-            await _gone(runtime, row_id)
+            await _one(runtime, row_id, partial(_gone, runtime))
             continue
         except Throttled as error:
             log.warning("jobs cannot be asked about", extra={"error": str(error)})
@@ -169,22 +190,24 @@ async def _ask_silent(runtime: Runtime, api: Api) -> bool:
             async with runtime.db.transaction() as session:
                 await jobs.note_check(session, row_id)
             continue
-        async with runtime.db.transaction() as session:
-            await jobs.hear(session, runtime.settings, news, asked=True)
-            await jobs.note_check(session, row_id)
+        await _one(runtime, row_id, partial(_heard, runtime, news))
     return True
 
 
-async def _gone(runtime: Runtime, row_id: int) -> None:
-    async with runtime.db.transaction() as session:
-        held = await jobs.hold(session, row_id)
-        if held is None or held.row.status not in rows.OPEN:
-            return
-        held.row.status = "canceled"
-        await session.flush()
-        await rows.wake_waiting(session)
-        if held.source is not None:
-            await jobs.fail(session, runtime.settings, held, EngineFailed("the transcoder lost the job"))
+async def _heard(runtime: Runtime, news: events.News, session: AsyncSession, row_id: int) -> None:
+    await jobs.hear(session, runtime.settings, news, asked=True)
+    await jobs.note_check(session, row_id)
+
+
+async def _gone(runtime: Runtime, session: AsyncSession, row_id: int) -> None:
+    held = await jobs.hold(session, row_id)
+    if held is None or held.row.status not in rows.OPEN:
+        return
+    held.row.status = "canceled"
+    await session.flush()
+    await rows.wake_waiting(session)
+    if held.source is not None:
+        await jobs.fail(session, runtime.settings, held, EngineFailed("the transcoder lost the job"))
 
 
 async def _cancel_left(runtime: Runtime, api: Api) -> None:
