@@ -80,7 +80,7 @@ class TranscodeJob(Row, Base):
     """The one of them that is `job_id`."""
     submitted_at: Mapped[datetime | None]
     not_before: Mapped[datetime | None]
-    """When to submit at the earliest: they told us to slow down."""
+    """When to submit at the earliest: they told us to slow down, or did not let us in."""
     put_off: Mapped[int] = mapped_column(server_default="0")
     heard_at: Mapped[datetime | None]
     """When we last had word of it, by an event or an answer."""

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
+import boto3
 import psycopg
 import pytest
 from PIL import Image
@@ -26,6 +27,7 @@ from paletta_server.core.settings import Settings
 from paletta_server.ingest.checkup import Decoded
 from paletta_server.ingest.frames import Poster
 from paletta_server.ingest.mediaconvert import completions, events, reconcile, submit
+from paletta_server.ingest.mediaconvert.api import Api
 from paletta_server.ingest.mediaconvert.orders import Order
 from paletta_server.ingest.plan import plan_outputs
 from paletta_server.ingest.probe import Probe, Video
@@ -33,7 +35,7 @@ from paletta_server.ingest.transcode import MadeFilm, TranscodeResult
 from tests.faults.site import runs
 from tests.support.mediaconvert.bench import ROLE, s3_client
 from tests.support.mediaconvert.bus import envelope
-from tests.support.mediaconvert.service import Job
+from tests.support.mediaconvert.service import REGION, Job
 from tests.support.mediaconvert.wire import Answer
 from tests.support.mediaconvert.world import World
 
@@ -350,13 +352,67 @@ async def test_a_refused_request_fails_with_words_and_is_not_repeated_for_ever(
 ) -> None:
     world = enter(1)
     world.quiet = True
-    world.wire.answer = lambda *_: (403, {"__type": "ForbiddenException", "message": "iam:PassRole"})  # type: ignore[method-assign]
+    world.wire.answer = lambda *_: (400, {"__type": "BadRequestException", "message": "no such codec"})  # type: ignore[method-assign]
     await world._make()
     while await world.work():
         pass
     state = await world._state()
     assert (state["stage"], state["runs"]) == ("failed", ["failed"] * here.settings.ingest_attempts)
     assert state["reason"] == "processing failed 3 times: the transcoder does not take our jobs"
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (403, "ExpiredTokenException"),
+        (403, "ForbiddenException"),  # so it answers where iam:PassRole is missing: a stack's mend away
+        (403, "RequestTimeTooSkewed"),
+        (400, "UnrecognizedClientException"),
+        (401, "Unauthorized"),
+    ],
+)
+async def test_while_we_are_not_let_in_films_wait_and_operators_know(
+    enter: Enter, here: Runtime, status: int, code: str
+) -> None:
+    world = enter(1)
+    world.quiet = True
+    changed = here.settings.model_copy(update={"operator_emails": ["ops@example.org"]})
+    world.runtime = replace(here, settings=changed)
+    answer = world.wire.answer
+    world.wire.answer = lambda *_: (status, {"__type": code, "message": "not you"})  # type: ignore[method-assign]
+    await world._make()
+    for _ in range(here.settings.ingest_attempts + 1):
+        while await world.work():
+            pass
+        await world.pass_time(40)
+        await reconcile.turn(world.runtime, world.api)
+    state = await world._state()
+    assert (state["stage"], state["runs"], state["jobs"]) == ("transcoding", ["transcoding"], ["waiting"])
+    mails = await world._rows(
+        "SELECT body FROM outbox_emails WHERE starts_with(dedup_key, 'mediaconvert-denied:')"
+    )
+    assert 1 <= len(mails) <= 2, "once a day, and this may be midnight"
+    assert f"{code}: not you" in mails[0].body
+    world.wire.answer = answer  # type: ignore[method-assign]
+    await world._settle()
+    assert await stage(world) == "live"
+
+
+async def test_without_credentials_films_wait_too(
+    enter: Enter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    world = enter(1)
+    world.quiet = True
+    world.api = Api(boto3.client("mediaconvert", region_name=REGION))
+    await world._make()
+    while await world.work():
+        pass
+    assert (await world._state())["jobs"] == ["waiting"]
 
 
 async def test_a_second_job_for_one_attempt_is_stopped_and_leaves_nothing(

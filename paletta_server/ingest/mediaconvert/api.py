@@ -1,4 +1,4 @@
-"""MediaConvert's API, and what its errors mean to us: slow down, no, gone, or nobody knows."""
+"""MediaConvert's API, and what its errors mean to us: slow down, not you, no, gone, or nobody knows."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from anyio.to_thread import run_sync
 
 from paletta_server.aws import clients
 from paletta_server.core.settings import Settings
+from paletta_server.ingest.mediaconvert import events
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -24,6 +25,27 @@ _SLOW_DOWN = {
     "ThrottlingException",
 }
 
+_NOT_YOU = {
+    "AccessDenied",
+    "AccessDeniedException",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "ForbiddenException",
+    "IncompleteSignature",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "MissingAuthenticationToken",
+    "MissingAuthenticationTokenException",
+    "NotAuthorized",
+    "OptInRequired",
+    "RequestExpired",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+}
+"""https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html and the common errors of AWS's services, some of
+which give them the status 400."""
+
 _OVER_ALREADY = (400, 409)
 """Answers to cancelling what has ended."""
 
@@ -33,11 +55,16 @@ class ApiError(Exception):
 
 
 class Throttled(ApiError):
-    """Too many requests, or jobs. The client tries again by itself, so an earlier try may have been done unheard."""
+    """Too many requests, or jobs. It may have been done all the same: their word is about the account, not the job."""
+
+
+class NotAllowed(ApiError):
+    """Credentials are missing or have run out, a right is missing, or our clock is wrong. It says nothing about the
+    job: the same request is taken once an operator has mended that."""
 
 
 class Refused(ApiError):
-    """A no that stays one: the request, the role or the permissions are wrong. `status` is HTTP's."""
+    """A no that stays one: the request is wrong. `status` is HTTP's."""
 
     def __init__(self, words: str, status: int = 0) -> None:
         super().__init__(words)
@@ -95,13 +122,30 @@ class Api:
             more["NextToken"] = answer["NextToken"]
 
     async def _call(self, ask: Callable[[], T]) -> T:
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
+        from botocore.exceptions import (
+            BotoCoreError,
+            ClientError,
+            CredentialRetrievalError,
+            MetadataRetrievalError,
+            NoAuthTokenError,
+            NoCredentialsError,
+            ParamValidationError,
+            PartialCredentialsError,
+            SSOError,
+            TokenRetrievalError,
+        )
 
+        no_credentials = (
+            *(NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, MetadataRetrievalError),
+            *(SSOError, NoAuthTokenError, TokenRetrievalError),
+        )
         try:
             return await run_sync(ask)
         except ClientError as error:
             raise _meaning(error) from error
-        except (NoCredentialsError, ParamValidationError) as error:
+        except no_credentials as error:
+            raise NotAllowed(str(error)) from error
+        except ParamValidationError as error:
             raise Refused(str(error)) from error
         except BotoCoreError as error:
             raise Unheard(str(error)) from error
@@ -111,9 +155,11 @@ def _meaning(error: ClientError) -> ApiError:
     found = error.response.get("Error", {})
     code = found.get("Code", "Unknown")
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    words = f"{code}: {found.get('Message', '')}"
+    words = events.plain(f"{code}: {found.get('Message', '')}")
     if status == 429 or code in _SLOW_DOWN:
         return Throttled(words)
+    if status in (401, 403) or code in _NOT_YOU:
+        return NotAllowed(words)
     if status == 404 or code == "NotFoundException":
         return Gone(words)
     if status >= 500 or status < 400:

@@ -50,6 +50,11 @@ async def open_jobs(session: AsyncSession) -> int:
     return await session.scalar(select(func.count()).where(TranscodeJob.status.in_(OPEN))) or 0
 
 
+async def waiting(session: AsyncSession) -> int:
+    """How many attempts wait for a place there."""
+    return await session.scalar(select(func.count()).where(TranscodeJob.status == "waiting")) or 0
+
+
 async def wake_waiting(session: AsyncSession) -> None:
     """A place has come free: whoever waits for one is submitted."""
     if await session.scalar(select(exists().where(TranscodeJob.status == "waiting"))):

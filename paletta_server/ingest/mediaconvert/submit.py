@@ -13,11 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.core.errors import Unavailable
 from paletta_server.core.jobs import defer
+from paletta_server.core.logging import mask
+from paletta_server.core.mail import send_mail
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.storage import StoreError
 from paletta_server.ingest.errors import EngineFailed
 from paletta_server.ingest.mediaconvert import events, jobs, marks, orders, rows
-from paletta_server.ingest.mediaconvert.api import Api, ApiError, Gone, Refused, Throttled
+from paletta_server.ingest.mediaconvert.api import Api, ApiError, Gone, NotAllowed, Refused, Throttled
 from paletta_server.ingest.mediaconvert.request import job_request
 from paletta_server.ingest.models import IngestRun, TranscodeJob
 from paletta_server.uploads import ingestion as uploads
@@ -143,6 +145,12 @@ async def _submit(runtime: Runtime, api: Api, claim: _Claim) -> bool:
     except Throttled as error:
         await _put_off(runtime, claim, str(error))
         return False
+    except NotAllowed as error:
+        # Every film would meet the same: they wait until it is mended, or the reconciler buries them.
+        log.error("MediaConvert does not let us in", extra={"run": claim.run, "error": str(error)})
+        await _put_off(runtime, claim, str(error))
+        await _tell_operators(runtime, str(error))
+        return False
     except (Refused, Gone) as error:
         await _refused(runtime, claim, error)
         return True
@@ -180,6 +188,24 @@ async def _put_off(runtime: Runtime, claim: _Claim, why: str) -> None:
         held.row.not_before = func.now() + timedelta(seconds=seconds)
         if held.source is not None:
             await defer(session, "mediaconvert.submit", delay_seconds=seconds + 1)
+
+
+async def _tell_operators(runtime: Runtime, why: str) -> None:
+    """Once a day for as long as it lasts: nobody else can mend it, and nothing else looks wrong."""
+    settings = runtime.settings
+    async with runtime.db.transaction() as session:
+        day = await session.scalar(select(func.to_char(func.now(), "YYYY-MM-DD")))
+        waiting = await rows.waiting(session)
+        for address in settings.operator_emails:
+            await send_mail(
+                session,
+                to=address,
+                subject=f"Films wait: MediaConvert does not let us in ({settings.public_url})",
+                text=f"MediaConvert answers:\n\n  {mask(why)[:1000]}\n\nFilms that wait for it: {waiting}. They go on"
+                " by themselves once the credentials, the rights or the clock of the workers are right.\n\n"
+                "paletta-server aws check     (what is not as it should be)\n",
+                dedup_key=f"mediaconvert-denied:{day}:{address}",
+            )
 
 
 async def _refused(runtime: Runtime, claim: _Claim, error: ApiError) -> None:

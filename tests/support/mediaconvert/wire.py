@@ -26,8 +26,8 @@ class Lost(Exception):
 
 
 class Wire:
-    """Answers requests. `faults` says how the next ones go wrong: ``throttle``, ``error``, ``lost``, ``fine``, or
-    ``unheard``: done, and then, the client having tried again by itself, throttled."""
+    """Answers requests. `faults` says how the next ones go wrong: ``throttle``, ``error``, ``denied``, ``lost``,
+    ``fine``, or ``unheard``: done, and then, the client having tried again by itself, throttled."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -40,6 +40,8 @@ class Wire:
             return _error(429, "TooManyRequestsException", "slow down")
         if fault == "error":
             return _error(500, "InternalServerErrorException", "something broke")
+        if fault == "denied":
+            return _error(403, "ExpiredTokenException", "the token has run out")
         answer = self._do(method, url, body)
         if fault == "lost":
             raise Lost

@@ -178,7 +178,9 @@ class World:
 
     async def trouble(self) -> None:
         """The next requests go wrong."""
-        self.wire.faults.extend(self.dice.choices(("throttle", "error", "lost", "unheard", "fine"), k=3))
+        self.wire.faults.extend(
+            self.dice.choices(("throttle", "error", "denied", "lost", "unheard", "fine"), k=3)
+        )
 
     async def sweep(self) -> None:
         await ingest_tasks.sweep(self.runtime)
