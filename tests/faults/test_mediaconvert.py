@@ -415,6 +415,19 @@ async def test_without_credentials_films_wait_too(
     assert (await world._state())["jobs"] == ["waiting"]
 
 
+async def test_a_job_heard_of_after_its_attempt_was_refused_is_stopped(enter: Enter, here: Runtime) -> None:
+    world = await begun(enter, 1)
+    (job,) = world.service.running()
+    await world._execute("UPDATE transcode_jobs SET status = 'error', job_id = NULL, submission = NULL")
+    await world._execute("UPDATE ingest_runs SET status = 'failed', finished_at = now()")
+    assert await completions.handle(here, envelope(job, "PROGRESSING", event_id="late")) == "stray"
+    while await world.work():
+        pass
+    assert job.status == "CANCELED"
+    (row,) = await world._rows("SELECT job_id, status FROM transcode_jobs ORDER BY id LIMIT 1")
+    assert (row.job_id, row.status) == (None, "error")
+
+
 async def test_a_second_job_for_one_attempt_is_stopped_and_leaves_nothing(
     enter: Enter, here: Runtime
 ) -> None:

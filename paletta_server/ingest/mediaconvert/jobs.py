@@ -110,7 +110,7 @@ async def hear(session: AsyncSession, settings: Settings, news: News, *, asked: 
     if held is None:
         return "not ours"
     row = held.row
-    if row.job_id is None and 0 < news.submission <= row.submissions and row.status != "dropped":
+    if row.job_id is None and 0 < news.submission <= row.submissions and row.status not in rows.OVER:
         # Its creation was not heard, or its first event overtook the answer.
         row.job_id, row.submission = news.job_id, news.submission
         if row.status in ("waiting", "submitting"):
