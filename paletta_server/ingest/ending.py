@@ -38,6 +38,12 @@ AWAY = (Unavailable, OperationalError, InterfaceError, PoolTimeout)
 LONGEST_WAIT_SECONDS = 900
 MOST_WAITS = 100
 """Waits of 10, 20, 40 … 900, 900 s: a day in all, then the clip is `failed`. Nothing retries for ever."""
+FETCH_BACK_SECONDS = 3600
+MOST_FETCH_BACKS = 72
+"""Looking each hour for three days whether an original is back from the archive: the deepest gives it back within 12
+hours, or 48 where somebody asked in bulk."""
+FETCHED_DAYS = 7
+"""How long the copy stays: for our own attempts, and for a transcoder elsewhere that reads it when its turn comes."""
 DISCARD_AFTER_SECONDS = 600
 """A worker that was overtaken finds out within a second of progress; a stalled upload of an output takes longer."""
 PAUSES_SECONDS = (0.1, 0.5, 2.0, 5.0, 10.0)
@@ -272,6 +278,38 @@ async def wait(
             delay_seconds=wait_seconds(waits),
             upload_id=source.upload_id,
             waits=waits + 1,
+        )
+
+
+async def fetch_back(
+    runtime: Runtime, source: uploads.Source, attempt: Attempt, waits: int, fetch_backs: int
+) -> None:
+    """The original lies in the store's archive: it is asked back, and the attempt is taken back and made again until it
+    is there, `fetch_backs` times so far."""
+    try:
+        info = await runtime.store.head(source.key)
+        if info is not None and info.archive == "archived":
+            await runtime.store.restore(source.key, info.storage_class, days=FETCHED_DAYS)
+    except Unavailable as error:
+        await wait(runtime, source, attempt, error, waits)
+        return
+    except StoreError as error:  # a right is missing, perhaps; the clip need not leave the shop for that
+        log.error("an original cannot be asked back", extra={"key": source.key, "error": str(error)})
+    log.warning("attempt waits for the archive", extra={"run": attempt.uid, "fetch_backs": fetch_backs})
+    async with runtime.db.transaction() as session:
+        if not await withdraw(session, source, attempt):
+            return
+        if fetch_backs >= MOST_FETCH_BACKS:
+            await give_up(
+                session, source, "its original did not come back from the archive within three days"
+            )
+            return
+        await defer(
+            session,
+            "ingest.run",
+            delay_seconds=FETCH_BACK_SECONDS,
+            upload_id=source.upload_id,
+            fetch_backs=fetch_backs + 1,
         )
 
 

@@ -39,8 +39,9 @@ PROGRESS_EVERY_SECONDS = 1.0
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
 
 
-async def run(runtime: Runtime, upload_id: int, *, waits: int = 0) -> None:
-    """One attempt at one upload, after `waits` that ended because store or database were away.
+async def run(runtime: Runtime, upload_id: int, *, waits: int = 0, fetch_backs: int = 0) -> None:
+    """One attempt at one upload, after `waits` that ended because store or database were away, and `fetch_backs` where
+    its original was archived.
 
     Returns when the attempt ended, however it ended; raises only for trouble with the database itself.
     """
@@ -63,7 +64,10 @@ async def run(runtime: Runtime, upload_id: int, *, waits: int = 0) -> None:
     except AWAY as error:
         await ending.wait(runtime, source, attempt, error, waits)
     except (EngineFailed, StoreError, OSError) as error:
-        await ending.try_again(runtime, source, attempt, error)
+        if isinstance(error, StoreError) and error.code == "InvalidObjectState":
+            await ending.fetch_back(runtime, source, attempt, waits, fetch_backs)
+        else:
+            await ending.try_again(runtime, source, attempt, error)
     except Exception as error:
         log.exception("ingest crashed", extra={"run": attempt.uid})
         await ending.try_again(runtime, source, attempt, error)

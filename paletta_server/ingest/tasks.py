@@ -13,9 +13,10 @@ log = logging.getLogger(__name__)
 
 
 @job("ingest.run", queue="ingest")
-async def run(runtime: Runtime, *, upload_id: int, waits: int = 0) -> None:
-    """One attempt at making a clip from an upload; `waits` counts those that found store or database away."""
-    await service.run(runtime, upload_id, waits=waits)
+async def run(runtime: Runtime, *, upload_id: int, waits: int = 0, fetch_backs: int = 0) -> None:
+    """One attempt at making a clip from an upload; `waits` counts those that found store or database away,
+    `fetch_backs` those that found the original archived."""
+    await service.run(runtime, upload_id, waits=waits, fetch_backs=fetch_backs)
 
 
 @job("ingest.discard", queue="default", retries=INSISTENT)

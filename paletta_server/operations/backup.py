@@ -245,9 +245,18 @@ class _Copy:
         try:
             digest = await self.runtime.store.download(one.key, part)
         except StoreError as error:
+            part.unlink(missing_ok=True)
             if error.code in ("404", "412", "416"):
                 return False
-            raise
+            if error.code == "InvalidObjectState":
+                raise BackupError(
+                    f"`{one.key}` lies in the store's archive, from where nothing can be copied\n"
+                    "hint: use `--objects reference`, and keep the bucket's objects by S3's own means (versions,"
+                    " replication)"
+                ) from error
+            raise BackupError(
+                f"`{one.key}` cannot be copied: {error}\nhint: see `paletta-server doctor`"
+            ) from error
         if digest != one.sha256:
             part.unlink()
             return False

@@ -65,14 +65,7 @@ class Archive:
 
     def inside(self, key: str) -> Any:
         """The object, in moto's own hands."""
-        from moto.s3.models import s3_backends
-
-        (found,) = (
-            backend["aws"].buckets[self.runtime.store.bucket].keys[key]
-            for backend in s3_backends.values()
-            if self.runtime.store.bucket in backend["aws"].buckets
-        )
-        return found
+        return aws.inside(self.runtime.store.bucket, key)
 
     def arrive(self, sold: Sold, number: int = 0) -> None:
         self.inside(f"sale/{sold.items[number].uid}/original").status = "RESTORED"
@@ -105,9 +98,6 @@ async def archive(
     client: httpx.AsyncClient,
     amazon: str,
 ) -> AsyncIterator[Archive]:
-    from moto.moto_api import state_manager
-
-    state_manager.set_transition("s3::keyrestore", {"progression": "manual", "times": 10**9})
     theirs = settings.model_copy(
         update={
             "s3_endpoint": amazon,
@@ -115,16 +105,16 @@ async def archive(
             "s3_originals_class": "DEEP_ARCHIVE",
         }
     )
-    async with ObjectStore(theirs) as store:
-        await bucket.bootstrap(store, theirs)
-        other = replace(runtime, settings=theirs, store=store)
-        app.state.runtime = other
-        try:
-            till = await Till.of(other, people["admin"].email, people["contributor"].email)
-            yield Archive(other, till, people["admin"], client)
-        finally:
-            app.state.runtime = runtime
-            state_manager.unset_transition("s3::keyrestore")
+    with aws.archive_by_hand():
+        async with ObjectStore(theirs) as store:
+            await bucket.bootstrap(store, theirs)
+            other = replace(runtime, settings=theirs, store=store)
+            app.state.runtime = other
+            try:
+                till = await Till.of(other, people["admin"].email, people["contributor"].email)
+                yield Archive(other, till, people["admin"], client)
+            finally:
+                app.state.runtime = runtime
 
 
 async def test_from_the_purchase_to_the_file(
