@@ -26,6 +26,8 @@ NEWS = {
     "Send", "Delivery", "Open", "Click", "DeliveryDelay", "Subscription", "Rendering Failure", "Reject",
 }  # fmt: skip
 """What SES reports besides, if it is told to; nothing follows from it."""
+GREETING = "Successfully validated SNS topic for Amazon SES event publishing."
+"""What SES publishes once, as plain text, when it is given a topic."""
 WITHDRAWN = "not-spam"
 """The kind of a complaint that takes one back."""
 
@@ -80,7 +82,10 @@ class _Finding:
 
 async def handle(runtime: Runtime, message: Message) -> None:
     """Take one message in. Raises `NotUnderstood`, and what the database raises."""
-    report = _read(message.body)
+    said = _said(message.body)
+    if said.strip() == GREETING:
+        return
+    report = _read(said)
     kind = report.eventType or report.notificationType
     if kind in NEWS:
         return
@@ -93,15 +98,27 @@ async def handle(runtime: Runtime, message: Message) -> None:
             await _take(session, finding, address, mail_id)
 
 
-def _read(body: str) -> _Report:
+def _said(body: str) -> str:
+    """What SES said, out of SNS' envelope."""
+    if '"Message"' not in body:  # the topic delivers raw
+        return body
     try:
-        if '"Message"' in body:  # else the topic delivers raw
-            body = _Notification.model_validate_json(body).Message
-        return _Report.model_validate_json(body)
+        return _Notification.model_validate_json(body).Message
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(step) for step in first["loc"])
-        raise NotUnderstood(f"no report of SES: {where}: {first['msg']}") from None
+        raise _not_understood(error) from None
+
+
+def _read(said: str) -> _Report:
+    try:
+        return _Report.model_validate_json(said)
+    except ValidationError as error:
+        raise _not_understood(error) from None
+
+
+def _not_understood(error: ValidationError) -> NotUnderstood:
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(step) for step in first["loc"])
+    return NotUnderstood(f"no report of SES: {where}: {first['msg']}")
 
 
 def _finding(kind: str | None, report: _Report) -> _Finding:

@@ -159,6 +159,17 @@ async def test_other_news_and_a_complaint_taken_back_change_nothing(
     assert await rows(runtime, "SELECT address FROM suppressed_addresses") == []
 
 
+@pytest.mark.parametrize("raw", [False, True])
+async def test_the_greeting_to_a_new_topic_is_taken_and_no_other_plain_text(
+    runtime: Runtime, raw: bool
+) -> None:
+    words = "Successfully validated SNS topic for Amazon SES event publishing."
+    await mail_events.handle(runtime, message(f"{words}\n", raw=raw))
+    for other in (words[:-1], f"{words} {words}", f'"{words}"'):
+        with pytest.raises(NotUnderstood):
+            await mail_events.handle(runtime, message(other, raw=raw))
+
+
 async def test_it_is_listed_lifted_and_audited(
     runtime: Runtime,
     client: httpx.AsyncClient,
