@@ -1,7 +1,8 @@
 """Messages from SQS: at least once, in no order, until they were handled.
 
 What is handled is deleted. What is not comes back when its visibility has run out, and after the queue's own number
-of receipts (its redrive policy) goes to its dead-letter queue: the queue decides that, not we.
+of receipts (its redrive policy) goes to its dead-letter queue: the queue decides that, not we. So nothing is received
+while it could not be handled anyway.
 """
 
 from __future__ import annotations
@@ -80,16 +81,31 @@ class Queue:
             await run_sync(ask)
 
 
-async def consume(queue: Queue, handle: Callable[[Message], Awaitable[None]], *, stop: asyncio.Event) -> None:
+async def consume(
+    queue: Queue,
+    handle: Callable[[Message], Awaitable[None]],
+    *,
+    ready: Callable[[], Awaitable[None]],
+    stop: asyncio.Event,
+) -> None:
     """Handle messages until `stop` is set; those in hand are finished first.
 
     `handle` raises for what should come back later. It is called for one message at a time: more of these loops, in
-    this process or in others, take more.
+    this process or in others, take more. `ready` raises while nothing can be handled, the database being away: then
+    nothing is received, since each receipt brings a message nearer to the dead letters.
     """
     failures = 0
     stopping = asyncio.ensure_future(stop.wait())
     try:
         while not stop.is_set():
+            try:
+                await ready()
+            except Exception as error:
+                pause = PAUSES_SECONDS[min(failures, len(PAUSES_SECONDS) - 1)]
+                failures += 1
+                log.warning("not ready for messages", extra={"queue": queue.url, "error": str(error)})
+                await asyncio.wait({stopping}, timeout=pause)
+                continue
             asking = asyncio.ensure_future(queue.receive())
             await asyncio.wait({asking, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not asking.done():

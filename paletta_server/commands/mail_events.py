@@ -40,4 +40,9 @@ async def _consume(settings: Settings, url: str) -> None:
             loop.add_signal_handler(number, stop.set)
     async with Runtime.open(settings) as runtime:
         log.info("reading mail reports", extra={"queue": url})
-        await consume(Queue(settings, url), partial(mail_events.handle, runtime), stop=stop)
+        await consume(
+            Queue(settings, url),
+            partial(mail_events.handle, runtime),
+            ready=runtime.db.answers,
+            stop=stop,
+        )

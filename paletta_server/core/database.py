@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from psycopg import AsyncConnection
-from sqlalchemy import BigInteger, Identity, MetaData, Text, event, func
+from sqlalchemy import BigInteger, Identity, MetaData, Text, event, func, text
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -59,6 +59,10 @@ class Row:
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class ReadOnly(Exception):
+    """The database answers, and nothing can be written to it."""
+
+
 class Database:
     """A pool of connections and the transactions made on them."""
 
@@ -89,6 +93,12 @@ class Database:
         """One transaction: committed at the end of the block, rolled back when it raises."""
         async with self._sessions() as session, session.begin():
             yield session
+
+    async def answers(self) -> None:
+        """Returns when the database answers, and can be written to. Raises what keeps it from that."""
+        async with self.transaction() as session:
+            if await session.scalar(text("SELECT pg_is_in_recovery()")):
+                raise ReadOnly("the database is a replica")
 
     async def close(self) -> None:
         await self.engine.dispose()

@@ -10,8 +10,11 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from paletta_server.aws import queues
 from paletta_server.aws.queues import Message, Queue, consume
+from paletta_server.core.database import Database
 from paletta_server.core.settings import Settings
+from paletta_server.embedded.ports import free_ports
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +43,10 @@ async def send(queue: Queue, *bodies: str) -> None:
         await asyncio.to_thread(queue._client.send_message, QueueUrl=queue.url, MessageBody=body)
 
 
+async def always() -> None:
+    """Ready."""
+
+
 async def test_what_is_handled_is_gone_and_the_loop_stops_when_told(queue: Queue) -> None:
     await send(queue, *(str(number) for number in range(25)))
     stop, seen = asyncio.Event(), []
@@ -49,7 +56,7 @@ async def test_what_is_handled_is_gone_and_the_loop_stops_when_told(queue: Queue
         if len(seen) == 25:
             stop.set()
 
-    await asyncio.wait_for(consume(queue, handle, stop=stop), 20)
+    await asyncio.wait_for(consume(queue, handle, ready=always, stop=stop), 20)
     assert sorted(seen, key=int) == [str(number) for number in range(25)]
     assert await queue.receive(wait_seconds=0) == []
 
@@ -72,5 +79,32 @@ async def test_what_cannot_be_handled_comes_back_until_the_queue_gives_it_up(que
         return found
 
     queue.receive = at_once  # type: ignore[method-assign]
-    await asyncio.wait_for(consume(queue, handle, stop=stop), 20)
+    await asyncio.wait_for(consume(queue, handle, ready=always, stop=stop), 20)
     assert sorted(seen) == [("fine", 1), ("poison", 1), ("poison", 2)]
+
+
+async def test_while_nothing_can_be_handled_nothing_is_received(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An outage of the database costs a message none of the receipts after which it is given up."""
+    nowhere = Settings(_env_file=None, database_url=f"postgresql://nobody@127.0.0.1:{free_ports(1)[0]}/none")
+    away = Database(nowhere)
+    monkeypatch.setattr(queues, "PAUSES_SECONDS", (0.0,))
+    await send(queue, "precious")
+    stop, seen, asked = asyncio.Event(), [], 0
+
+    async def ready() -> None:
+        nonlocal asked
+        asked += 1
+        if asked <= 5:
+            await away.answers()
+
+    async def handle(message: Message) -> None:
+        seen.append((message.body, message.receives))
+        stop.set()
+
+    try:
+        await asyncio.wait_for(consume(queue, handle, ready=ready, stop=stop), 60)
+    finally:
+        await away.close()
+    assert (seen, asked) == ([("precious", 1)], 6)

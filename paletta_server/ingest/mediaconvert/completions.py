@@ -58,7 +58,7 @@ async def serve(runtime: Runtime, url: str, *, stop: asyncio.Event, loops: int =
         await handle(runtime, message.body)
 
     queues: Sequence[Queue] = [Queue(runtime.settings, url) for _ in range(loops)]
-    await asyncio.gather(*(consume(queue, one, stop=stop) for queue in queues))
+    await asyncio.gather(*(consume(queue, one, ready=runtime.db.answers, stop=stop) for queue in queues))
 
 
 async def prune(db: Database) -> None:
