@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from paletta_server.core.settings import Settings
@@ -36,10 +37,10 @@ def client(settings: Settings, service: str) -> Any:
     endpoint = settings.aws_endpoint
     if service == "mediaconvert" and settings.mediaconvert_endpoint is not None:
         endpoint = settings.mediaconvert_endpoint
-    session: Any = boto3.session.Session()
+    session: Any = boto3.session.Session(region_name=region(settings))
     return session.client(
         service,
-        region_name=region(settings),
+        region_name=session.region_name or settings.s3_region,
         endpoint_url=endpoint,
         config=Config(
             connect_timeout=CONNECT_SECONDS,
@@ -49,6 +50,10 @@ def client(settings: Settings, service: str) -> Any:
     )
 
 
-def region(settings: Settings) -> str:
-    """Where everything but the bucket is."""
-    return settings.aws_region or settings.s3_region
+def region(settings: Settings) -> str | None:
+    """Where everything but the bucket is: as it is set, or where the bucket is set to be. None leaves it to the SDK's
+    own ways to say so (variables, profile), by which whoever looks at a stack from outside says where it is."""
+    if settings.aws_region is not None or "s3_region" in settings.model_fields_set:
+        return settings.aws_region or settings.s3_region
+    # Containers and shells have this one; boto3 itself reads AWS_DEFAULT_REGION and the profile.
+    return os.environ.get("AWS_REGION") or None

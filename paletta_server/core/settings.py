@@ -61,7 +61,8 @@ class Settings(BaseSettings):
     """`KID:path,KID:path`: ids and private keys (PEM) of the key group, the one that signs first."""
 
     aws_region: str | None = None
-    """Where AWS's services other than S3 are; None is the bucket's region."""
+    """Where AWS's services other than S3 are; None is the bucket's region, or where that is not set either, what
+    AWS_REGION, AWS_DEFAULT_REGION or the profile say."""
     aws_endpoint: str | None = None
     """Another address for all of AWS's services other than S3: a proxy, or a test's."""
 

@@ -23,6 +23,7 @@ import pytest
 from botocore.stub import Stubber
 from moto.server import ThreadedMotoServer
 
+from paletta_server.aws import checks
 from paletta_server.aws.checks import edges, examine
 from paletta_server.aws.checks.base import Finding, run
 from paletta_server.aws.checks.target import from_settings
@@ -565,6 +566,44 @@ QUESTIONS = {
     "sesv2": ["get_account", "get_email_identity"],
     "rds": ["describe_db_instances"],
 }
+
+
+# ---- where to look
+
+
+@pytest.mark.parametrize(
+    ("variables", "settings", "region"),
+    [
+        ({}, {}, "us-east-1"),
+        ({"AWS_REGION": "eu-north-1"}, {}, "eu-north-1"),
+        ({"AWS_DEFAULT_REGION": "eu-north-1"}, {}, "eu-north-1"),
+        ({"AWS_PROFILE": "shop"}, {}, "ap-south-1"),
+        ({"AWS_REGION": "eu-north-1"}, {"aws_region": "eu-west-1"}, "eu-west-1"),
+        ({"AWS_REGION": "eu-north-1"}, {"s3_region": "eu-west-3"}, "eu-west-3"),
+        ({}, {"s3_region": "eu-west-3", "aws_region": "eu-west-1"}, "eu-west-1"),
+    ],
+)
+def test_the_region_is_the_settings_or_the_sdks(
+    variables: dict[str, str],
+    settings: dict[str, str],
+    region: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "config").write_text("[profile shop]\nregion = ap-south-1\n")
+    for name in (
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+        "AWS_PROFILE",
+        "PALETTA_AWS_REGION",
+        "PALETTA_S3_REGION",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {**KEYS, **variables, "AWS_CONFIG_FILE": str(tmp_path / "config")}.items():
+        monkeypatch.setenv(name, value)
+    look_with = checks._clients(Settings(_env_file=None, **settings))
+    assert look_with("cloudformation").meta.region_name == region
+    assert look_with("s3").meta.region_name == settings.get("s3_region", region)
 
 
 # ---- the command

@@ -80,12 +80,10 @@ def _checks(client: Client, target: Target) -> dict[str, Check]:
 
 
 def _clients(settings: Settings) -> Client:
-    store_ = settings.model_copy(
-        update={
-            "aws_endpoint": settings.s3_endpoint or settings.aws_endpoint,
-            "aws_region": settings.s3_region,
-        }
-    )
+    changed: dict[str, Any] = {"aws_endpoint": settings.s3_endpoint or settings.aws_endpoint}
+    if "s3_region" in settings.model_fields_set:
+        changed["aws_region"] = settings.s3_region
+    store_ = settings.model_copy(update=changed)
     return lambda service: clients.client(store_ if service == "s3" else settings, service)
 
 
