@@ -13,9 +13,10 @@ from datetime import timedelta
 from sqlalchemy import func, or_, select, update
 
 from paletta_server.accounts.security import Principal
+from paletta_server.core import holds
 from paletta_server.core.errors import Unavailable
 from paletta_server.core.ids import new_uid
-from paletta_server.core.jobs import defer_all
+from paletta_server.core.jobs import defer, defer_all
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.storage import ObjectInfo, StoredPart, StoreError
 from paletta_server.uploads import progress
@@ -75,11 +76,15 @@ async def finish(runtime: Runtime, uploads: Sequence[Upload]) -> dict[str, Uploa
     mine = [upload for upload in uploads if upload.id in claimed]
     parts = await _signed_parts(runtime, [upload.id for upload in mine])
     limit = asyncio.Semaphore(STORE_CALLS)
+    wrong: list[int] = []
 
     async def ask(upload: Upload) -> UploadProblem | None:
         async with limit:
             try:
                 await _ask_store(runtime, upload, parts.get(upload.id, {}))
+            except _WrongObject:
+                wrong.append(upload.id)
+                return _mismatch().shape
             except Problem as problem:
                 return problem.shape
             except (Unavailable, StoreError) as error:
@@ -101,6 +106,7 @@ async def finish(runtime: Runtime, uploads: Sequence[Upload]) -> dict[str, Uploa
         claimed,
         stored=[upload.id for upload in mine if upload.uid not in problems],
         released=[upload.id for upload in mine if upload.uid in problems],
+        wrong=wrong,
     )
     return problems
 
@@ -144,10 +150,36 @@ async def _ask_store(runtime: Runtime, upload: Upload, checksums: Mapping[int, s
     if info is None:
         raise Problem("missing_parts", "the bytes are not in the store yet", retryable=True, missing=[1])
     if not _fits(info, upload):
-        # Nothing that we signed can store such bytes; do not keep what we cannot explain.
         log.error("stored object differs from its registration", extra={"upload": upload.uid})
-        await runtime.store.delete([upload.key])
-        raise _mismatch()
+        raise _WrongObject
+
+
+class _WrongObject(Exception):
+    """What stands in the store is not what was registered. Nothing that we signed can store such bytes; what we cannot
+    explain is not kept."""
+
+
+async def discard_wrong(runtime: Runtime, upload_id: int) -> None:
+    """Delete an upload's object if it is still not what was registered. A worker may; API nodes have no right to.
+
+    Holds the claim meanwhile, so that bytes which were sent again are not completed and then deleted.
+    """
+    async with runtime.db.transaction() as session:
+        if await holds.in_force(session):
+            await defer(
+                session, "uploads.discard_wrong", delay_seconds=holds.PUT_OFF_SECONDS, upload_id=upload_id
+            )
+            return
+        upload = await session.get(Upload, upload_id)
+    claimed = await _claim(runtime, [upload_id])
+    if upload is None or not claimed:
+        return  # it is over, or somebody completes it now, and finds out the same
+    try:
+        info = await runtime.store.head(upload.key)
+        if info is not None and not _fits(info, upload):
+            await runtime.store.delete([upload.key])
+    finally:
+        await _write(runtime, claimed, stored=[], released=[upload_id])
 
 
 def _fits(info: ObjectInfo, upload: Upload) -> bool:
@@ -206,9 +238,15 @@ async def _join_parts(runtime: Runtime, upload: Upload, checksums: Mapping[int, 
 
 
 async def _write(
-    runtime: Runtime, claimed: Mapping[int, str], *, stored: Sequence[int], released: Sequence[int]
+    runtime: Runtime,
+    claimed: Mapping[int, str],
+    *,
+    stored: Sequence[int],
+    released: Sequence[int],
+    wrong: Sequence[int] = (),
 ) -> None:
-    """Write the answers of those claims that are still ours: one that took too long was taken over."""
+    """Write the answers of those claims that are still ours: one that took too long was taken over. What was stored of
+    the `wrong` ones is to go."""
     ours = Upload.claim.in_(set(claimed.values()))
     async with runtime.db.transaction() as session:
         await progress.lock(session, [*stored, *released])
@@ -229,3 +267,4 @@ async def _write(
         )
         await progress.report(session, won, "stored")
         await defer_all(session, "ingest.run", [{"upload_id": upload_id} for upload_id in won])
+        await defer_all(session, "uploads.discard_wrong", [{"upload_id": upload_id} for upload_id in wrong])

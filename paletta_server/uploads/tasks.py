@@ -31,6 +31,12 @@ async def abort(runtime: Runtime, *, key: str, multipart_id: str) -> None:
     await runtime.store.abort_multipart(key, multipart_id)
 
 
+@job("uploads.discard_wrong", queue="default", retries=INSISTENT)
+async def discard_wrong(runtime: Runtime, *, upload_id: int) -> None:
+    """Delete bytes that are not the ones that were registered."""
+    await completion.discard_wrong(runtime, upload_id)
+
+
 @job("uploads.reap", queue="default", cron="*/5 * * * *")
 async def reap(runtime: Runtime) -> None:
     """Finish what completed unnoticed, expire what was abandoned, close batches that went quiet."""

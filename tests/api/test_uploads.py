@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
+from botocore.exceptions import ClientError
+from fastapi import FastAPI
 from sqlalchemy import event, text
 
 from paletta_server.core.runtime import Runtime
+from paletta_server.core.storage import ObjectStore
 from paletta_server.uploads.protocol import MIB, cut
 from tests.conftest import MakeUser
 from tests.support.uploading import Uploader, item
@@ -124,6 +128,44 @@ async def test_a_wrong_whole_checksum_is_refused_and_can_be_sent_again(
     assert await states(runtime) == ["uploading"]
     view = await up.call("GET", f"/uploads/{upload}")
     assert view["uploaded_parts"] == []
+
+
+async def test_bytes_that_nobody_registered_are_refused_and_a_worker_deletes_them(
+    up: Uploader, app: FastAPI, runtime: Runtime, run_jobs: Callable[[], Awaitable[None]]
+) -> None:
+    """As an API node on AWS does it, whose role must not delete."""
+
+    def deny(**_: Any) -> None:
+        answer = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+        raise ClientError(answer, "DeleteObjects")  # type: ignore[arg-type]
+
+    data = os.urandom(1000)
+    (registered,) = await up.register(await up.batch(), item(data))
+    async with runtime.db.transaction() as session:
+        key = await session.scalar(text("SELECT key FROM uploads"))
+
+    async def stand(body: bytes) -> None:
+        await runtime.store.call(lambda s3: s3.put_object(Bucket=runtime.store.bucket, Key=key, Body=body))
+
+    async with ObjectStore(runtime.settings) as theirs:
+        theirs._client().meta.events.register("before-call.s3.DeleteObjects", deny)
+        app.state.runtime = replace(runtime, store=theirs)
+        try:
+            for sent_again in (False, True):
+                await stand(os.urandom(999))
+                (completed,) = await up.complete(registered["upload_id"])
+                assert completed["problem"]["code"] == "checksum_mismatch"
+                assert completed["problem"]["retryable"] is False
+                assert await runtime.store.head(key) is not None
+                if sent_again:
+                    await stand(data)
+                await run_jobs()
+                assert (await runtime.store.head(key) is not None) == sent_again
+                assert await states(runtime) == ["uploading"]
+            (completed,) = await up.complete(registered["upload_id"])
+            assert completed["state"] == "stored"
+        finally:
+            app.state.runtime = runtime
 
 
 async def test_every_mistake_of_every_file_is_named_at_once(up: Uploader) -> None:
