@@ -1,7 +1,7 @@
 """`paletta-server aws check` against a server that speaks AWS (moto).
 
-MediaConvert, SES and CloudFormation, which moto has not, has in part, or cannot load here, are botocore's Stubber,
-which validates what is asked and answered by the service's own model.
+MediaConvert, SES, ECS, the balancer and CloudFormation, which moto has not, has in part, or cannot load here, are
+botocore's Stubber, which validates what is asked and answered by the service's own model.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from botocore.stub import Stubber
 from moto.server import ThreadedMotoServer
 
 from paletta_server.aws import checks
-from paletta_server.aws.checks import edges, examine
-from paletta_server.aws.checks.base import Finding, run
+from paletta_server.aws.checks import edges, examine, messages
+from paletta_server.aws.checks.base import Finding, Unknown, run
 from paletta_server.aws.checks.target import from_settings
+from paletta_server.aws.checks.wording import passes
 from paletta_server.core.settings import Settings
 from paletta_server.embedded.ports import free_ports
 from tests.support.up import clean_env
@@ -72,16 +73,19 @@ class Account:
     def __init__(self, address: str) -> None:
         self.address = address
         self.s3, self.sqs, self.events = self("s3"), self("sqs"), self("events")
-        self.rds, self.cloudfront = self("rds"), self("cloudfront")
+        self.rds, self.cloudfront, self.sns = self("rds"), self("cloudfront"), self("sns")
         self._bucket()
         self.completions, self.completions_dead = self._queue("completions")
         self.mail_events, _ = self._queue("mail-events")
         self._rule()
+        self._topic()
         self._database()
         self.distribution, self.domain = self._distribution()
         self.transcoding = "ACTIVE"
         self.production, self.known, self.dkim = True, True, "SUCCESS"
-        self.told = ["BOUNCE", "COMPLAINT"]
+        self.told, self.destination = ["BOUNCE", "COMPLAINT"], self.by_topic
+        self.running, self.rollout, self.health = 2, "COMPLETED", ["healthy", "initial"]
+        self.more_outputs: dict[str, str] = {}
 
     def __call__(self, service: str) -> Any:
         return client(self.address, service)
@@ -109,12 +113,12 @@ class Account:
             },
         )
 
-    def lifecycle(self, *, days: int, noncurrent: bool) -> None:
+    def lifecycle(self, *, days: int, noncurrent: bool, prefix: str = "", former: str = "") -> None:
         rules: list[dict[str, Any]] = [
             {
                 "ID": "stale",
                 "Status": "Enabled",
-                "Filter": {"Prefix": ""},
+                "Filter": {"Prefix": prefix},
                 "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": days},
             }
         ]
@@ -123,7 +127,7 @@ class Account:
                 {
                     "ID": "former",
                     "Status": "Enabled",
-                    "Filter": {"Prefix": ""},
+                    "Filter": {"Prefix": former},
                     "NoncurrentVersionExpiration": {"NoncurrentDays": 30},
                 }
             )
@@ -132,35 +136,58 @@ class Account:
     def _queue(self, name: str) -> tuple[str, str]:
         dead = self.sqs.create_queue(QueueName=f"{name}-dead")["QueueUrl"]
         redrive = {"deadLetterTargetArn": self.arn(dead), "maxReceiveCount": 8}
-        policy = {
-            "Version": "2012-10-17",
-            "Statement": [
-                {
-                    "Effect": "Allow",
-                    "Principal": {"Service": "events.amazonaws.com"},
-                    "Action": "sqs:SendMessage",
-                    "Resource": "*",
-                }
-            ],
-        }
         url = self.sqs.create_queue(
             QueueName=name,
             Attributes={
                 "VisibilityTimeout": "60",
                 "RedrivePolicy": json.dumps(redrive),
-                "Policy": json.dumps(policy),
                 "SqsManagedSseEnabled": "true",
             },
         )["QueueUrl"]
         return url, dead
+
+    def let_in(self, url: str, service: str, source: str) -> None:
+        """As the template's policy of a queue."""
+        statement = {
+            "Effect": "Allow",
+            "Principal": {"Service": f"{service}.amazonaws.com"},
+            "Action": ["sqs:SendMessage"],
+            "Resource": self.arn(url),
+            "Condition": {"ArnEquals": {"aws:SourceArn": source}},
+        }
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        self.sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+
+    def change_queue(self, url: str, **changes: str) -> None:
+        policy = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"])["Attributes"]
+        # moto forgets the policy where it is not given again.
+        self.sqs.set_queue_attributes(QueueUrl=url, Attributes=changes | policy)
+
+    def _topic(self) -> None:
+        topic = self.sns.create_topic(Name="mails")["TopicArn"]
+        self.subscription = self.sns.subscribe(
+            TopicArn=topic, Protocol="sqs", Endpoint=self.arn(self.mail_events)
+        )["SubscriptionArn"]
+        self.let_in(self.mail_events, "sns", topic)
+        self.by_topic = {"SnsDestination": {"TopicArn": topic}}
+
+    def pattern(self, **changes: Any) -> None:
+        """The rule's, with changes."""
+        pattern = {
+            "source": ["aws.mediaconvert"],
+            "detail-type": ["MediaConvert Job State Change"],
+            "detail": {"queue": [QUEUE_ARN]},
+            **changes,
+        }
+        self.events.put_rule(Name="transcoding", EventPattern=json.dumps(pattern), State="ENABLED")
 
     def arn(self, url: str) -> str:
         found = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
         return str(found["Attributes"]["QueueArn"])
 
     def _rule(self) -> None:
-        pattern = {"source": ["aws.mediaconvert"], "detail": {"queue": [QUEUE_ARN]}}
-        self.events.put_rule(Name="transcoding", EventPattern=json.dumps(pattern), State="ENABLED")
+        self.pattern()
+        self.let_in(self.completions, "events", self.events.describe_rule(Name="transcoding")["Arn"])
         self.events.put_targets(
             Rule="transcoding",
             Targets=[
@@ -192,6 +219,7 @@ class Account:
         key = self.cloudfront.create_public_key(
             PublicKeyConfig={"CallerReference": "1", "Name": "one", "EncodedKey": PEM}
         )["PublicKey"]["Id"]
+        self.key = key
         group = self.cloudfront.create_key_group(KeyGroupConfig={"Name": "keys", "Items": [key]})["KeyGroup"][
             "Id"
         ]
@@ -226,6 +254,10 @@ class Account:
             "DistributionId": self.distribution,
             "DistributionDomain": self.domain,
             "DatabaseId": "books",
+            "DeliveryKey1Id": self.key,
+            "DeliveryKeyGroupId": "a-group",
+            "ClusterName": "shop",
+            **self.more_outputs,
         }
 
 
@@ -250,6 +282,18 @@ def distribution(group: str | None) -> dict[str, Any]:
         "Enabled": True,
         "Origins": {"Quantity": 1, "Items": [origin]},
         "DefaultCacheBehavior": behaviour,
+        "CacheBehaviors": {"Quantity": 1, "Items": [open_to_all("media/*/comp.mp4")]},
+    }
+
+
+def open_to_all(path: str) -> dict[str, Any]:
+    return {
+        "PathPattern": path,
+        "TargetOriginId": "bucket",
+        "ViewerProtocolPolicy": "https-only",
+        "TrustedKeyGroups": {"Enabled": False, "Quantity": 0},
+        "MinTTL": 1,
+        "ForwardedValues": {"QueryString": False, "Cookies": {"Forward": "none"}},
     }
 
 
@@ -261,15 +305,18 @@ def account(aws: str) -> Account:
 def look(
     account: Account, *, start: str = "yes", stack_status: str = "CREATE_COMPLETE"
 ) -> dict[str, Finding]:
-    """Every finding about the stack, by check. Stubbed are MediaConvert, and the stack with its outputs."""
-    mediaconvert, cloudformation, ses = (
-        account(name) for name in ("mediaconvert", "cloudformation", "sesv2")
+    """Every finding about the stack, by check. Stubbed are the stack with its outputs, and what moto cannot be."""
+    mediaconvert, cloudformation, ses, ecs, balancer = (
+        account(name) for name in ("mediaconvert", "cloudformation", "sesv2", "ecs", "elbv2")
     )
     with ExitStack() as stack:
         stubs = {
-            client: stack.enter_context(Stubber(client)) for client in (mediaconvert, cloudformation, ses)
+            client: stack.enter_context(Stubber(client))
+            for client in (mediaconvert, cloudformation, ses, ecs, balancer)
         }
         mail(account, stubs[ses])
+        if start == "yes":
+            services(account, stubs[ecs], stubs[balancer])
         stubs[mediaconvert].add_response(
             "get_queue",
             {
@@ -306,6 +353,33 @@ def look(
         return {finding.check: finding for finding in examine(account.settings(), "shop", account)}
 
 
+GROUP = f"arn:aws:elasticloadbalancing:{REGION}:{ACCOUNT}:targetgroup/api/0123456789abcdef"
+
+
+def services(account: Account, ecs: Stubber, balancer: Stubber) -> None:
+    """ECS's and the balancer's answers: asked for once for the tasks, and once for who is behind the balancer."""
+    arns = [f"arn:aws:ecs:{REGION}:{ACCOUNT}:service/shop/{name}" for name in ("worker", "api")]
+    for _ in range(2):
+        ecs.add_response("list_services", {"serviceArns": arns[:1], "nextToken": "more"}, {"cluster": "shop"})
+        ecs.add_response("list_services", {"serviceArns": arns[1:]}, {"cluster": "shop", "nextToken": "more"})
+        worker = {"serviceName": "worker", "status": "ACTIVE", "desiredCount": 1, "runningCount": 1}
+        api = {
+            "serviceName": "api",
+            "status": "ACTIVE",
+            "desiredCount": 2,
+            "runningCount": account.running,
+            "deployments": [{"status": "PRIMARY", "rolloutState": account.rollout}],
+            "loadBalancers": [{"targetGroupArn": GROUP, "containerName": "api", "containerPort": 8750}],
+        }
+        ecs.add_response(
+            "describe_services", {"services": [worker, api]}, {"cluster": "shop", "services": arns}
+        )
+    states = [{"Target": {"Id": "10.0.0.1"}, "TargetHealth": {"State": state}} for state in account.health]
+    balancer.add_response(
+        "describe_target_health", {"TargetHealthDescriptions": states}, {"TargetGroupArn": GROUP}
+    )
+
+
 def mail(account: Account, stub: Stubber) -> None:
     """SES's answers in the order of the questions."""
     stub.add_response(
@@ -328,7 +402,12 @@ def mail(account: Account, stub: Stubber) -> None:
         )
     else:
         stub.add_client_error("get_email_identity", "NotFoundException", "not there", 404)
-    destination = {"Name": "bounces", "Enabled": True, "MatchingEventTypes": account.told}
+    destination = {
+        "Name": "bounces",
+        "Enabled": True,
+        "MatchingEventTypes": account.told,
+        **account.destination,
+    }
     stub.add_response(
         "get_configuration_set_event_destinations",
         {"EventDestinations": [destination]},
@@ -344,8 +423,12 @@ def test_an_installation_as_the_template_makes_it_is_well(account: Account) -> N
     found = look(account)
     assert [one for one in found.values() if one.outcome != "ok" and one.check != FORGOTTEN] == []
     assert found["ses: account"].detail == "50000 mails a day, 12 sent"
+    assert found["services: running"].detail == "api 2, worker 1"
+    assert found["balancer: nodes"].detail == "1 healthy, 1 not (yet)"
     assert list(found) == [
         "stack",
+        "services: running",
+        "balancer: nodes",
         "bucket: access",
         "bucket: encryption",
         "bucket: lifecycle",
@@ -384,14 +467,87 @@ def _given_up(account: Account) -> None:
 
 
 def _no_dead_letters(account: Account) -> None:
-    account.sqs.set_queue_attributes(QueueUrl=account.mail_events, Attributes={"RedrivePolicy": ""})
+    account.change_queue(account.mail_events, RedrivePolicy="")
+
+
+def _other_queue(account: Account) -> None:
+    account.pattern(detail={"queue": [QUEUE_ARN + "-of-others"]})
+
+
+def _errors_only(account: Account) -> None:
+    account.pattern(detail={"queue": [QUEUE_ARN], "status": ["ERROR"]})
+
+
+def _other_kind(account: Account) -> None:
+    account.pattern(**{"detail-type": [{"prefix": "MediaConvert Queue"}]})
+
+
+def _other_rule_let_in(account: Account) -> None:
+    account.let_in(account.completions, "events", f"arn:aws:events:{REGION}:{ACCOUNT}:rule/another")
+
+
+def _key_not_in_group(account: Account) -> None:
+    account.more_outputs["DeliveryKey2Id"] = "KOTHER"
+
+
+def _open_behaviour(account: Account) -> None:
+    _change_distribution(account, CacheBehaviors={"Quantity": 1, "Items": [open_to_all("media/*/hd.mp4")]})
+
+
+def _counted_only(account: Account) -> None:
+    dimension = {
+        "DimensionName": "kind",
+        "DimensionValueSource": "MESSAGE_TAG",
+        "DefaultDimensionValue": "none",
+    }
+    account.destination = {"CloudWatchDestination": {"DimensionConfigurations": [dimension]}}
+
+
+def _not_subscribed(account: Account) -> None:
+    account.sns.unsubscribe(SubscriptionArn=account.subscription)
+
+
+def _topic_not_let_in(account: Account) -> None:
+    account.let_in(account.mail_events, "sns", f"arn:aws:sns:{REGION}:{ACCOUNT}:another")
+
+
+def _own_key_not_used(account: Account) -> None:
+    account.more_outputs["KeyArn"] = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/ours"
+
+
+def _another_key_used(account: Account) -> None:
+    _own_key_not_used(account)
+    default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/theirs"}
+    account.s3.put_bucket_encryption(
+        Bucket="films",
+        ServerSideEncryptionConfiguration={
+            "Rules": [{"ApplyServerSideEncryptionByDefault": default, "BucketKeyEnabled": True}]
+        },
+    )
+
+
+def _elsewhere(account: Account) -> None:
+    account.lifecycle(days=90, noncurrent=True, prefix="_paletta/")
+
+
+def _former_elsewhere(account: Account) -> None:
+    account.lifecycle(days=90, noncurrent=True, former="originals/")
+
+
+def _too_few(account: Account) -> None:
+    account.running = 1
+
+
+def _did_not_start(account: Account) -> None:
+    account.rollout = "FAILED"
+
+
+def _nobody_healthy(account: Account) -> None:
+    account.health = ["unhealthy", "draining"]
 
 
 def _hasty(account: Account) -> None:
-    url = account.completions
-    policy = account.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"])["Attributes"]
-    # moto forgets the policy where it is not given again.
-    account.sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "5"} | policy)
+    account.change_queue(account.completions, VisibilityTimeout="5")
 
 
 def _rule_off(account: Account) -> None:
@@ -412,13 +568,16 @@ def _paused(account: Account) -> None:
     account.transcoding = "PAUSED"
 
 
-def _open_to_all(account: Account) -> None:
+def _change_distribution(account: Account, **changes: Any) -> None:
     found = account.cloudfront.get_distribution(Id=account.distribution)
-    config = found["Distribution"]["DistributionConfig"]
-    config["DefaultCacheBehavior"]["TrustedKeyGroups"] = {"Enabled": False, "Quantity": 0}
+    config = found["Distribution"]["DistributionConfig"] | changes
     account.cloudfront.update_distribution(
         Id=account.distribution, IfMatch=found["ETag"], DistributionConfig=config
     )
+
+
+def _open_to_all(account: Account) -> None:
+    _change_distribution(account, DefaultCacheBehavior=distribution(None)["DefaultCacheBehavior"])
 
 
 def _nobody_told(account: Account) -> None:
@@ -462,6 +621,22 @@ def _deletable(account: Account) -> None:
         (_rule_off, "rule: completions", "is off"),
         (_rule_gone, "rule: completions", "no rule"),
         (_lost_events, "rule: completions", "lost"),
+        (_other_queue, "rule: completions", "COMPLETE and ERROR and CANCELED"),
+        (_errors_only, "rule: completions", "jobs' COMPLETE and CANCELED"),
+        (_other_kind, "rule: completions", "does not tell"),
+        (_other_rule_let_in, "rule: completions", "send nothing"),
+        (_key_not_in_group, "cloudfront: keys", "does not know KOTHER"),
+        (_open_behaviour, "cloudfront: keys", "`media/*/hd.mp4` needs no signed address"),
+        (_counted_only, "ses: events", "BOUNCE and COMPLAINT"),
+        (_not_subscribed, "ses: events", "does not come to our queue"),
+        (_topic_not_let_in, "ses: events", "send nothing"),
+        (_own_key_not_used, "bucket: encryption", "with AES256, not with the key"),
+        (_another_key_used, "bucket: encryption", "another key"),
+        (_elsewhere, "bucket: lifecycle", "nobody finishes"),
+        (_former_elsewhere, "bucket: lifecycle", "former versions"),
+        (_too_few, "services: running", "1 of 2"),
+        (_did_not_start, "services: running", "did not start"),
+        (_nobody_healthy, "balancer: nodes", "draining, unhealthy"),
         (_paused, "mediaconvert: queue", "paused"),
         (_open_to_all, "cloudfront: keys", "no signed address"),
         (_nobody_told, "ses: events", "BOUNCE and COMPLAINT"),
@@ -521,6 +696,44 @@ def test_a_distribution_reads_the_bucket_as_itself(
 def test_a_stack_that_failed_or_is_not_started_is_a_problem(account: Account) -> None:
     assert "not started" in look(account, start="no")["stack"].detail
     assert "ROLLBACK" in look(account, stack_status="UPDATE_ROLLBACK_COMPLETE")["stack"].detail
+
+
+def test_mails_by_ses_without_a_queue_are_a_problem(account: Account) -> None:
+    settings = account.settings(mailer="ses", ses_configuration_set="mail")
+    ses = account("sesv2")
+    with Stubber(ses) as stub:
+        mail(account, stub)
+        checks_of_mail = {
+            **messages.checks(account, from_settings(settings)),
+            **edges.mail(account, from_settings(settings)),
+        }
+        found = {finding.check: finding for finding in run(checks_of_mail)}
+    for check in ("queue: mail events", "ses: events"):
+        assert (found[check].outcome, found[check].detail) == ("problem", "it is not set")
+        assert "PALETTA_MAIL_EVENTS_QUEUE_URL" in found[check].fix
+
+
+@pytest.mark.parametrize(
+    ("pattern", "through"),
+    [
+        ({}, True),
+        ({"detail": {"status": ["COMPLETE", "ERROR"]}}, True),
+        ({"detail": {"status": [{"anything-but": ["ERROR"]}]}}, True),
+        ({"detail": {"status": [{"anything-but": "COMPLETE"}]}}, False),
+        ({"detail": {"other": [{"exists": False}]}}, True),
+        ({"detail": {"other": ["x"]}}, False),
+        ({"source": [{"prefix": "aws."}]}, True),
+        ({"detail": {"status": {"deeper": ["x"]}}}, False),
+    ],
+)
+def test_patterns_are_read_as_eventbridge_reads_them(pattern: dict[str, Any], through: bool) -> None:
+    assert passes(pattern, {"source": "aws.mediaconvert", "detail": {"status": "COMPLETE"}}) == through
+
+
+def test_a_comparison_that_we_do_not_know_is_unknown() -> None:
+    for pattern in ({"a": [{"wildcard": "x*"}]}, {"$or": [{"a": ["x"]}]}, {"a": [{"numeric": ["=", 1]}]}):
+        with pytest.raises(Unknown):
+            passes(pattern, {"a": "x"})
 
 
 # ---- who may not look

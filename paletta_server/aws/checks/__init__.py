@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from paletta_server.aws import clients
-from paletta_server.aws.checks import edges, messages, store
+from paletta_server.aws.checks import edges, messages, running, store
 from paletta_server.aws.checks.base import Check, Finding, Missing, Problem, Unknown, run
 from paletta_server.aws.checks.target import Target, describe, from_settings, from_stack, stands
 from paletta_server.aws.tables import WIDTH
@@ -71,10 +71,11 @@ def _examine(settings: Settings, stack: str | None, client: Client) -> list[Find
 
 def _checks(client: Client, target: Target) -> dict[str, Check]:
     return {
+        **running.checks(client, target),
         **store.checks(client("s3"), target),
         **messages.checks(client, target),
         **edges.delivery(client("cloudfront"), target),
-        **edges.mail(client("sesv2"), target),
+        **edges.mail(client, target),
         **edges.database(client("rds"), target),
     }
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
-from paletta_server.aws.checks.base import Check, Missing, Problem, Unknown, ask
+from paletta_server.aws.checks.base import Check, Missing, Problem, Unknown, ask, need
 from paletta_server.aws.checks.target import Target
+from paletta_server.aws.checks.wording import may_send
+from paletta_server.core.delivering import PUBLIC_PATHS
 
 
 def delivery(cloudfront: Any, target: Target) -> dict[str, Check]:
@@ -29,20 +33,37 @@ def delivery(cloudfront: Any, target: Target) -> dict[str, Check]:
 
     def keys() -> str:
         config = _distribution(cloudfront, target)["DistributionConfig"]
-        groups = config["DefaultCacheBehavior"].get("TrustedKeyGroups", {})
-        if not groups.get("Enabled") or not groups.get("Items"):
+        if not (groups := _trusted(config["DefaultCacheBehavior"])):
             raise Problem(
                 "films for sale need no signed address: whoever knows a key's name reads them",
                 "give the default behaviour its key group, at once",
             )
+        for behaviour in config.get("CacheBehaviors", {}).get("Items", []):
+            pattern = behaviour["PathPattern"].lstrip("/")
+            if pattern not in PUBLIC_PATHS and not _trusted(behaviour):
+                raise Problem(
+                    f"`{pattern}` needs no signed address: whoever knows a key's name reads what it matches",
+                    "take the behaviour out, or give it the key group, at once",
+                )
         items: list[str] = []
-        for group in groups["Items"]:
+        for group in groups:
             items += ask(cloudfront.get_key_group, Id=group)["KeyGroup"]["KeyGroupConfig"]["Items"]
         if not items:
             raise Problem("the key group is empty: no signed address works", "add the public key")
+        if strange := [key for key in target.signing_keys if key not in items]:
+            raise Problem(
+                f"the key group does not know {', '.join(strange)}, which the service signs with",
+                "add the public key to the group, or set PALETTA_CLOUDFRONT_KEYS right",
+            )
         return f"{len(items)} trusted key{'s' if len(items) > 1 else ''}"
 
     return {"cloudfront: distribution": distribution, "cloudfront: keys": keys}
+
+
+def _trusted(behaviour: dict[str, Any]) -> list[str]:
+    """The key groups without whose signature it gives nothing."""
+    groups = behaviour.get("TrustedKeyGroups", {})
+    return list(groups.get("Items", [])) if groups.get("Enabled") else []
 
 
 def _distribution(cloudfront: Any, target: Target) -> dict[str, Any]:
@@ -64,7 +85,9 @@ def _distribution(cloudfront: Any, target: Target) -> dict[str, Any]:
     return found
 
 
-def mail(ses: Any, target: Target) -> dict[str, Check]:
+def mail(client: Callable[[str], Any], target: Target) -> dict[str, Check]:
+    ses = client("sesv2")
+
     def account() -> str:
         found = ask(ses.get_account)
         if not found.get("SendingEnabled", True):
@@ -98,19 +121,46 @@ def mail(ses: Any, target: Target) -> dict[str, Check]:
                 "there is no configuration set: bounces go unnoticed", "set PALETTA_SES_CONFIGURATION_SET"
             )
         answer = ask(ses.get_configuration_set_event_destinations, ConfigurationSetName=name)
-        told = {
-            event.upper()
-            for one in answer.get("EventDestinations", [])
-            if one.get("Enabled")
-            for event in one["MatchingEventTypes"]
-        }
-        if missing := {"BOUNCE", "COMPLAINT"} - told:
+        # Others (CloudWatch, Firehose) count mails; only what comes by a topic reaches our queue.
+        topics: dict[str, set[str]] = {}
+        for one in answer.get("EventDestinations", []):
+            if one.get("Enabled") and "SnsDestination" in one:
+                kinds = topics.setdefault(one["SnsDestination"]["TopicArn"], set())
+                kinds.update(event.upper() for event in one["MatchingEventTypes"])
+        if missing := {"BOUNCE", "COMPLAINT"} - {kind for kinds in topics.values() for kind in kinds}:
             raise Problem(
                 f"nobody is told of {' and '.join(sorted(missing))}", "add an event destination by SNS"
             )
-        return f"`{name}` tells of bounces and complaints"
+        url = need(target.mail_events_url, "PALETTA_MAIL_EVENTS_QUEUE_URL")
+        for topic in sorted(topic for topic, kinds in topics.items() if kinds & {"BOUNCE", "COMPLAINT"}):
+            _reaches(client, topic, url)
+        return f"`{name}` tells the queue of bounces and complaints"
 
     return {"ses: account": account, "ses: identity": identity, "ses: events": events}
+
+
+def _reaches(client: Callable[[str], Any], topic: str, url: str) -> None:
+    """What the topic says comes to the queue. Raises `Problem`."""
+    wanted = ["QueueArn", "Policy"]
+    queue = ask(client("sqs").get_queue_attributes, QueueUrl=url, AttributeNames=wanted)["Attributes"]
+    name, more = topic.rpartition(":")[2], dict[str, str]()
+    while True:
+        page = ask(client("sns").list_subscriptions_by_topic, TopicArn=topic, **more)
+        for one in page["Subscriptions"]:
+            # Until it is confirmed, this is no ARN.
+            if one["Endpoint"] == queue["QueueArn"] and one["SubscriptionArn"].startswith("arn:"):
+                if not may_send(json.loads(queue.get("Policy") or "{}"), "sns", topic):
+                    raise Problem(
+                        f"the queue's policy lets the topic `{name}` send nothing",
+                        "deploy the template again",
+                    )
+                return
+        if not page.get("NextToken"):
+            raise Problem(
+                f"what the topic `{name}` says of mails does not come to our queue",
+                "subscribe the queue to the topic, or deploy the template again",
+            )
+        more = {"NextToken": page["NextToken"]}
 
 
 def database(rds: Any, target: Target) -> dict[str, Check]:

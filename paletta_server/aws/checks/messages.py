@@ -8,17 +8,22 @@ from typing import Any
 
 from paletta_server.aws.checks.base import Check, Missing, Problem, Unknown, ask, need
 from paletta_server.aws.checks.target import Target
+from paletta_server.aws.checks.wording import may_send, passes
+from paletta_server.ingest.mediaconvert.events import KIND, SOURCE
 
 LEAST_VISIBLE_SECONDS = 30
 LEAST_RECEIVES = 3
+ENDS = ("COMPLETE", "ERROR", "CANCELED")
+"""What has to be heard of each job; all else is news on the way."""
 
 
 def checks(client: Callable[[str], Any], target: Target) -> dict[str, Check]:
     sqs = client("sqs")
     found: dict[str, Check] = {}
-    if target.mail_events_url:
-        url = target.mail_events_url
-        found["queue: mail events"] = lambda: queue(sqs, url)
+    if target.mail_events_url or target.mails_by_ses:
+        found["queue: mail events"] = lambda: queue(
+            sqs, need(target.mail_events_url, "PALETTA_MAIL_EVENTS_QUEUE_URL")
+        )
     if not target.transcodes:
         return found
     events, mediaconvert = client("events"), client("mediaconvert")
@@ -26,7 +31,7 @@ def checks(client: Callable[[str], Any], target: Target) -> dict[str, Check]:
         sqs, need(target.completions_url, "PALETTA_COMPLETIONS_QUEUE_URL")
     )
     found["rule: completions"] = lambda: rule(
-        events, sqs, need(target.completions_url, "PALETTA_COMPLETIONS_QUEUE_URL")
+        events, sqs, need(target.completions_url, "PALETTA_COMPLETIONS_QUEUE_URL"), target.mediaconvert_queue
     )
     found["mediaconvert: queue"] = lambda: transcoding(mediaconvert, target.mediaconvert_queue)
     return found
@@ -67,28 +72,56 @@ def _dead_letters(sqs: Any, arn: str) -> int:
     return int(answer["Attributes"][wanted[0]])
 
 
-def rule(events: Any, sqs: Any, url: str) -> str:
-    """A rule that is on sends MediaConvert's events to the queue, and the queue lets it."""
+def rule(events: Any, sqs: Any, url: str, transcoding_queue: str | None) -> str:
+    """A rule that is on sends the queue every end of our jobs, and the queue lets it."""
     found = ask(sqs.get_queue_attributes, QueueUrl=url, AttributeNames=["QueueArn", "Policy"])["Attributes"]
     arn = found["QueueArn"]
     names = ask(events.list_rule_names_by_target, TargetArn=arn)["RuleNames"]
     if not names:
         raise Problem("no rule of EventBridge sends anything to the queue", "deploy the template again")
+    # Of several rules one has to be right; what is wrong with the nearest to it is said.
+    wrong = Problem("no rule sends MediaConvert's events to the queue", "deploy the template again")
     for name in names:
         description = ask(events.describe_rule, Name=name)
         pattern = json.loads(description.get("EventPattern") or "{}")
-        if "aws.mediaconvert" not in pattern.get("source", []):
+        if not pattern or not passes({"source": pattern.get("source", [SOURCE])}, {"source": SOURCE}):
+            continue
+        missing = _unheard(pattern, transcoding_queue or _default_queue(arn))
+        if missing:
+            wrong = Problem(
+                f"the rule `{name}` does not tell of our jobs' {' and '.join(missing)}",
+                "compare its pattern with the template's",
+            )
             continue
         if description["State"] != "ENABLED":
-            raise Problem(f"the rule `{name}` is off: no news of transcoding comes", "switch the rule on")
+            wrong = Problem(f"the rule `{name}` is off: no news of transcoding comes", "switch the rule on")
+            continue
         targets = ask(events.list_targets_by_rule, Rule=name)["Targets"]
         mine = next(one for one in targets if one["Arn"] == arn)
         if "DeadLetterConfig" not in mine:
             raise Problem("what the rule cannot deliver is lost", "give its target a dead-letter queue")
-        if "events.amazonaws.com" not in found.get("Policy", ""):
-            raise Problem("the queue's policy lets EventBridge send nothing", "deploy the template again")
+        if not may_send(json.loads(found.get("Policy") or "{}"), "events", description["Arn"]):
+            raise Problem(
+                f"the queue's policy lets the rule `{name}` send nothing", "deploy the template again"
+            )
         return f"`{name}` is on"
-    raise Problem("no rule sends MediaConvert's events to the queue", "deploy the template again")
+    raise wrong
+
+
+def _unheard(pattern: dict[str, Any], transcoding_queue: str) -> list[str]:
+    """Which ends of a job in our queue a rule's pattern keeps back."""
+    event = {"source": SOURCE, "detail-type": KIND}
+    return [
+        status
+        for status in ENDS
+        if not passes(pattern, {**event, "detail": {"queue": transcoding_queue, "status": status}})
+    ]
+
+
+def _default_queue(arn: str) -> str:
+    """The account's own queue for films, by the ARN of a queue for messages."""
+    _, partition, _, region, account, _ = arn.split(":")
+    return f"arn:{partition}:mediaconvert:{region}:{account}:queues/Default"
 
 
 def transcoding(mediaconvert: Any, arn: str | None) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from paletta_server.aws.checks.base import Check, Missing, Problem, ask
+from paletta_server.aws.checks.base import Check, Missing, Problem, Unknown, ask
 from paletta_server.aws.checks.target import Target
 
+ORIGINALS = "originals/"
+FOLDERS = (ORIGINALS, "media/")
+"""Where films and what was made of them lie."""
 AGAIN = "deploy the template again, or run `paletta-server migrate --bucket`"
 
 
@@ -33,6 +36,8 @@ def checks(s3: Any, target: Target) -> dict[str, Check]:
         answer = ask(s3.get_bucket_encryption, Bucket=bucket)
         rule = answer["ServerSideEncryptionConfiguration"]["Rules"][0]
         default = rule["ApplyServerSideEncryptionByDefault"]
+        if target.kms_key:
+            _with_our_key(default, target.kms_key)
         if default["SSEAlgorithm"] == "aws:kms" and not rule.get("BucketKeyEnabled"):
             raise Problem(
                 "every object asks KMS: the bucket has no key of its own", "switch the bucket key on"
@@ -47,7 +52,8 @@ def checks(s3: Any, target: Target) -> dict[str, Check]:
             rules = []
         on = [rule for rule in rules if rule["Status"] == "Enabled"]
         _stale_multiparts(on, target.settings.upload_expiry_hours)
-        if versioned and not any("NoncurrentVersionExpiration" in rule for rule in on):
+        former = [rule for rule in on if "NoncurrentVersionExpiration" in rule]
+        if versioned and not all(any(_covers(rule, folder) for rule in former) for folder in FOLDERS):
             raise Problem(
                 "former versions are kept, and paid for, for ever", "let noncurrent versions expire"
             )
@@ -71,14 +77,45 @@ def checks(s3: Any, target: Target) -> dict[str, Check]:
     }
 
 
+def _with_our_key(default: dict[str, Any], key: str) -> None:
+    """What is stored without naming a key (by MediaConvert, by hand) gets the bucket's own: it is the service's."""
+    named = str(default.get("KMSMasterKeyID", ""))
+    if default["SSEAlgorithm"] not in ("aws:kms", "aws:kms:dsse"):
+        raise Problem(
+            f"the bucket encrypts with {default['SSEAlgorithm']}, not with the key that is set", AGAIN
+        )
+    if "alias/" in named or "alias/" in key:
+        if named.rpartition(":")[2] != key.rpartition(":")[2]:
+            raise Unknown(f"whether `{named}` is the key that is set", "compare them in KMS")
+    elif named.rpartition("/")[2] != key.rpartition("/")[2]:
+        raise Problem(
+            f"the bucket encrypts with another key than the one that is set: {named or 'S3s own'}", AGAIN
+        )
+
+
+def _prefix(rule: dict[str, Any]) -> str | None:
+    """What a rule is for; None where that is only a part of what has this prefix, by tags or sizes."""
+    chosen = rule.get("Filter", {})
+    if set(chosen) - {"Prefix"}:
+        return None
+    return str(chosen.get("Prefix", rule.get("Prefix", "")))
+
+
+def _covers(rule: dict[str, Any], folder: str) -> bool:
+    prefix = _prefix(rule)
+    return prefix is not None and folder.startswith(prefix)
+
+
 def _stale_multiparts(rules: list[dict[str, Any]], expiry_hours: float) -> None:
+    aborting = [rule for rule in rules if "AbortIncompleteMultipartUpload" in rule]
+    if not any(_covers(rule, ORIGINALS) for rule in aborting):
+        raise Problem("parts of uploads that nobody finishes are kept for ever", AGAIN)
+    # One for a part of the originals cuts those off, too.
     days = [
         rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"]
-        for rule in rules
-        if "AbortIncompleteMultipartUpload" in rule
+        for rule in aborting
+        if (prefix := _prefix(rule)) is None or ORIGINALS.startswith(prefix) or prefix.startswith(ORIGINALS)
     ]
-    if not days:
-        raise Problem("parts of uploads that nobody finishes are kept for ever", AGAIN)
     if min(days) * 24 < expiry_hours:
         raise Problem(
             f"uploads are cut off after {min(days)} days, but may take {expiry_hours:.0f} hours", AGAIN

@@ -23,11 +23,17 @@ class Target:
     mail_domain: str
     transcodes: bool
     completions_url: str | None
+    mails_by_ses: bool
     mail_events_url: str | None
     mediaconvert_queue: str | None
     configuration_set: str | None
     distribution: str | None
     distribution_domain: str | None
+    signing_keys: tuple[str, ...]
+    """Ids of the keys that addresses are signed with."""
+    kms_key: str | None
+    cluster: str | None
+    """Where services run; None also while they are not to run."""
     database: str | None
     database_host: str | None
     iam_login: bool
@@ -45,15 +51,25 @@ def from_settings(settings: Settings) -> Target:
         mail_domain=parseaddr(settings.mail_from)[1].partition("@")[2],
         transcodes=settings.transcoder == "mediaconvert",
         completions_url=settings.completions_queue_url,
+        mails_by_ses=settings.mailer == "ses",
         mail_events_url=named("mail_events_queue_url"),
         mediaconvert_queue=settings.mediaconvert_queue,
         configuration_set=named("ses_configuration_set"),
         distribution=None,
         distribution_domain=named("cloudfront_domain"),
+        signing_keys=_signing_keys(settings),
+        kms_key=settings.s3_kms_key,
+        cluster=None,
         database=None,
         database_host=urlsplit(settings.libpq_url).hostname,
         iam_login=named("database_auth") == "iam",
     )
+
+
+def _signing_keys(settings: Settings) -> tuple[str, ...]:
+    """From `KID:path,KID:path`; whoever looks from outside has the setting, and perhaps not the files."""
+    written = settings.cloudfront_keys.get_secret_value() if settings.cloudfront_keys else ""
+    return tuple(word.strip().partition(":")[0] for word in written.split(",") if word.strip())
 
 
 def from_stack(settings: Settings, description: dict[str, Any]) -> Target:
@@ -73,11 +89,19 @@ def from_stack(settings: Settings, description: dict[str, Any]) -> Target:
         mail_domain=domain,
         transcodes="TranscodingQueueArn" in outputs,
         completions_url=outputs.get("CompletionsQueueUrl"),
+        mails_by_ses=True,
         mail_events_url=outputs.get("MailEventsQueueUrl"),
         mediaconvert_queue=outputs.get("TranscodingQueueArn"),
         configuration_set=outputs.get("MailSettingsName"),
         distribution=outputs.get("DistributionId"),
         distribution_domain=outputs.get("DistributionDomain"),
+        signing_keys=tuple(
+            value
+            for key, value in sorted(outputs.items())
+            if key.startswith("DeliveryKey") and key.endswith("Id") and key != "DeliveryKeyGroupId"
+        ),
+        kms_key=outputs.get("KeyArn"),
+        cluster=outputs.get("ClusterName") if parameters.get("Start") != "no" else None,
         database=outputs.get("DatabaseId"),
         database_host=outputs.get("DatabaseAddress"),
         iam_login=True,
@@ -91,7 +115,7 @@ def describe(client: Any, stack: str) -> dict[str, Any]:
 
 
 def stands(description: dict[str, Any]) -> str:
-    """Whether the stack is whole and its services run."""
+    """Whether the stack is whole, and its services are to run; whether they do is `running`'s to find out."""
     status = str(description["StackStatus"])
     if status.endswith("_IN_PROGRESS"):
         raise Problem(f"it is being changed: {status}", "wait, and look again")
