@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -17,10 +19,12 @@ if TYPE_CHECKING:
     from opensearchpy import OpenSearch
 
 READ_SECONDS = 3
-"""A search that takes longer helps nobody. Asked again once at most, of another node where there is one."""
+"""A question that takes longer helps nobody, however many requests it is made of (see `within`)."""
 WRITE_SECONDS = 20
-CONNECTIONS = 40
-"""As many as threads that may search at once (asyncio's own pool has no more than 32)."""
+AT_ONCE = 24
+"""Questions that one process asks at the same time. A healthy OpenSearch answers more than a thousand a second so."""
+CONNECTIONS = AT_ONCE + 4
+"""Following and building have one each, and something to spare."""
 
 _AMAZON = re.compile(r"\.(?P<region>[a-z0-9-]+)\.(?P<service>es|aoss)\.amazonaws\.com$")
 _MISSING = "index_not_found_exception"
@@ -81,6 +85,37 @@ def _signer(region: str, service: str) -> Any:
     return Urllib3AWSV4SignerAuth(credentials, region, service)
 
 
+class Silent(Unavailable):
+    """OpenSearch gave no answer, in time or at all. What it answers, be it an error, costs nobody much time."""
+
+    def __init__(self) -> None:
+        super().__init__("the search index does not answer", code="index_unavailable", retry_after=2)
+
+
+_deadline: ContextVar[float | None] = ContextVar("deadline of a question to OpenSearch", default=None)
+
+
+@contextmanager
+def within(deadline: float) -> Iterator[None]:
+    """All requests of the block share one deadline, by `time.monotonic`."""
+    token = _deadline.set(deadline)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+def left() -> float:
+    """Seconds that the next request may take. Raises `Silent` where none are left."""
+    deadline = _deadline.get()
+    if deadline is None:
+        return READ_SECONDS
+    seconds = min(READ_SECONDS, deadline - time.monotonic())
+    if seconds <= 0:
+        raise Silent
+    return seconds
+
+
 class Missing(Exception):
     """There is no such index, alias, document or point in time."""
 
@@ -91,7 +126,7 @@ class Refused(Exception):
 
 @contextmanager
 def asking() -> Iterator[None]:
-    """Turn the client's errors into ours: `Missing`, `Refused`, and `Unavailable` for everything that may pass."""
+    """Turn the client's errors into ours: `Missing`, `Refused`, `Silent`, and `Unavailable` for what else may pass."""
     from opensearchpy import exceptions
 
     try:
@@ -100,10 +135,13 @@ def asking() -> Iterator[None]:
         raise Missing(_reason(error)) from error
     except exceptions.RequestError as error:  # 400
         raise Refused(_reason(error)) from error
+    except exceptions.ConnectionError as error:  # a timeout is one too
+        log.warning("OpenSearch does not answer", extra={"error": _reason(error)})
+        raise Silent from error
     except (exceptions.ImproperlyConfigured, exceptions.OpenSearchException) as error:
         log.warning("OpenSearch failed", extra={"error": _reason(error)})
         raise Unavailable(
-            "the search index does not answer", code="index_unavailable", retry_after=2
+            "the search index failed to answer", code="index_unavailable", retry_after=2
         ) from error
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,15 @@ from paletta_server.search.cursors import Cursor
 from paletta_server.search.document import Document
 from paletta_server.search.fields import KEY_BITS, SHARDS, key_of
 from paletta_server.search.index import BadCursor, Count, Facets, Found, Query, Sort
-from paletta_server.search.opensearch_client import READ_SECONDS, Missing, Refused, asking, building
+from paletta_server.search.opensearch_client import (
+    READ_SECONDS,
+    Missing,
+    Refused,
+    Silent,
+    asking,
+    building,
+    left,
+)
 from paletta_server.search.opensearch_writing import Writer
 from paletta_server.search.typos import MOST_MISTYPED, forgiven, nearest
 
@@ -31,10 +40,11 @@ EXACT_UP_TO = 20_000
 SAMPLE = 10_000
 DEEPEST = 10_000
 """Behind so many results by relevance there is no next page; it is also OpenSearch's own window."""
-SNAPSHOT_SECONDS = 600
-"""How long OpenSearch keeps a state of the index for somebody who goes from page to page, since the last page."""
-SNAPSHOTS = 24
-"""States that one node keeps at a time: OpenSearch has 300 for all."""
+SNAPSHOT_SECONDS = 60
+"""How long OpenSearch keeps a state of the index for somebody who goes from page to page, since the last page.
+
+It keeps 300 for all nodes, and a busy node needs 120 (this through SNAPSHOT_AGE). Those are never given back before
+their time, since nobody knows who holds a cursor into them; where there is no room, new questions do without."""
 SNAPSHOT_AGE = 0.5
 """Within which questions share a state. Part of the two seconds in which a change must show."""
 
@@ -66,20 +76,21 @@ class OpenSearchIndex:
         version: int | None = None,
     ) -> None:
         """See `Index`; and `Writer.write` for `version`. The documents first, then shown, then the state: whoever
-        dies between leaves a state from which the documents are written again."""
+        dies between leaves a state from which the documents are written again.
+
+        It shows in questions by relevance within SNAPSHOT_AGE, at whichever node it was written."""
         chosen = self._writer.version() + 1 if version is None else version
         self._writer.write(documents, gone, chosen)
         self._writer.show()
         self._writer.keep(state, chosen)
-        self._snapshots.outdate()
 
     def add(self, documents: Sequence[Document], gone: Collection[int] = (), *, version: int) -> None:
         """Write without showing: for a build."""
         self._writer.write(documents, gone, version)
 
     def close(self) -> None:
-        """Give back what OpenSearch keeps for us. The client is its maker's to close."""
-        self._snapshots.close()
+        """Nothing to do: the client is its maker's to close, and states are left to those who page in them, which
+        they may do at any node."""
 
     # -- reading
 
@@ -196,7 +207,7 @@ class OpenSearchIndex:
             try:
                 return name, self._snapshots.search(body, name)
             except (Missing, Refused):
-                self._snapshots.forget(name)
+                self._snapshots.forget()
         return "", self._search(body)
 
     def _score_now(self, wanted: dsl.Clause, here: Cursor) -> float:
@@ -211,7 +222,7 @@ class OpenSearchIndex:
                 found: dict[str, Any] = self._client.search(
                     index=self.name,
                     body={"timeout": f"{READ_SECONDS - 1}s", **body},
-                    params={"allow_partial_search_results": "false"},
+                    params={"allow_partial_search_results": "false", "request_timeout": left()},
                 )
         except Missing:
             raise building() from None
@@ -304,45 +315,58 @@ class OpenSearchIndex:
 
 
 class _Snapshots:
-    """States of the index (points in time) that this node had OpenSearch keep."""
+    """States of the index (points in time) that this node has OpenSearch keep."""
 
     def __init__(self, client: OpenSearch, name: str) -> None:
         self._client = client
         self._name = name
         self._lock = threading.Lock()
-        self._kept: list[tuple[str, float]] = []
-        self._current = False
-
-    def outdate(self) -> None:
-        """What comes next must be seen."""
-        with self._lock:
-            self._current = False
+        self._newest: Future[str] | None = None
+        self._made_at = 0.0
 
     def newest(self) -> str:
-        """A state not older than SNAPSHOT_AGE; "" where OpenSearch keeps no more of them, which costs little."""
+        """A state not older than SNAPSHOT_AGE; "" where OpenSearch keeps no more of them, which is not asked for
+        again before that either.
+
+        One asks for it, outside the lock, and whoever comes meanwhile waits for what it gets, also for its failure:
+        asking one after the other would add up everybody's patience.
+        """
         with self._lock:
-            if self._current and self._kept and time.monotonic() - self._kept[-1][1] < SNAPSHOT_AGE:
-                return self._kept[-1][0]
+            newest = self._newest
+            asked = newest is None or (newest.done() and time.monotonic() - self._made_at >= SNAPSHOT_AGE)
+            if newest is None or asked:
+                newest = self._newest = Future()
+                self._made_at = time.monotonic()
+        if not asked:
             try:
-                with asking():
-                    made = self._client.create_pit(
-                        index=self._name, params={"keep_alive": f"{SNAPSHOT_SECONDS}s"}
-                    )
-            except Missing:
-                raise building() from None
-            except (Refused, Unavailable):
-                return ""
-            name = str(made["pit_id"])
-            self._kept.append((name, time.monotonic()))
-            self._current = True
-            old = [kept for kept, _ in self._kept[:-SNAPSHOTS]]
-            self._kept = self._kept[-SNAPSHOTS:]
-        self._drop(old)
+                return newest.result(left())
+            except TimeoutError:
+                raise Silent from None
+        try:
+            name = self._make()
+        except BaseException as error:
+            self.forget()
+            newest.set_exception(error)
+            raise
+        newest.set_result(name)
         return name
 
-    def forget(self, name: str) -> None:
+    def _make(self) -> str:
+        params = {"keep_alive": f"{SNAPSHOT_SECONDS}s", "request_timeout": left()}
+        try:
+            with asking():
+                return str(self._client.create_pit(index=self._name, params=params)["pit_id"])
+        except Missing:
+            raise building() from None
+        except Silent:
+            raise
+        except (Refused, Unavailable):
+            return ""
+
+    def forget(self) -> None:
+        """The newest state is not kept after all."""
         with self._lock:
-            self._kept = [one for one in self._kept if one[0] != name]
+            self._newest = None
 
     def search(self, body: dict[str, Any], name: str) -> dict[str, Any]:
         """Raises `Missing` for a state that is no longer kept, `Refused` for what never was one."""
@@ -350,24 +374,10 @@ class _Snapshots:
         with asking():
             found: dict[str, Any] = self._client.search(
                 body={"timeout": f"{READ_SECONDS - 1}s", **body, "pit": pit},
-                params={"allow_partial_search_results": "false"},
+                params={"allow_partial_search_results": "false", "request_timeout": left()},
             )
         _whole(found)
         return found
-
-    def close(self) -> None:
-        with self._lock:
-            names, self._kept = [kept for kept, _ in self._kept], []
-        self._drop(names)
-
-    def _drop(self, names: list[str]) -> None:
-        if not names:
-            return
-        try:
-            with asking():
-                self._client.delete_pit(body={"pit_id": names})
-        except (Missing, Refused, Unavailable):
-            pass  # it forgets them by itself
 
 
 def _whole(found: dict[str, Any]) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,12 @@ from paletta_server.commands.search import build_all
 from paletta_server.core.errors import Unavailable
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
-from paletta_server.search import opensearch_client, opensearch_indexes, shared_follower
+from paletta_server.search import (
+    opensearch_client,
+    opensearch_index,
+    opensearch_indexes,
+    shared_follower,
+)
 from paletta_server.search.document import Document
 from paletta_server.search.index import Query
 from paletta_server.search.opensearch_client import Refused, connect
@@ -67,7 +74,13 @@ async def node(runtime: Runtime, here: Settings) -> AsyncIterator[Callable[[], S
 
 
 @pytest.fixture
-def index(here: Settings) -> Iterator[OpenSearchIndex]:
+def never_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every question in a state of its own, for tests that look right after they wrote."""
+    monkeypatch.setattr(opensearch_index, "SNAPSHOT_AGE", 0.0)
+
+
+@pytest.fixture
+def index(here: Settings, never_shared: None) -> Iterator[OpenSearchIndex]:
     client = connect(here)
     yield OpenSearchIndex(client, opensearch_indexes.create(client, ALIAS))
     client.close()
@@ -250,12 +263,63 @@ def test_pages_by_relevance_keep_the_state_of_the_first(index: OpenSearchIndex) 
     assert index.search(query, limit=1, cursor=page.next_cursor).clip_ids == [2]
 
 
+def points_asked_for(opensearch: FakeOpenSearch) -> int:
+    return sum(path.endswith("point_in_time") for _, path in list(opensearch.requests))
+
+
+def test_a_state_is_kept_however_many_others_are_made_and_whichever_node_ends(
+    here: Settings, index: OpenSearchIndex
+) -> None:
+    bare = {"tags": (), "synonyms": (), "category_names": (), "description": "", "places": ()}
+    clips = [replace(TRAM, id=number, title="heron", **bare) for number in (1, 2, 3)]  # type: ignore[arg-type]
+    index.apply(clips, (), {})
+    query = Query(words=("heron",))
+    page = index.search(query, limit=1)
+    assert page.clip_ids == [3]
+    index.apply([], [1, 2, 3], {})
+    for _ in range(150):  # each in a state of its own: more than a busy node makes in SNAPSHOT_SECONDS
+        assert index.search(query, limit=1).clip_ids == []
+    index.close()
+    other = OpenSearchIndex(connect(here), index.name)
+    assert other.search(query, limit=2, cursor=page.next_cursor).clip_ids == [2, 1]
+
+
 def test_without_room_for_kept_states_search_goes_on(
-    index: OpenSearchIndex, opensearch: FakeOpenSearch
+    index: OpenSearchIndex, opensearch: FakeOpenSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index.apply([TRAM, FERRY], (), {})
+    monkeypatch.setattr(opensearch_index, "SNAPSHOT_AGE", 600.0)
     opensearch.failures.append(("point_in_time", 429))
-    assert len(index.search(Query(words=("tram",)), limit=5).clip_ids) == 2
+    for _ in range(3):  # nor is there room a moment later
+        assert len(index.search(Query(words=("tram",)), limit=5).clip_ids) == 2
+    assert points_asked_for(opensearch) == 1
+
+
+def test_one_asks_for_a_state_and_all_wait_for_it_no_longer_than_one(
+    index: OpenSearchIndex, opensearch: FakeOpenSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.apply([TRAM], (), {})
+    begun = threading.Barrier(8)
+    before = len(opensearch.requests)
+
+    def ask() -> list[int] | str:
+        begun.wait()
+        try:
+            return list(index.search(Query(words=("tram",)), limit=5).clip_ids)
+        except Unavailable as error:
+            return error.code
+
+    with ThreadPoolExecutor(8) as threads:
+        opensearch.hanging.set()
+        asked = [threads.submit(ask) for _ in range(8)]
+        assert [one.result() for one in asked] == ["index_unavailable"] * 8
+        assert [path.rpartition("/")[2] for _, path in opensearch.requests[before:]] == ["point_in_time"]
+        opensearch.hanging.clear()
+        opensearch.free.set()
+        monkeypatch.setattr(opensearch_index, "SNAPSHOT_AGE", 600.0)
+        asked = [threads.submit(ask) for _ in range(8)]
+        assert [one.result() for one in asked] == [[TRAM.id]] * 8
+        assert points_asked_for(opensearch) == 2
 
 
 def test_no_answer_is_told_and_not_waited_for(

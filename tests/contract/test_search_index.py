@@ -76,7 +76,10 @@ def _opensearch(url: str) -> Iterator[Backend]:
 
 
 @pytest.fixture(params=["tantivy", "opensearch-real", "opensearch-shapes"])
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
+def backend(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Backend]:
+    monkeypatch.setattr(opensearch_index, "SNAPSHOT_AGE", 0.0)  # what was just written is looked for at once
     if request.param == "tantivy":
         with _tantivy(tmp_path) as made:
             yield made

@@ -390,6 +390,8 @@ class FakeOpenSearch:
         """Requests whose path has this text fail with this status, each once."""
         self.hanging = threading.Event()
         """While it is set nothing is answered."""
+        self.hung = threading.Semaphore(0)
+        """Counts the requests that are not being answered."""
         self.free = threading.Event()
         self.requests: list[tuple[str, str]] = []
         self.url = ""
@@ -659,6 +661,7 @@ def serving() -> Iterator[FakeOpenSearch]:
             url = urlsplit(self.path)
             fake.requests.append((self.command, url.path))
             if fake.hanging.is_set():
+                fake.hung.release()
                 fake.free.wait()
             status, body = self._answered(url.path, dict(parse_qsl(url.query)), raw)
             packed = json.dumps(body).encode()
