@@ -7,7 +7,9 @@ commits: a crash between any two steps repeats some documents and loses none.
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from paletta_server.core.errors import Unavailable
 from paletta_server.core.runtime import Runtime
@@ -15,12 +17,15 @@ from paletta_server.search import changes, document
 from paletta_server.search.background import shrugged, to_the_end, yielding
 from paletta_server.search.build import BATCH, build
 from paletta_server.search.changes import TOPIC, Position, Reader
+from paletta_server.search.index import Index
 from paletta_server.search.replica import Replica
 from paletta_server.search.tantivy_index import TantivyIndex
 from paletta_server.search.tantivy_schema import FORMAT
 
 POLL_SECONDS = 1.0
 """A notification can be lost with its connection; the change then shows this much later."""
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +74,10 @@ class Follower:
         if self._live is None:
             raise Unavailable("the search index is being built", code="index_building", retry_after=2)
         return self._live.index
+
+    async def ask(self, question: Callable[[Index], T]) -> T:
+        """What `question` says of the live index, in a thread. Raises `Unavailable` before there is one."""
+        return await asyncio.to_thread(question, self.index)
 
     async def run(self) -> None:
         """Follow until cancelled."""

@@ -12,7 +12,6 @@ from paletta_server.analytics.collector import NoteDep
 from paletta_server.clips import views as clip_views
 from paletta_server.clips.service import is_listed
 from paletta_server.core import money
-from paletta_server.core.database import SessionDep
 from paletta_server.core.errors import Conflict, Invalid, NotFound, Unavailable, problems
 from paletta_server.core.runtime import RuntimeDep
 from paletta_server.search import cursors, offers, parsing, service
@@ -97,7 +96,6 @@ async def _question(
 
 @router.get("/clips")
 async def search(
-    session: SessionDep,
     runtime: RuntimeDep,
     index: SearchDep,
     question: Annotated[Question, Depends(_question)],
@@ -115,15 +113,18 @@ async def search(
     be there). `min_price` and `max_price` are in the price book's currency; `facets` counts the values among what
     was found. A change shows within two seconds.
     """
-    if min_price is not None or max_price is not None:
-        asked = await offers.in_force(session)
-        digits = money.decimals(asked.book.currency) if asked.book else 2
-        question = question.priced(parsing.money(min_price, max_price, digits))
-    question = await service.with_present_names(session, question)
+    # Two transactions: whoever waits for the index holds no connection, which others need.
+    async with runtime.db.transaction() as session:
+        if min_price is not None or max_price is not None:
+            asked = await offers.in_force(session)
+            digits = money.decimals(asked.book.currency) if asked.book else 2
+            question = question.priced(parsing.money(min_price, max_price, digits))
+        question = await service.with_present_names(session, question)
     found = await index.find(question, limit=limit, cursor=cursor, facets=facets)
     if cursor is None:
         note("search", query=q, hits=0 if found.instead else found.total.value)
-    return await service.page(session, runtime.store, question, found)
+    async with runtime.db.transaction() as session:
+        return await service.page(session, runtime.store, question, found)
 
 
 @router.get("/clips/suggest")
@@ -140,7 +141,6 @@ async def suggest(
 async def show(
     user: OptionalUser,
     ip: ClientIp,
-    session: SessionDep,
     runtime: RuntimeDep,
     index: SearchDep,
     note: NoteDep,
@@ -148,12 +148,14 @@ async def show(
     response: Response,
 ) -> ClipPage:
     """A listed clip, or one of the caller's own: what it is, what it costs, and clips like it."""
-    found = await clip_views.find(session, user, clip)
+    async with runtime.db.transaction() as session:
+        found = await clip_views.find(session, user, clip)
     response.headers["ETag"] = f'"{found.version}"'
     related = []
-    if is_listed(found):
+    if is_listed(found):  # between transactions, as above
         related = await index.related(found.id)
         if user is None or user.user_id != found.owner_id:
             index.views.note(found.id, viewer_of(user.user_id if user else None, ip))
             note("view", clip_id=found.id)
-    return await service.clip_page(session, runtime.store, user, found, related)
+    async with runtime.db.transaction() as session:
+        return await service.clip_page(session, runtime.store, user, found, related)

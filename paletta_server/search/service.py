@@ -25,7 +25,7 @@ from paletta_server.core.storage import ObjectStore
 from paletta_server.search import offers, views
 from paletta_server.search.document import fold
 from paletta_server.search.follower import Follower
-from paletta_server.search.index import BadCursor, Found, Query
+from paletta_server.search.index import BadCursor, Found, Index, Query
 from paletta_server.search.offers import Offers
 from paletta_server.search.schemas import ClipCard, ClipPage, FacetValue, FromPrice, SaleTier, SearchPage
 from paletta_server.search.views import ViewCounter
@@ -60,22 +60,24 @@ class Search:
 
     async def find(self, query: Query, *, limit: int, cursor: str | None, facets: bool) -> Found:
         """A page of clips' keys. Raises `Invalid` (`bad_cursor`)."""
-        index = self.follower.index
+
+        def question(index: Index) -> Found:
+            return index.search(query, limit=limit, cursor=cursor, facets=facets)
+
         try:
-            return await asyncio.to_thread(index.search, query, limit=limit, cursor=cursor, facets=facets)
+            return await self.follower.ask(question)
         except BadCursor as error:
             raise Invalid(str(error), code="bad_cursor", hint="begin with the first page") from error
 
     async def suggest(self, text: str, *, limit: int) -> list[str]:
-        index = self.follower.index
-        return await asyncio.to_thread(index.suggest, fold(text), limit=limit)
+        return await self.follower.ask(lambda index: index.suggest(fold(text), limit=limit))
 
     async def related(self, clip_id: int, *, limit: int = RELATED) -> list[int]:
         """The nearest clips; none where there is no index, since a clip's page does without."""
         if not self.follower.ready:
             return []
         try:
-            return await asyncio.to_thread(self.follower.index.related, clip_id, limit=limit)
+            return await self.follower.ask(lambda index: index.related(clip_id, limit=limit))
         except Unavailable:
             return []
 

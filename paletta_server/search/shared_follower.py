@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import text
 
@@ -26,6 +26,8 @@ from paletta_server.search.background import shrugged, to_the_end, yielding
 from paletta_server.search.build import BATCH, Progress, fill
 from paletta_server.search.changes import TOPIC, Position, Read, Reader
 from paletta_server.search.document import Document
+from paletta_server.search.index import Index
+from paletta_server.search.opensearch_asking import Asking
 from paletta_server.search.opensearch_client import connect
 from paletta_server.search.opensearch_index import OpenSearchIndex
 from paletta_server.search.opensearch_schema import FORMAT
@@ -42,6 +44,8 @@ RETIRED_SECONDS = 5.0
 """How long a replaced index stays for those who search in it right now."""
 LOCK_WRITING, LOCK_BUILDING = 0x73656172636877, 0x73656172636862
 """`searchw` and `searchb` in ASCII: the advisory locks' numbers."""
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +68,7 @@ class SharedFollower:
         self._alias = runtime.settings.opensearch_index
         self._client = connect(runtime.settings)
         self._reading = OpenSearchIndex(self._client, self._alias)
+        self._asking = Asking()
         self._live: _Live | None = None
         self._turn = asyncio.Lock()
         self._newer = False
@@ -77,6 +82,10 @@ class SharedFollower:
     def index(self) -> OpenSearchIndex:
         """What to ask. Every question raises `Unavailable` while there is no index, or no OpenSearch."""
         return self._reading
+
+    async def ask(self, question: Callable[[Index], T]) -> T:
+        """What `question` says of the index. Raises `Unavailable`, also at once: see `opensearch_asking`."""
+        return await self._asking.ask(partial(question, self._reading))
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -94,6 +103,7 @@ class SharedFollower:
 
     async def close(self) -> None:
         async with self._turn:
+            self._asking.close()
             await to_the_end(self._reading.close)
             await to_the_end(self._client.close)
 

@@ -26,6 +26,7 @@ from paletta_server.core.errors import Unavailable
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
 from paletta_server.search import (
+    opensearch_asking,
     opensearch_client,
     opensearch_index,
     opensearch_indexes,
@@ -337,6 +338,51 @@ def test_no_answer_is_told_and_not_waited_for(
         OpenSearchIndex(nowhere, "x").count()
     with pytest.raises(Unavailable, match="being built"):
         OpenSearchIndex(connect(here), "no-such-alias").search(Query(), limit=1)
+
+
+# ---- asking
+
+
+async def test_one_that_never_answers_costs_the_service_nothing_but_search(
+    shelf: Shelf,
+    runtime: Runtime,
+    here: Settings,
+    opensearch: FakeOpenSearch,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clip = await shelf.put("tram")
+    monkeypatch.setattr(opensearch_client, "READ_SECONDS", 6.0)
+    monkeypatch.setattr(opensearch_asking, "PAUSE_SECONDS", 600.0)
+
+    def questions() -> int:
+        return sum("_search" in path for _, path in list(opensearch.requests))
+
+    # Six connections for everybody, and nobody waits for one for longer than a moment.
+    settings = here.model_copy(update={"database_pool_size": 1, "database_wait_seconds": 2.0})
+    app = create_app(settings)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", timeout=60) as client,
+    ):
+        await app.state.search.follower.catch_up()
+        opensearch.hanging.set()
+        paths = (f"/v1/clips/{clip}", "/v1/clips?q=tram&category=rails&min_price=1")
+        asked = [asyncio.create_task(client.get(path)) for _ in range(20) for path in paths]
+        with ThreadPoolExecutor(1) as threads:
+            for _ in range(16):  # more than asyncio has threads, or the pool connections
+                assert await asyncio.wrap_future(threads.submit(opensearch.hung.acquire, timeout=10))
+        answers = [await client.get(path) for path in ("/v1/categories", "/readyz")]
+        assert [one.status_code for one in answers] == [200, 200]
+        assert not all(one.done() for one in asked)
+        pages = await asyncio.gather(*asked)
+        assert {(one.status_code, len(one.json()["related"])) for one in pages[::2]} == {(200, 0)}
+        assert {(one.status_code, one.json()["code"]) for one in pages[1::2]} == {(503, "index_unavailable")}
+        before = questions()
+        for path in (*paths, "/v1/clips/suggest?q=tr"):
+            assert (await client.get(path)).status_code == (200 if path == paths[0] else 503)
+        assert questions() == before  # it was not even asked
+        opensearch.hanging.clear()
+        opensearch.free.set()
 
 
 # ---- replacing

@@ -1,0 +1,98 @@
+"""How a process asks OpenSearch: so many at a time, each for so long, and not at all while nothing comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from paletta_server.core.errors import Unavailable
+from paletta_server.search import opensearch_asking, opensearch_client
+from paletta_server.search.opensearch_asking import AT_ONCE, IN_VAIN, MOST, Asking
+from paletta_server.search.opensearch_client import Silent, left
+
+
+@pytest.fixture
+def asking() -> Iterator[Asking]:
+    made = Asking()
+    yield made
+    made.close()
+
+
+def nothing_comes() -> None:
+    raise Silent
+
+
+def it_is_being_built() -> None:
+    raise Unavailable("the search index is being built", code="index_building")
+
+
+async def test_so_many_are_asked_so_many_wait_and_the_rest_is_refused(asking: Asking) -> None:
+    free, busy = threading.Event(), threading.Semaphore(0)
+
+    def question() -> bool:
+        busy.release()
+        return free.wait(60)
+
+    asked = [asyncio.create_task(asking.ask(question)) for _ in range(MOST)]
+    for _ in range(AT_ONCE):
+        assert await asyncio.to_thread(busy.acquire, timeout=10)
+    with pytest.raises(Unavailable, match="too many"):
+        await asking.ask(question)
+    assert not busy.acquire(blocking=False)
+    free.set()
+    assert await asyncio.gather(*asked) == [True] * MOST
+    assert await asking.ask(question)  # every place is free again
+
+
+async def test_the_time_for_a_thread_counts_and_who_gave_up_is_not_asked_for(
+    asking: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opensearch_client, "READ_SECONDS", 0.5)
+    free, put = threading.Event(), []
+    asked = [asyncio.create_task(asking.ask(free.wait)) for _ in range(AT_ONCE)]
+    asked += [asyncio.create_task(asking.ask(lambda: put.append(1))) for _ in range(AT_ONCE)]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert {type(one) for one in answers} == {Silent}
+    free.set()
+    await asyncio.to_thread(asking._threads.shutdown)
+    assert put == []
+
+
+async def test_all_requests_of_a_question_share_its_time(asking: Asking) -> None:
+    first, second = await asking.ask(lambda: (left(), left()))
+    assert second < first < opensearch_client.READ_SECONDS
+    assert left() == opensearch_client.READ_SECONDS  # work beside the requests has as much for each
+    with opensearch_client.within(0.0), pytest.raises(Silent):
+        left()
+
+
+async def test_after_several_in_vain_one_tries_and_the_others_wait_for_how_it_goes(
+    asking: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opensearch_asking, "PAUSE_SECONDS", 0.0)
+    for _ in range(IN_VAIN):
+        with pytest.raises(Silent):
+            await asking.ask(nothing_comes)
+    with pytest.raises(
+        Unavailable, match="being built"
+    ):  # a pause of no length: this one tries, and it is an answer
+        await asking.ask(it_is_being_built)
+    for _ in range(IN_VAIN - 1):
+        with pytest.raises(Silent):
+            await asking.ask(nothing_comes)
+    assert await asking.ask(lambda: "not several in a row")
+    for _ in range(IN_VAIN):
+        with pytest.raises(Silent):
+            await asking.ask(nothing_comes)
+    monkeypatch.setattr(opensearch_asking, "PAUSE_SECONDS", 600.0)
+    free = threading.Event()
+    trying = asyncio.create_task(asking.ask(free.wait))
+    await asyncio.sleep(0)  # it was let in
+    with pytest.raises(Silent):
+        await asking.ask(lambda: pytest.fail("it was asked"))
+    free.set()
+    assert await trying
+    assert await asking.ask(lambda: "as before")
