@@ -13,10 +13,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from paletta_server.core.database import Database
 from paletta_server.core.errors import Unavailable
@@ -34,12 +37,15 @@ from paletta_server.search.opensearch_schema import FORMAT
 
 if TYPE_CHECKING:
     from opensearchpy import OpenSearch
+    from sqlalchemy.ext.asyncio import AsyncSession
 
 POLL_SECONDS = 1.0
 PAUSE_SECONDS = 0.1
 """Between two turns of a busy node: what came meanwhile is shown together, and showing is what costs."""
 PER_TURN = 2_000
 """Changes taken up under the lock at a time."""
+WAIT_SECONDS = 10.0
+"""For the lock, before a build that is ready catches up once more and waits again."""
 RETIRED_SECONDS = 5.0
 """How long a replaced index stays for those who search in it right now."""
 LOCK_WRITING, LOCK_BUILDING = 0x73656172636877, 0x73656172636862
@@ -48,6 +54,15 @@ LOCK_WRITING, LOCK_BUILDING = 0x73656172636877, 0x73656172636862
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+
+class Taken(Enum):
+    """What one turn of following took up: all that there was, a part of it, or none because this database is not the
+    one that was followed."""
+
+    ALL = "all"
+    PART = "part"
+    NONE = "none"
 
 
 @dataclass
@@ -109,34 +124,42 @@ class SharedFollower:
 
     async def catch_up(self) -> None:
         """Bring the index to where the database is now, if no other node is at it; build one where none fits."""
-        began = time.monotonic()
         async with self._turn:
-            unfit = None
-            async with _lock(self._db, LOCK_WRITING) as mine:
-                if mine:
-                    try:
-                        unfit = await self._step()
-                    except BaseException:
-                        self._live = None  # what was written and what not, the index knows
-                        raise
-            if unfit is not None:
-                await self._rebuild(unfit)
-            if not self.ready:
-                live = await to_the_end(opensearch_indexes.live, self._client, self._alias)
-                self.ready = live is not None
-            if mine and not self._newer:
-                self.even_at = began
+            while await self._once() is Taken.PART:
+                pass  # without the lock in between, so that whoever waits for it has it now
 
-    async def _step(self) -> str | None:
-        """Follow under the lock; the name of an index that cannot be followed, "" for none at all."""
+    async def _once(self) -> Taken | None:
+        """As much as is taken up under the lock at a time; None where another node follows, or builds."""
+        began = time.monotonic()
+        taken, unfit = None, None
+        async with _lock(self._db, LOCK_WRITING) as mine:
+            if mine:
+                try:
+                    taken, unfit = await self._step()
+                except BaseException:
+                    self._live = None  # what was written and what not, the index knows
+                    raise
+        if unfit is not None and await self._rebuild(unfit):
+            taken = Taken.ALL
+            self.ready = True
+        if not self.ready:
+            live = await to_the_end(opensearch_indexes.live, self._client, self._alias)
+            self.ready = live is not None
+        if taken is Taken.ALL:
+            self.even_at = began
+        return taken
+
+    async def _step(self) -> tuple[Taken | None, str | None]:
+        """Follow under the lock; and the name of an index that cannot be followed, "" for none at all."""
         name = await to_the_end(opensearch_indexes.live, self._client, self._alias)
         if name is None:
-            return ""
+            return None, ""
         self.ready = True
         live = await self._found(name)
-        if live is None or not await follow(self._db, live.index, live.reader, self.changed):
-            return None if self._newer else name
-        return None
+        if live is None:
+            return None, None if self._newer else name
+        taken = await follow(self._db, live.index, live.reader, self.changed)
+        return taken, name if taken is Taken.NONE else None
 
     async def _found(self, name: str) -> _Live | None:
         """The index with the position that is kept in it, which another node may have moved."""
@@ -158,17 +181,18 @@ class SharedFollower:
         self._live = _Live(name, index, Reader(position))
         return self._live
 
-    async def _rebuild(self, unfit: str) -> None:
+    async def _rebuild(self, unfit: str) -> bool:
         log.info("building the search index", extra={"alias": self._alias})
-        if await rebuild(self._db, self._client, self._alias, instead_of=unfit) is not None:
-            self.rebuilt += 1
-            self.ready = True
-            self.changed.set()
+        if await rebuild(self._db, self._client, self._alias, instead_of=unfit) is None:
+            return False
+        self.rebuilt += 1
+        self.changed.set()
+        return True
 
 
 @asynccontextmanager
 async def _lock(database: Database, key: int, *, wait: bool = False) -> AsyncIterator[bool]:
-    """An advisory lock for as long as the block takes; False where another has it. `wait`: for ten seconds at most.
+    """An advisory lock for as long as the block takes; False where another has it, with `wait` for WAIT_SECONDS.
 
     A transaction's lock, since a pooler between us and PostgreSQL hands out connections by transaction. It has read
     nothing and written nothing, so that it holds up no vacuum, however long it is open.
@@ -176,10 +200,21 @@ async def _lock(database: Database, key: int, *, wait: bool = False) -> AsyncIte
     async with database.transaction() as session:
         await session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         if wait:
-            await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
-            yield True
+            await session.execute(text(f"SET LOCAL lock_timeout = {round(WAIT_SECONDS * 1000)}"))
+            yield await _granted(session, key)
         else:
             yield bool(await session.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": key}))
+
+
+async def _granted(session: AsyncSession, key: int) -> bool:
+    try:
+        async with session.begin_nested():  # what fails leaves the transaction as it was
+            await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+    except OperationalError as error:
+        if isinstance(error.orig, LockNotAvailable):
+            return False
+        raise
+    return True
 
 
 async def _version(database: Database) -> int:
@@ -192,27 +227,32 @@ async def _version(database: Database) -> int:
 
 async def follow(
     database: Database, index: OpenSearchIndex, reader: Reader, changed: asyncio.Event | None = None
-) -> bool:
-    """Take up every change there is, or `PER_TURN` of them where more nodes wait for their turn. False when this
-    database is not the one that was followed."""
-    while True:
-        version = await _version(database)
-        async with yielding(database) as session:
-            found = await changes.read(session, reader.position, reader.seen, most=PER_TURN)
-        if not found.known:
-            log.warning("the search index belongs to another state of the database, or was away for too long")
-            return False
-        clips, position = reader.next(found)
-        if clips or position != reader.position:
-            documents = await _documents(database, sorted(clips))
-            gone = clips - {one.id for one in documents}
-            state = {"format": FORMAT, **position.as_state()}
-            await to_the_end(partial(index.apply, documents, gone, state, version=version))
-            if changed is not None:
-                changed.set()
-        reader.moved(found, position)
-        if not found.full:
-            return True
+) -> Taken:
+    """Take up `PER_TURN` changes at most."""
+    version = await _version(database)
+    async with yielding(database) as session:
+        found = await changes.read(session, reader.position, reader.seen, most=PER_TURN)
+    if not found.known:
+        log.warning("the search index belongs to another state of the database, or was away for too long")
+        return Taken.NONE
+    clips, position = reader.next(found)
+    if clips or position != reader.position:
+        documents = await _documents(database, sorted(clips))
+        gone = clips - {one.id for one in documents}
+        state = {"format": FORMAT, **position.as_state()}
+        await to_the_end(partial(index.apply, documents, gone, state, version=version))
+        if changed is not None:
+            changed.set()
+    reader.moved(found, position)
+    return Taken.PART if found.full else Taken.ALL
+
+
+async def _even(database: Database, index: OpenSearchIndex, reader: Reader) -> None:
+    """Follow a new index until nothing is left."""
+    while (taken := await follow(database, index, reader)) is Taken.PART:
+        pass
+    if taken is Taken.NONE:
+        raise Unavailable("the database changed its past while the index was built")
 
 
 async def _documents(database: Database, keys: Sequence[int]) -> list[Document]:
@@ -264,12 +304,9 @@ async def rebuild(
             state = {"format": FORMAT, **position.as_state()}
             await to_the_end(partial(index.apply, [], [], state, version=version))
             reader = Reader(position)
-            await follow(database, index, reader)
-            async with _lock(database, LOCK_WRITING, wait=True):
-                # Nobody writes to the old one now, so that nobody sees the clock go back.
-                if not await follow(database, index, reader):
-                    raise Unavailable("the database changed its past while the index was built")
-                await to_the_end(opensearch_indexes.publish, client, alias, name)
+            while not await _replaced(database, client, alias, index, reader):
+                # A build of hours is not given up because somebody writes slowly; one who died has no lock.
+                log.info("the new search index waits for its turn", extra={"index": name})
         except BaseException:
             with shrugged("an unfinished search index was left; the next build removes it"):
                 await to_the_end(opensearch_indexes.drop, client, name)
@@ -277,6 +314,19 @@ async def rebuild(
         await asyncio.sleep(RETIRED_SECONDS)
         await _sweep(client, alias)
         return name
+
+
+async def _replaced(
+    database: Database, client: OpenSearch, alias: str, index: OpenSearchIndex, reader: Reader
+) -> bool:
+    """Put a new index in place of the live one; False where the lock for writing was not to be had."""
+    await _even(database, index, reader)  # what is left to do under the lock is little then
+    async with _lock(database, LOCK_WRITING, wait=True) as mine:
+        if mine:
+            # Nobody writes to the old one now, so that nobody sees the clock go back.
+            await _even(database, index, reader)
+            await to_the_end(opensearch_indexes.publish, client, alias, index.name)
+    return mine
 
 
 async def _sweep(client: OpenSearch, alias: str) -> None:

@@ -42,6 +42,7 @@ from tests.support import fake_opensearch
 from tests.support.clips import Shelf
 from tests.support.fake_opensearch import FakeOpenSearch
 from tests.support.indexed import FERRY, FOREST, TRAM
+from tests.support.locks import blocked
 from tests.support.searching import FRESH_SECONDS
 
 ALIAS = "paletta-clips"
@@ -186,6 +187,41 @@ async def test_an_older_version_leaves_the_index_to_a_newer_one(
     new = node()
     await new.catch_up()
     assert new.rebuilt == 1
+
+
+async def test_the_lock_is_given_away_after_every_turn(
+    shelf: Shelf,
+    runtime: Runtime,
+    node: Callable[[], SharedFollower],
+    opensearch: FakeOpenSearch,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(opensearch_client, "READ_SECONDS", 30)
+    await shelf.put("tram")
+    busy = node()
+    await busy.catch_up()
+    monkeypatch.setattr(shared_follower, "PER_TURN", 2)
+    await sql(runtime, "INSERT INTO clip_changes (clip_id) SELECT id FROM clips, generate_series(1, 10)")
+    before = len(opensearch.requests)
+
+    def turns() -> int:
+        return sum(path.endswith("_bulk") for _, path in opensearch.requests[before:])
+
+    async def waits() -> tuple[bool, int]:
+        async with shared_follower._lock(runtime.db, shared_follower.LOCK_WRITING, wait=True) as mine:
+            return mine, turns()
+
+    opensearch.hanging.set()
+    following = asyncio.create_task(busy.catch_up())
+    assert await asyncio.to_thread(opensearch.hung.acquire, timeout=20)  # it has the lock
+    waiting = asyncio.create_task(waits())
+    await blocked(runtime)
+    opensearch.hanging.clear()
+    opensearch.free.set()
+    assert await waiting == (True, 1)
+    await following
+    await busy.catch_up()
+    assert turns() == 5
 
 
 # ---- writing
@@ -429,6 +465,36 @@ async def test_a_build_that_dies_leaves_the_live_index(
     opensearch_indexes.create(client, ALIAS)  # a build that could not even clean up
     assert await rebuild(runtime.db, client, ALIAS) is not None
     assert len(opensearch.indexes) == 1
+    client.close()
+
+
+async def test_a_build_that_is_ready_waits_for_a_busy_writer(
+    shelf: Shelf,
+    runtime: Runtime,
+    here: Settings,
+    node: Callable[[], SharedFollower],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(shared_follower, "WAIT_SECONDS", 0.05)
+    caplog.set_level(logging.INFO, shared_follower.log.name)
+    await shelf.put("tram")
+    one = node()
+    await one.catch_up()
+    client = connect(here)
+    async with shared_follower._lock(runtime.db, shared_follower.LOCK_WRITING):
+        building = asyncio.create_task(rebuild(runtime.db, client, ALIAS))
+        async with asyncio.timeout(60):
+            while [record.message for record in caplog.records].count(
+                "the new search index waits for its turn"
+            ) < 3:
+                assert not building.done(), building.result()
+                await asyncio.sleep(0.01)
+        await sql(runtime, "UPDATE clips SET title = 'Green bus'")
+    assert await building == opensearch_indexes.live(client, ALIAS)
+    assert len(await found(one, "bus")) == 1
+    await one.catch_up()
+    assert one.rebuilt == 1
     client.close()
 
 
