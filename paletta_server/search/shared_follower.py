@@ -87,10 +87,12 @@ class SharedFollower:
         self._live: _Live | None = None
         self._turn = asyncio.Lock()
         self._newer = False
+        self._looked_at: Position | None = None
         self.changed = asyncio.Event()
         self.even_at = time.monotonic()
         """When the index was last known to be equal to the database."""
         self.ready = False
+        """Whether there is an index to ask, of this database and of a format that this version reads."""
         self.rebuilt = 0
 
     @property
@@ -141,12 +143,12 @@ class SharedFollower:
                     raise
         if unfit is not None and await self._rebuild(unfit):
             taken = Taken.ALL
-            self.ready = True
-        if not self.ready:
-            live = await to_the_end(opensearch_indexes.live, self._client, self._alias)
-            self.ready = live is not None
         if taken is Taken.ALL:
             self.even_at = began
+        if taken in (Taken.ALL, Taken.PART):
+            self.ready = True
+        elif not mine or self._newer:
+            await self._look_on(began)
         return taken
 
     async def _step(self) -> tuple[Taken | None, str | None]:
@@ -154,7 +156,6 @@ class SharedFollower:
         name = await to_the_end(opensearch_indexes.live, self._client, self._alias)
         if name is None:
             return None, ""
-        self.ready = True
         live = await self._found(name)
         if live is None:
             return None, None if self._newer else name
@@ -180,6 +181,25 @@ class SharedFollower:
             return live
         self._live = _Live(name, index, Reader(position))
         return self._live
+
+    async def _look_on(self, began: float) -> None:
+        """What another node follows is as fit to be asked, and as even, as what is followed here."""
+        name = await to_the_end(opensearch_indexes.live, self._client, self._alias)
+        if name is None:
+            return
+        state = await to_the_end(OpenSearchIndex(self._client, name).state)
+        position = Position.from_state(state)
+        if position is None or int(state.get("format", 0)) < FORMAT:
+            return
+        async with yielding(self._db) as session:
+            found = await changes.read(session, position, most=1)
+        if not found.known:
+            return
+        self.ready = True
+        moved, self._looked_at = position != self._looked_at, position
+        # What is over and not in: only of an index that nobody follows does it stay so from look to look.
+        if moved or not any(one.xid < found.horizon for one in found.changes):
+            self.even_at = began
 
     async def _rebuild(self, unfit: str) -> bool:
         log.info("building the search index", extra={"alias": self._alias})

@@ -189,6 +189,81 @@ async def test_an_older_version_leaves_the_index_to_a_newer_one(
     assert new.rebuilt == 1
 
 
+async def over(runtime: Runtime) -> None:
+    """Return once no change that was committed can be followed by one that is placed before it."""
+    query = text("SELECT max(xid) < pg_snapshot_xmin(pg_current_snapshot())::text::bigint FROM clip_changes")
+    async with asyncio.timeout(60):
+        while True:
+            async with runtime.db.transaction() as session:
+                if await session.scalar(query):
+                    return
+            await asyncio.sleep(0.01)  # other tests' transactions, in the same cluster
+
+
+@pytest.mark.parametrize("follows", ["a newer version", "who has the lock"])
+async def test_who_leaves_following_to_others_is_as_even_as_what_they_follow(
+    shelf: Shelf,
+    runtime: Runtime,
+    node: Callable[[], SharedFollower],
+    monkeypatch: pytest.MonkeyPatch,
+    follows: str,
+) -> None:
+    await shelf.put("tram")
+    other = node()
+    await other.catch_up()
+    onlooker = node()
+
+    async def looks() -> bool:
+        """Whether the node takes the index for even."""
+        before = onlooker.even_at
+        with monkeypatch.context() as older:
+            if follows == "a newer version":
+                older.setattr(shared_follower, "FORMAT", 0)
+                await onlooker.catch_up()
+            else:
+                async with shared_follower._lock(runtime.db, shared_follower.LOCK_WRITING):
+                    await onlooker.catch_up()
+        return onlooker.even_at > before
+
+    assert [await looks() for _ in range(2)] == [True, True]
+    await sql(runtime, "UPDATE clips SET title = 'Green bus'")
+    await over(runtime)
+    assert [await looks() for _ in range(2)] == [False, False]  # nobody follows
+    await other.catch_up()
+    await sql(runtime, "UPDATE clips SET title = 'Red bus'")
+    await over(runtime)
+    assert await looks()  # there is something new again, but somebody moved on
+    assert onlooker.rebuilt == 0
+
+
+@pytest.mark.parametrize("lock", [shared_follower.LOCK_WRITING, shared_follower.LOCK_BUILDING])
+@pytest.mark.parametrize("of", ["an older format", "another database"])
+async def test_a_node_is_not_ready_before_the_index_is_fit(
+    shelf: Shelf,
+    runtime: Runtime,
+    node: Callable[[], SharedFollower],
+    monkeypatch: pytest.MonkeyPatch,
+    lock: int,
+    of: str,
+) -> None:
+    await shelf.put("tram")
+    await node().catch_up()
+    if of == "an older format":
+        monkeypatch.setattr(shared_follower, "FORMAT", shared_follower.FORMAT + 1)
+    else:
+        await sql(runtime, "UPDATE clip_changes SET at = at + interval '1 microsecond'")
+    new = node()
+    async with shared_follower._lock(runtime.db, lock):  # of who builds, or is about to
+        await new.catch_up()
+        assert not new.ready
+    await new.catch_up()
+    assert (new.ready, new.rebuilt) == (True, 1)
+    another = node()
+    async with shared_follower._lock(runtime.db, shared_follower.LOCK_WRITING):
+        await another.catch_up()
+    assert another.ready  # it is fit, whoever follows it
+
+
 async def test_the_lock_is_given_away_after_every_turn(
     shelf: Shelf,
     runtime: Runtime,
