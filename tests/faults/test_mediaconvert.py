@@ -12,6 +12,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import boto3
 import psycopg
@@ -24,6 +25,7 @@ from paletta_server.accounts import service as accounts
 from paletta_server.accounts.security import Principal
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
+from paletta_server.embedded.ports import free_ports
 from paletta_server.ingest.checkup import Decoded
 from paletta_server.ingest.frames import Poster
 from paletta_server.ingest.mediaconvert import completions, events, reconcile, submit
@@ -408,7 +410,10 @@ async def test_without_credentials_films_wait_too(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     world = enter(1)
     world.quiet = True
-    world.api = Api(boto3.client("mediaconvert", region_name=REGION))
+    # A session of its own: boto3's default one keeps the credentials that another test gave it.
+    nowhere = f"http://127.0.0.1:{free_ports(1)[0]}"
+    fresh: Any = boto3.session.Session()
+    world.api = Api(fresh.client("mediaconvert", region_name=REGION, endpoint_url=nowhere))
     await world._make()
     while await world.work():
         pass
