@@ -31,6 +31,15 @@ def client(settings: Settings, service: Literal["mediaconvert"]) -> MediaConvert
 def client(settings: Settings, service: str) -> Any: ...
 def client(settings: Settings, service: str) -> Any:
     """A boto3 client. It blocks: call it in a thread; it may be shared between threads."""
+    return _made(settings, service, READ_SECONDS, TRIES.get(service, 3))
+
+
+def quick(settings: Settings, service: str) -> Any:
+    """The same for who looks whether anything answers at all, and waits for no poll."""
+    return _made(settings, service, CONNECT_SECONDS, 2)
+
+
+def _made(settings: Settings, service: str, read_seconds: float, tries: int) -> Any:
     import boto3
     from botocore.config import Config
 
@@ -44,8 +53,8 @@ def client(settings: Settings, service: str) -> Any:
         endpoint_url=endpoint,
         config=Config(
             connect_timeout=CONNECT_SECONDS,
-            read_timeout=READ_SECONDS,
-            retries={"mode": "standard", "total_max_attempts": TRIES.get(service, 3)},
+            read_timeout=read_seconds,
+            retries={"mode": "standard", "total_max_attempts": tries},
         ),
     )
 

@@ -15,10 +15,11 @@ from typing import Literal
 from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from paletta_server.aws.queues import Message
+from paletta_server.aws.queues import Message, Unhandleable
 from paletta_server.core import mail, suppression
 from paletta_server.core.mailers import TAG
 from paletta_server.core.runtime import Runtime
+from paletta_server.core.words import plain
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ WITHDRAWN = "not-spam"
 """The kind of a complaint that takes one back."""
 
 
-class NotUnderstood(Exception):
+class NotUnderstood(Unhandleable):
     """No report of SES about a mail of ours."""
 
 
@@ -125,16 +126,16 @@ def _finding(kind: str | None, report: _Report) -> _Finding:
     if kind == "Bounce" and (bounce := report.bounce) is not None:
         said = next((one.diagnosticCode for one in bounce.bouncedRecipients if one.diagnosticCode), None)
         return _Finding(
-            bounce.feedbackId,
+            plain(bounce.feedbackId),
             "bounce" if bounce.bounceType == "Permanent" else "transient",
-            said or f"{bounce.bounceType} {bounce.bounceSubType}".strip(),
+            plain(said or f"{bounce.bounceType} {bounce.bounceSubType}".strip()),
             tuple(one.emailAddress for one in bounce.bouncedRecipients),
         )
     if kind == "Complaint" and (complaint := report.complaint) is not None:
         return _Finding(
-            complaint.feedbackId,
+            plain(complaint.feedbackId),
             "complaint",
-            complaint.complaintFeedbackType or "complaint",
+            plain(complaint.complaintFeedbackType or "complaint"),
             tuple(one.emailAddress for one in complaint.complainedRecipients),
         )
     raise NotUnderstood(f"a report of kind {str(kind)[:40]!r}")

@@ -20,6 +20,12 @@ from paletta_server.core.settings import Settings
 
 log = logging.getLogger(__name__)
 
+
+class Unhandleable(ValueError):
+    """A message that nobody can do anything about, however often it comes. It is left to the queue all the same, which
+    puts it aside in the end, where a person can read it."""
+
+
 AT_ONCE = 10
 """The most that SQS gives in one answer."""
 PAUSES_SECONDS = (1.0, 2.0, 5.0, 15.0, 30.0)
@@ -138,6 +144,9 @@ async def _handle(
     for message in messages:
         try:
             await handle(message)
+        except Unhandleable as error:
+            told = {"message_id": message.id, "receives": message.receives, "why": str(error)}
+            log.warning("message not understood", extra=told)
         except Exception:
             log.exception(
                 "message not handled", extra={"message_id": message.id, "receives": message.receives}

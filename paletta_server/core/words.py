@@ -1,5 +1,7 @@
-"""What people may write on one line that others read: on paper, in mails, in a terminal."""
+"""What people may write on one line that others read: on paper, in mails, in a terminal; and what can be kept of what
+others send us."""
 
+import re
 import unicodedata
 
 from pydantic import AfterValidator
@@ -18,3 +20,11 @@ def visible(text: str) -> str:
 
 
 Visible = AfterValidator(visible)
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""PostgreSQL's text holds no zero character, and UTF-8 no half of a surrogate pair."""
+
+
+def plain(text: str) -> str:
+    """A text of others without what the database refuses: one letter must not keep what it says from being known."""
+    return _UNSTORABLE.sub("", text)

@@ -107,6 +107,18 @@ async def test_whoever_bounced_or_complained_gets_no_more(
     assert words in error
 
 
+async def test_a_letter_that_cannot_be_stored_hides_no_bounce(runtime: Runtime, run_jobs: RunJobs) -> None:
+    first = await post(runtime)
+    await run_jobs()
+    said = report(mail_id=first, feedback="f\0-1")
+    said["bounce"]["bouncedRecipients"][0]["diagnosticCode"] = "550 no\0body"
+    await mail_events.handle(runtime, message(said))
+    assert await rows(runtime, "SELECT report_id FROM mail_reports") == [("f-1",)]
+    assert (
+        len(await rows(runtime, "SELECT 1 FROM suppressed_addresses WHERE detail LIKE '%550 nobody%'")) == 1
+    )
+
+
 async def test_a_full_mailbox_is_only_counted(runtime: Runtime, run_jobs: RunJobs, mailbox: MailSink) -> None:
     first = await post(runtime)
     await run_jobs()

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import datetime
 import json
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -23,7 +25,7 @@ import pytest
 from botocore.stub import Stubber
 from moto.server import ThreadedMotoServer
 
-from paletta_server.aws import checks
+from paletta_server.aws import checks, clients
 from paletta_server.aws.checks import edges, examine, messages
 from paletta_server.aws.checks.base import Finding, Unknown, run
 from paletta_server.aws.checks.target import from_settings
@@ -862,6 +864,37 @@ def test_a_stack_that_is_not_there_or_not_ours_is_a_problem(aws: str) -> None:
             (only,) = examine(Settings(_env_file=None), name, lambda _: cloudformation)
             assert (only.check, only.outcome) == ("stack", "problem")
             assert said in only.detail
+
+
+def test_a_network_that_says_nothing_is_waited_for_by_all_checks_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(clients, "CONNECT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        waiting, most = 0, 0
+        lock = threading.Lock()
+
+        def made(service: str) -> Any:
+            def count(change: int) -> None:
+                nonlocal waiting, most
+                with lock:
+                    waiting += change
+                    most = max(most, waiting)
+
+            client = clients.quick(Settings(_env_file=None, aws_endpoint=address), service)
+            client.meta.events.register("before-send", lambda **_: count(1))
+            client.meta.events.register("needs-retry", lambda **_: count(-1))
+            return client
+
+        findings = examine(Settings(_env_file=None), None, made)
+    assert {one.outcome for one in findings} <= {"unknown", "problem"}
+    asked = [one for one in findings if one.outcome == "unknown"]
+    assert len(asked) > 4
+    assert all("does not answer" in one.detail for one in asked), findings
+    assert most > 4, "each of them alone would wait as long"
 
 
 def test_without_credentials_or_answers_everything_is_unknown(tmp_path: Path) -> None:

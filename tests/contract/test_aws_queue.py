@@ -11,7 +11,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from paletta_server.aws import queues
-from paletta_server.aws.queues import Message, Queue, consume
+from paletta_server.aws.queues import Message, Queue, Unhandleable, consume
 from paletta_server.core.database import Database
 from paletta_server.core.settings import Settings
 from paletta_server.embedded.ports import free_ports
@@ -31,10 +31,11 @@ def queue(aws: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequ
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "a-test")
     client = boto3.client("sqs", endpoint_url=aws, region_name="eu-west-1")
-    dead = client.create_queue(QueueName=f"{request.node.name}-dead"[:80])["QueueUrl"]
+    name = "".join(char if char.isalnum() else "-" for char in request.node.name)[:70]
+    dead = client.create_queue(QueueName=f"{name}-dead")["QueueUrl"]
     arn = client.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 2})
-    made = client.create_queue(QueueName=request.node.name[:80], Attributes={"RedrivePolicy": redrive})
+    made = client.create_queue(QueueName=name, Attributes={"RedrivePolicy": redrive})
     return Queue(Settings(aws_region="eu-west-1", aws_endpoint=aws), made["QueueUrl"])
 
 
@@ -61,14 +62,17 @@ async def test_what_is_handled_is_gone_and_the_loop_stops_when_told(queue: Queue
     assert await queue.receive(wait_seconds=0) == []
 
 
-async def test_what_cannot_be_handled_comes_back_until_the_queue_gives_it_up(queue: Queue) -> None:
+@pytest.mark.parametrize("error", [ValueError, Unhandleable])
+async def test_what_cannot_be_handled_comes_back_until_the_queue_gives_it_up(
+    queue: Queue, error: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
     await send(queue, "poison", "fine")
     stop, seen = asyncio.Event(), []
 
     async def handle(message: Message) -> None:
         seen.append((message.body, message.receives))
         if message.body == "poison":
-            raise ValueError("not understood")
+            raise error("not understood")
 
     receive = queue.receive
 
@@ -81,6 +85,10 @@ async def test_what_cannot_be_handled_comes_back_until_the_queue_gives_it_up(que
     queue.receive = at_once  # type: ignore[method-assign]
     await asyncio.wait_for(consume(queue, handle, ready=always, stop=stop), 20)
     assert sorted(seen) == [("fine", 1), ("poison", 1), ("poison", 2)]
+    told = [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+    assert len(told) == 2
+    # Where the fault is the message's, where in our code it was found says nothing to anybody.
+    assert {record.exc_info is None for record in told} == {error is Unhandleable}
 
 
 async def test_while_nothing_can_be_handled_nothing_is_received(

@@ -8,6 +8,7 @@ fails says the fewest steps with which it still does.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -224,6 +225,22 @@ async def test_unknown_events_are_kept_and_nonsense_is_left_to_the_queue(enter: 
         found = await session.execute(text("SELECT outcome FROM transcode_events ORDER BY id"))
         assert [outcome for (outcome,) in found] == ["unknown status", "not ours"]
     assert await stage(world) == "transcoding"
+
+
+async def test_another_accounts_word_of_our_job_is_not_believed(enter: Enter, here: Runtime) -> None:
+    world = await begun(enter, 1)
+    (job,) = world.service.running()
+    told = json.loads(envelope(job, "COMPLETE"))
+    for account in ("999999999999", None):
+        forged = {**told, "id": f"forged-{account}", "account": account}
+        assert await completions.handle(here, json.dumps(forged)) == "another account's"
+    assert await stage(world) == "transcoding"
+    assert (
+        await completions.handle(
+            here, json.dumps({**told, "detail": {**told["detail"], "status": "PROGRESSING"}})
+        )
+        == "handled"
+    )
 
 
 async def test_a_job_that_never_ends_is_an_attempt_that_failed(enter: Enter, here: Runtime) -> None:

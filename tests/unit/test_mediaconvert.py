@@ -260,7 +260,8 @@ def test_letters_and_numbers_that_cannot_be_stored_are_left_out() -> None:
 
 
 def test_metadata_of_others_is_nothing_to_us() -> None:
-    for metadata in (None, [], {"run": 5}, {"run": ""}, {"submission": "9" * 40}, {"submission": "-1"}):
+    for metadata in (None, [], {"run": 5}, {"run": ""}, {"submission": "9" * 40}, {"submission": "-1"},
+                     {"submission": "²"}, {"submission": "9" * 5000}):  # fmt: skip
         news = events.parse(event("PROGRESSING", userMetadata=metadata)).news
         assert news.run is None
         assert 0 <= news.submission < 2**31

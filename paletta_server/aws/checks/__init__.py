@@ -85,7 +85,7 @@ def _clients(settings: Settings) -> Client:
     if "s3_region" in settings.model_fields_set:
         changed["aws_region"] = settings.s3_region
     store_ = settings.model_copy(update=changed)
-    return lambda service: clients.client(store_ if service == "s3" else settings, service)
+    return lambda service: clients.quick(store_ if service == "s3" else settings, service)
 
 
 def _lines(findings: list[Finding]) -> list[str]:

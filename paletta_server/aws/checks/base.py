@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
 Outcome = Literal["ok", "problem", "unknown"]
+AT_ONCE = 8
 
 _DENIED = frozenset(
     {
@@ -104,21 +106,26 @@ def _says_missing(code: str) -> bool:
 
 
 def run(checks: dict[str, Check]) -> Iterator[Finding]:
-    """Every check's finding; none of them ends the run."""
-    for name, check in checks.items():
-        try:
-            yield Finding(name, "ok", check())
-        except Problem as problem:
-            yield Finding(name, "problem", str(problem), problem.fix)
-        except Unknown as unknown:
-            yield Finding(name, "unknown", str(unknown), unknown.fix)
-        except Missing as missing:
-            yield Finding(name, "problem", f"it does not exist ({missing.code})", "compare with the stack")
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            # An answer in a shape that we do not know.
-            yield Finding(
-                name, "unknown", f"AWS's answer is not understood ({type(error).__name__})", "look there"
-            )
+    """Every check's finding, in their order; none of them ends the run. They wait beside each other, since each may
+    wait for a network that says nothing."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield from pool.map(_finding, checks, checks.values())
+
+
+def _finding(name: str, check: Check) -> Finding:
+    try:
+        return Finding(name, "ok", check())
+    except Problem as problem:
+        return Finding(name, "problem", str(problem), problem.fix)
+    except Unknown as unknown:
+        return Finding(name, "unknown", str(unknown), unknown.fix)
+    except Missing as missing:
+        return Finding(name, "problem", f"it does not exist ({missing.code})", "compare with the stack")
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        # An answer in a shape that we do not know.
+        return Finding(
+            name, "unknown", f"AWS's answer is not understood ({type(error).__name__})", "look there"
+        )
 
 
 def need(value: str | None, setting: str) -> str:

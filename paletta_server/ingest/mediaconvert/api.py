@@ -11,7 +11,7 @@ from anyio.to_thread import run_sync
 
 from paletta_server.aws import clients
 from paletta_server.core.settings import Settings
-from paletta_server.ingest.mediaconvert import events
+from paletta_server.core.words import plain
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -155,7 +155,7 @@ def _meaning(error: ClientError) -> ApiError:
     found = error.response.get("Error", {})
     code = found.get("Code", "Unknown")
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    words = events.plain(f"{code}: {found.get('Message', '')}")
+    words = plain(f"{code}: {found.get('Message', '')}")
     if status == 429 or code in _SLOW_DOWN:
         return Throttled(words)
     if status in (401, 403) or code in _NOT_YOU:

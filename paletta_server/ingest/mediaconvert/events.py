@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from paletta_server.aws.queues import Unhandleable
+from paletta_server.core.words import plain
 
 SOURCE, KIND = "aws.mediaconvert", "MediaConvert Job State Change"
 MOVING = {"PROGRESSING", "STATUS_UPDATE", "INPUT_INFORMATION", "NEW_WARNING", "QUEUE_HOP"}
 """What is only said of a job that is not over."""
 KNOWN = MOVING | {"SUBMITTED", "COMPLETE", "CANCELED", "ERROR"}
 LONGEST_MESSAGE = 2000
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-"""PostgreSQL's text holds no zero character, and UTF-8 no half of a surrogate pair."""
+_NUMBER = re.compile("[0-9]{1,9}")
 
 
-class Malformed(ValueError):
+class Malformed(Unhandleable):
     """A message that is no event of MediaConvert's: it goes where the queue sends what nobody can handle."""
 
 
@@ -35,6 +37,8 @@ class News:
     share: float | None = None
     error_code: int | None = None
     error_message: str | None = None
+    account: str | None = None
+    """Whose job it is, where an event says so; what we asked for ourselves needs not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,8 @@ def parse(body: str) -> Event:
     )
     if event_id is None or job_id is None or status is None:
         raise Malformed("an event without id, job or status")
-    return Event(event_id, _news(job_id, status, detail), payload)
+    news = replace(_news(job_id, status, detail), account=_word(found.get("account")) or "nobody's")
+    return Event(event_id, news, payload)
 
 
 def _news(job_id: str, status: str, detail: dict[str, Any]) -> News:
@@ -96,11 +101,6 @@ def answered(job: dict[str, Any]) -> News:
     )
 
 
-def plain(text: str) -> str:
-    """A text of theirs without what the database refuses: one letter must not keep what it says from being known."""
-    return _UNSTORABLE.sub("", text)
-
-
 def _storable(value: Any) -> Any:
     """The same for a whole document; a number that is none (`1e999`) becomes null."""
     if isinstance(value, str):
@@ -128,8 +128,7 @@ def labels(metadata: object) -> tuple[str | None, int]:
     if not isinstance(metadata, dict):
         return None, 0
     run, submission = metadata.get("run"), metadata.get("submission")
-    number = int(submission) if isinstance(submission, str) and submission.isdigit() else 0
-    return _word(run), min(number, 2**31 - 1)
+    return _word(run), int(submission) if isinstance(submission, str) and _NUMBER.fullmatch(submission) else 0
 
 
 def _share(progress: object) -> float | None:

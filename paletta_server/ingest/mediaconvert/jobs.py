@@ -105,6 +105,9 @@ async def hear(session: AsyncSession, settings: Settings, news: News, *, asked: 
     if news.status not in KNOWN:
         log.warning("unknown status of a job", extra={"job": news.job_id, "status": news.status})
         return "unknown status"
+    if news.account is not None and news.account != account_of(settings):
+        log.warning("an event of another account", extra={"job": news.job_id, "account": news.account})
+        return "another account's"
     row_id = await row_of(session, news)
     held = None if row_id is None else await hold(session, row_id)
     if held is None:
@@ -128,6 +131,12 @@ async def hear(session: AsyncSession, settings: Settings, news: News, *, asked: 
             await _moving(session, held, news)
     await session.flush()
     return "handled"
+
+
+def account_of(settings: Settings) -> str | None:
+    """The account whose jobs are ours: that of the role which they run with."""
+    parts = (settings.mediaconvert_role or "").split(":")
+    return parts[4] if len(parts) > 5 else None
 
 
 async def _moving(session: AsyncSession, held: Held, news: News) -> None:
