@@ -5,6 +5,8 @@ before the response leaves, so an acknowledged write is a durable one. A step th
 outside call is made opens its own `Database.transaction()`.
 """
 
+import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -66,7 +68,8 @@ class Database:
         async def connect() -> AsyncConnection[Any]:
             return await connect_async(
                 settings,
-                application_name="paletta",
+                # Whoever looks for a lock's holder in `pg_stat_activity` finds process and machine.
+                application_name=f"paletta {os.getpid()} {socket.gethostname()}",
                 options="-c timezone=UTC -c statement_timeout=30000 -c lock_timeout=10000"
                 " -c idle_in_transaction_session_timeout=60000",
             )

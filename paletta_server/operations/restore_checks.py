@@ -64,7 +64,7 @@ async def connections(settings: Settings) -> int:
         found = await _one(
             connection,
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-            " AND application_name = 'paletta' AND pid <> pg_backend_pid()",
+            " AND application_name LIKE 'paletta%' AND pid <> pg_backend_pid()",
         )
         return int(str(found))
 

@@ -58,7 +58,8 @@ error_log {folder}/nginx-error.log warn;
 events {{ worker_connections 4096; }}
 http {{
   log_format witness escape=json '{{"at":$msec,"took":$request_time,"status":$status,"method":"$request_method",'
-    '"uri":"$request_uri","nodes":"$upstream_addr","answers":"$upstream_status","agent":"$http_user_agent"}}';
+    '"uri":"$request_uri","nodes":"$upstream_addr","answers":"$upstream_status","agent":"$http_user_agent",'
+    '"token":"$http_authorization"}}';
   access_log {folder}/access.log witness;
   client_body_temp_path {folder}/tmp-body;
   proxy_temp_path {folder}/tmp-proxy;
@@ -106,10 +107,16 @@ class Access:
     nodes: str
     answers: str
     agent: str
+    token: str
+    """The header that says who asked: of all who run the same program only this tells them apart."""
 
     @property
     def began(self) -> float:
         return self.at - self.took
+
+    @property
+    def path(self) -> str:
+        return self.uri.partition("?")[0]
 
 
 class Balancer:
@@ -318,7 +325,9 @@ class Fleet:
 
     # ---- what happens to it
 
-    def kill(self, server: Server, *, away: float = 0.0) -> None:
+    def kill(
+        self, server: Server, *, away: float = 0.0, when_dead: Callable[[], object] = lambda: None
+    ) -> Outage:
         """SIGKILL; start it again after `away` seconds; return when it serves."""
         for other in set(self.balancer.nodes) - {self.port_of(server)}:
             self.balancer.wait_until(
@@ -326,8 +335,11 @@ class Fleet:
             )  # one at a time: a service without any node is another matter
         began = time.time()
         server.kill()
+        when_dead()
         time.sleep(away)
-        self._come_back(server, began)
+        self._come_back(server)
+        self.outages.append(Outage(server.name, self.port_of(server), began, time.time()))
+        return self.outages[-1]
 
     def restart(self, server: Server) -> int:
         """SIGTERM; start it again when it has ended; its exit status."""
@@ -335,16 +347,14 @@ class Fleet:
         server.process.signal(signal.SIGTERM)
         status = server.process.wait(60)
         assert status is not None, f"{server.name} does not end\n{server.tail()}"
-        self._come_back(server, None)
+        self._come_back(server)
         return status
 
-    def _come_back(self, server: Server, began: float | None) -> None:
+    def _come_back(self, server: Server) -> None:
         server.start()
         port = self.port_of(server)
         if port is not None:
             self.balancer.wait_until(sends_to=port)
-        if began is not None:
-            self.outages.append(Outage(server.name, port, began, time.time()))
 
     # ---- people and what they do
 
