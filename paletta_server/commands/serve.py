@@ -53,6 +53,7 @@ def api(*, host: str, port: int, reload: bool) -> int:
     """Serve HTTP until told to stop."""
     import uvicorn
 
+    from paletta_server.commands.connection import Connection
     from paletta_server.commands.draining import DrainingServer
     from paletta_server.core.folders import own_folder
     from paletta_server.core.settings import get_settings
@@ -68,6 +69,7 @@ def api(*, host: str, port: int, reload: bool) -> int:
         "server_header": False,
         # None is uvicorn's own default: a proxy on this machine.
         "forwarded_allow_ips": ",".join(settings.trusted_proxies) or None,
+        "http": Connection,
         "ws": "none",
         "timeout_keep_alive": KEEP_ALIVE_SECONDS,
         "timeout_graceful_shutdown": GRACE_SECONDS,

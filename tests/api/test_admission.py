@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,7 @@ from fastapi.dependencies.models import Dependant
 from sqlalchemy import text
 
 from paletta_server.app import create_app
+from paletta_server.commands import connection
 from paletta_server.core import admission
 from paletta_server.core.admission import LONG_POLLS
 from paletta_server.core.logging import PROBES
@@ -195,3 +198,66 @@ async def test_a_body_that_does_not_come_holds_its_place_for_a_moment_only(
         assert [answer.split(b" ", 2)[1] for answer in answers] == [b"408", b"408"]
         assert all(b"too slowly" in answer for answer in answers)
         assert (await client.get("/v1/categories")).status_code == 200
+
+
+class Pipeliner:
+    """Asks for the longest answer there is many times at once, and reads none of them before it is told to."""
+
+    ASKED = 8
+
+    def __init__(self, url: str) -> None:
+        self._address = (httpx.URL(url).host, httpx.URL(url).port)
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        self.socket.setblocking(False)
+
+    async def ask(self) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(self.socket, self._address)
+        await loop.sock_sendall(self.socket, b"GET /openapi.json HTTP/1.1\r\nHost: shop\r\n\r\n" * self.ASKED)
+
+    async def answers(self) -> int:
+        """Read until the last answer or the end: how many whole ones there were."""
+        reader, writer = await asyncio.open_connection(sock=self.socket)
+        count = 0
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while count < self.ASKED:
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 200"), head
+                length = re.search(rb"content-length: (\d+)", head.lower())
+                assert length
+                await reader.readexactly(int(length[1]))
+                count += 1
+        writer.close()
+        return count
+
+
+async def full(client: httpx.AsyncClient, status: int) -> None:
+    """Return once an ordinary request is answered so."""
+    async with asyncio.timeout(60):
+        while (await client.get("/v1/categories")).status_code != status:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("patient", [True, False])
+async def test_a_client_that_takes_no_answers_holds_its_place_for_a_moment_only(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, patient: bool
+) -> None:
+    """Unless it takes them after all: what is asked for in one go is answered to the end."""
+    if not patient:
+        monkeypatch.setattr(connection, "TAKING_SECONDS", 0.5)
+        monkeypatch.setattr(connection, "TAKING_BYTES_PER_SECOND", 2**30)
+    async with (
+        node(settings, requests_at_once=3) as small,
+        serving(small.app) as url,
+        httpx.AsyncClient(base_url=url, timeout=60) as client,
+    ):
+        small.app.openapi()  # made once, which takes a while
+        idle = [Pipeliner(url) for _ in range(3)]
+        await asyncio.gather(*(one.ask() for one in idle))
+        await full(client, 503)
+        if not patient:
+            await full(client, 200)
+        found = await asyncio.gather(*(one.answers() for one in idle))
+        assert all((count == Pipeliner.ASKED) == patient for count in found), found
+        await full(client, 200)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from paletta_server.commands.connection import Connection
+
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
@@ -28,10 +30,11 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def serving(app: FastAPI) -> AsyncIterator[str]:
-    """Serve a started application from this event loop; its address. Run blocking clients in a thread."""
+    """Serve a started application from this event loop, as `paletta-server api` does; its address. Run blocking clients
+    in a thread."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    server = _Server(uvicorn.Config(app, lifespan="off", log_config=None, ws="none"))
+    server = _Server(uvicorn.Config(app, lifespan="off", log_config=None, ws="none", http=Connection))
     task = asyncio.create_task(server._serve([listener]))
     await server.ready.wait()
     try:
