@@ -10,15 +10,16 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
+import psycopg
 from fastapi import Depends, Request
 from psycopg import AsyncConnection
 from sqlalchemy import BigInteger, Identity, MetaData, Text, event, func, text
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from paletta_server.core.dbconnect import connect_async, is_read_only
 from paletta_server.core.settings import Settings
@@ -124,3 +125,15 @@ async def psycopg_connection(session: AsyncSession) -> AsyncConnection[Any]:
     connection = fairy.driver_connection
     assert isinstance(connection, AsyncConnection)
     return connection
+
+
+async def fail_as_statement(session: AsyncSession, error: psycopg.Error) -> NoReturn:
+    """Raise what psycopg met on the connection under a session as SQLAlchemy's own error, with all that goes with one:
+    a connection that is lost, or that leads to a replica, is given up and with it those of its time."""
+
+    def fail(sync: Session) -> NoReturn:
+        # No public function of SQLAlchemy does that to an error of a driver's connection.
+        sync.connection()._handle_dbapi_exception(error, None, None, None, None)
+
+    await session.run_sync(fail)
+    raise AssertionError("it raises")

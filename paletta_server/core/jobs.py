@@ -18,13 +18,14 @@ from functools import partial
 from typing import Any, Concatenate, ParamSpec, cast
 
 import procrastinate
+import psycopg
 from croniter import croniter
 from procrastinate import exceptions as engine_errors
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.core import turns
-from paletta_server.core.database import psycopg_connection
+from paletta_server.core.database import fail_as_statement, psycopg_connection
 from paletta_server.core.dbconnect import conninfo_async
 from paletta_server.core.job_records import Tallies, note_failure
 from paletta_server.core.logging import bind_job
@@ -130,7 +131,8 @@ async def defer(session: AsyncSession, name: str, *, delay_seconds: int = 0, **a
 async def defer_all(
     session: AsyncSession, name: str, each: Sequence[dict[str, Any]], *, delay_seconds: int = 0
 ) -> None:
-    """Queue the job `name` once for each set of arguments, in one statement."""
+    """Queue the job `name` once for each set of arguments, in one statement. Raises what a statement of the session
+    would: callers need not know that it was not one."""
     if not each:
         return
     connection = await psycopg_connection(session)
@@ -141,7 +143,12 @@ async def defer_all(
         schedule_in={"seconds": delay_seconds} if delay_seconds else None,
     )
     trace = carried()
-    await configured.batch_defer_async(*({**arguments, **trace} for arguments in each))
+    try:
+        await configured.batch_defer_async(*({**arguments, **trace} for arguments in each))
+    except engine_errors.ConnectorException as error:
+        if isinstance(error.__cause__, psycopg.Error):
+            await fail_as_statement(session, error.__cause__)
+        raise
 
 
 @asynccontextmanager

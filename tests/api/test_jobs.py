@@ -5,18 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 
+import httpx
+import psycopg
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import InternalError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 import paletta_server.tasks  # noqa: F401 (every job there is)
 from paletta_server.core import turns
+from paletta_server.core.database import psycopg_connection
 from paletta_server.core.jobs import defer, run_worker
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.storage import ObjectStore
 from paletta_server.embedded.ports import free_ports
 from tests.conftest import MakeUser
+from tests.support.locks import blocked
 from tests.support.orders import Till
 
 DAY = 86_400
@@ -192,3 +199,47 @@ async def test_a_turn_outlives_its_lock(runtime: Runtime) -> None:
 )
 def test_a_turn_may_take_as_long_as_it_is_to_the_next(cron: str, seconds: float) -> None:
     assert turns.limit(cron) == seconds
+
+
+async def test_a_request_that_cannot_queue_its_job_is_told_to_come_back(
+    runtime: Runtime, client: httpx.AsyncClient, make_user: MakeUser
+) -> None:
+    person = await make_user("contributor")
+    async with runtime.db.transaction() as holder:
+        await holder.execute(text("LOCK TABLE procrastinate_jobs IN ACCESS EXCLUSIVE MODE"))
+        asked = asyncio.create_task(client.post("/v1/auth/password-reset", json={"email": person.email}))
+        await blocked(runtime)
+        # As its own limit would in ten seconds.
+        await holder.execute(
+            text(
+                "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
+                " WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+            )
+        )
+        answer = await asked
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_a_connection_on_which_no_job_can_be_queued_is_given_up(runtime: Runtime) -> None:
+    async def pid_of(session: AsyncSession) -> int:
+        return int(await session.scalar(text("SELECT pg_backend_pid()")) or 0)
+
+    async def queue_after(trouble: str) -> None:
+        async with runtime.db.transaction() as session:
+            with suppress(psycopg.OperationalError):  # of the one that ends itself
+                await (await psycopg_connection(session)).execute(trouble)
+            await defer(session, "mail.sweep")
+
+    async with runtime.db.transaction() as session:
+        before = await pid_of(session)
+    with pytest.raises(InternalError) as caught:  # as on a server that is a replica now
+        await queue_after("SET TRANSACTION READ ONLY")
+    assert caught.value.connection_invalidated
+    async with runtime.db.transaction() as session:
+        assert before != (before := await pid_of(session))
+    with pytest.raises(OperationalError) as lost:
+        await queue_after("SELECT pg_terminate_backend(pg_backend_pid())")
+    assert lost.value.connection_invalidated
+    async with runtime.db.transaction() as session:
+        assert before != await pid_of(session)
