@@ -75,17 +75,24 @@ class Database:
                 " -c idle_in_transaction_session_timeout=60000",
             )
 
-        self.engine: AsyncEngine = create_async_engine(
-            settings.sqlalchemy_url,
-            async_creator=connect,
-            pool_size=pool_size or settings.database_pool_size,
-            max_overflow=OVERFLOW,
-            pool_pre_ping=True,
-            pool_timeout=settings.database_wait_seconds,
-            hide_parameters=True,  # an error's text reaches the logs, and parameters are people's data
-            pool_recycle=RECYCLE_SECONDS,
-        )
-        event.listen(self.engine.sync_engine, "handle_error", _leave_replica)
+        def pool(size: int, overflow: int) -> AsyncEngine:
+            made = create_async_engine(
+                settings.sqlalchemy_url,
+                async_creator=connect,
+                pool_size=size,
+                max_overflow=overflow,
+                pool_pre_ping=True,
+                pool_timeout=settings.database_wait_seconds,
+                hide_parameters=True,  # an error's text reaches the logs, and parameters are people's data
+                pool_recycle=RECYCLE_SECONDS,
+            )
+            event.listen(made.sync_engine, "handle_error", _leave_replica)
+            return made
+
+        self.engine = pool(pool_size or settings.database_pool_size, OVERFLOW)
+        self.probe = pool(1, 0)
+        """A connection for who asks whether the database answers: whether others have too much to do with it is another
+        question. It is made when it is first asked for."""
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 
     @asynccontextmanager
@@ -101,6 +108,7 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+        await self.probe.dispose()
 
 
 def _leave_replica(context: ExceptionContext) -> None:

@@ -110,7 +110,7 @@ async def _within(check: Any) -> str:
 
 
 async def _database(runtime: Runtime) -> None:
-    async with runtime.db.engine.connect() as connection:
+    async with runtime.db.probe.connect() as connection:
         revision = await connection.scalar(text("SELECT version_num FROM alembic_version"))
     if revision in _older():
         raise Unavailable("the schema is older than this code")

@@ -149,8 +149,10 @@ async def test_without_a_free_connection_the_answer_comes_soon(settings: Setting
             began = time.monotonic()
             refused = await small.client.get("/v1/categories")
             took = time.monotonic() - began
+            probed = (await small.client.get("/readyz")).json()
         assert refused.status_code == 503
         assert refused.json()["code"] == "unavailable"
+        assert probed["checks"]["database"] == "ok", "that answers, and another node is no better off"
         assert int(refused.headers["retry-after"]) >= 1
         assert 0.2 < took < 8, "sooner than the lock would have come, or its limit"
         assert {(await task).status_code for task in taken} <= {200, 503}
