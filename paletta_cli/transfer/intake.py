@@ -84,15 +84,27 @@ class Intake:
             hungry = not (self._line.ready or self._line.unsigned)
             return not self._line.reading or waited >= (SHORT_SECONDS if hungry else GATHER_SECONDS)
 
-        while items := self._line.read.take(self._line.protocol.limits.items_per_call, ripe):
-            if self._line.stop.is_set():
+        most = self._line.protocol.limits.items_per_call
+        # New files while the service takes none: they wait here until all those have gone on that may.
+        late: list[Item] = []
+        while True:
+            partly = not late or bool(self._line.read or self._line.reading)
+            if partly:
+                items = self._line.read.take(most, ripe)
+            else:
+                items, late = late[:most], late[most:]
+            if self._line.stop.is_set() or not (items or late):
                 return
+            if not items:
+                continue
             reach("register")
-            answers = self._line.protocol.register(self._line.batch_id, items)
+            answers = self._line.protocol.register(self._line.batch_id, items, partly=partly)
             reach("register")
-            for item in items:
+            answered = [item for item in items if item.ref in answers]
+            late += [item for item in items if item.ref not in answers]
+            for item in answered:
                 self._registered(item, answers[item.ref])
-            self._line.note(items)
+            self._line.note(answered)
 
     def _registered(self, item: Item, answer: Mapping[str, Any]) -> None:
         """Act on the service's answer for one file."""

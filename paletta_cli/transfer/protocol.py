@@ -58,10 +58,18 @@ class Protocol:
         answer: dict[str, Any] = self.service.post("/v1/upload-batches", body, idempotent=True)
         return answer
 
-    def register(self, batch_id: str, items: Sequence[Item]) -> dict[str, dict[str, Any]]:
-        """Announce files with their fingerprints and metadata: the service's answer by ref."""
+    def register(self, batch_id: str, items: Sequence[Item], *, partly: bool) -> dict[str, dict[str, Any]]:
+        """Announce files with their fingerprints and metadata: the service's answer by ref.
+
+        While the service takes no new files this waits until it does, or with `partly` leaves those out."""
         body = {"items": [_registration(item) for item in items]}
-        answer = self.service.post(f"/v1/upload-batches/{batch_id}/items", body, idempotent=True)
+        answer = self.service.request(
+            "POST",
+            f"/v1/upload-batches/{batch_id}/items",
+            params={"partly": "true"} if partly else None,
+            body=body,
+            idempotent=True,
+        )
         return {entry["ref"]: entry for entry in answer["items"]}
 
     def sign(self, parts: Sequence[Part]) -> dict[str, dict[str, Any]]:

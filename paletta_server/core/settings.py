@@ -131,7 +131,8 @@ class Settings(BaseSettings):
     uploads_open_max: int = Field(20_000, ge=1)
     """Unfinished uploads that one account may hold at once."""
     ingest_queue_max: int | None = Field(None, ge=1)
-    """Films that may wait for a worker; from there on no new ones are registered until some are done."""
+    """Films that may have arrived and wait for a worker; from there on no new ones are registered until some are done.
+    What is registered goes on, and is not counted before it has arrived."""
     ingest_queue_max_bytes: int | None = Field(None, ge=1)
     """The same by what they weigh."""
 

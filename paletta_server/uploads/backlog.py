@@ -2,6 +2,10 @@
 
 Bytes that lie in the store unseen cost money, and a contributor who waits for two days is served worse than one who is
 told so at once. Only what is new waits: files that were registered before go on to their end.
+
+What is on its way is not counted. Contributors' lines are slow beside our workers: a folder that takes a day to arrive
+would keep everybody out while workers stand idle, and so would one that never does. It comes on top: `uploads_open_max`
+files of an account at most.
 """
 
 from collections.abc import Collection, Mapping
@@ -22,22 +26,26 @@ RETRY_SECONDS = 20
 
 
 async def make_room(
-    session: AsyncSession, settings: Settings, owner_id: int, sha256s: Collection[str]
-) -> None:
-    """Let these files in, or raise `IngestBusy`.
+    session: AsyncSession, settings: Settings, owner_id: int, sha256s: Collection[str], *, partly: bool
+) -> Collection[str]:
+    """Which of these files have to wait: none, or those that are new. Raises `IngestBusy` instead, unless the caller
+    can do with a part of them.
 
     The limit is looked at before each call of at most a hundred files and not locked: two at once may both pass, so it
-    is exceeded by as many calls as are under way, and what is still being sent comes on top.
+    is exceeded by as many calls as are under way.
     """
     limits = {"films": settings.ingest_queue_max, "bytes": settings.ingest_queue_max_bytes}
     if not sha256s or not any(limits.values()):
-        return
+        return ()
     standing = await clips.standing(session, owner_id, list(sha256s))
-    if all(sha256 in standing for sha256 in sha256s):
-        return
+    new = {sha256 for sha256 in sha256s if sha256 not in standing}
+    if not new:
+        return ()
     waiting = await queued(session)
     if not any(limit is not None and waiting[name] >= limit for name, limit in limits.items()):
-        return
+        return ()
+    if partly:
+        return new
     raise IngestBusy(
         f"{_films(waiting['films'])} to be looked at; no new ones are taken until some of them are done",
         retry_after=RETRY_SECONDS,

@@ -41,9 +41,10 @@ class Checked:
 
 
 async def register(
-    runtime: Runtime, user: Principal, batch_text: str, items: Sequence[NewItem]
+    runtime: Runtime, user: Principal, batch_text: str, items: Sequence[NewItem], *, partly: bool = False
 ) -> list[Item]:
     """Register files with their metadata, all of them validated, in one transaction; answers in the same order.
+    With `partly`, those that have to wait for others to be done are left out.
 
     Idempotent, and safe against the same files being registered by another process at the same time: what stands
     for some bytes of an account is decided by one unique index on clips.
@@ -53,7 +54,9 @@ async def register(
     async with runtime.db.transaction() as session:
         batch = await find_batch(session, user, batch_text)
         checked, valid = await examine(session, settings, user, items)
-        await backlog.make_room(session, settings, user.user_id, valid)
+        waiting = await backlog.make_room(session, settings, user.user_id, valid, partly=partly)
+        checked = [one for one in checked if one.problems or one.item.file.sha256 not in waiting]
+        valid = {sha256: one for sha256, one in valid.items() if sha256 not in waiting}
         # All new tags in one step: two processes that make the same ones in several could wait for each other.
         await taxonomy.tags_for_uploads(session, _keywords(valid), user.user_id)
         outcome, uploads = await _uploads_for(session, settings, user, batch, valid, lost_bytes)

@@ -66,9 +66,15 @@ async def show_batch(user: Uploader, session: SessionDep, batch: str, page: Page
 
 
 @router.post("/upload-batches/{batch}/items", dependencies=Taken, responses=problems(IngestBusy))
-async def register(user: Uploader, runtime: RuntimeDep, batch: str, new: NewItems) -> Items:
-    """Register files with metadata and fingerprints. Each gets an answer of its own; asking again is harmless."""
-    items = await registration.register(runtime, user, batch, new.items)
+async def register(
+    user: Uploader, runtime: RuntimeDep, batch: str, new: NewItems, partly: bool = False
+) -> Items:
+    """Register files with metadata and fingerprints. Each gets an answer of its own; asking again is harmless.
+
+    While too many films wait to be looked at, no new ones are taken: 503 `ingest_busy`, or with `partly=true` no answer
+    for those, while the others go on.
+    """
+    items = await registration.register(runtime, user, batch, new.items, partly=partly)
     await signing.add_transfer_facts(runtime, user, items)
     return Items(items=items)
 

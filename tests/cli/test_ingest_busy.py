@@ -115,6 +115,53 @@ async def test_the_command_says_that_it_waits_and_goes_on_when_there_is_room(
     assert running.err.count("waiting for the service") == 1, "said once"
 
 
+async def test_one_new_file_does_not_hold_up_those_that_may_go_on(
+    paletta: Run,
+    people: dict[str, Person],
+    shelf: Shelf,
+    full: bytes,
+    app: FastAPI,
+    runtime: Runtime,
+    tmp_path: Path,
+) -> None:
+    up = shelf.up
+    data = {name: os.urandom(2000) for name in ("a.mov", "b.mov", "c.mov")}
+    busy, app.state.runtime = app.state.runtime, runtime
+    await up.register(await up.batch(), *(item(data[name], name) for name in ("b.mov", "c.mov")))
+    app.state.runtime = busy
+    path = f"/upload-batches/{await up.batch()}/items?partly=true"
+    answer = await up.call("POST", path, json={"items": [item(one, name) for name, one in data.items()]})
+    assert [(one["ref"], one["outcome"]) for one in answer["items"]] == [
+        ("b.mov", "resumed"),
+        ("c.mov", "resumed"),
+    ]
+    head = HEAD.replace("technology", "transport")
+    lines = [f"  - file: {name}\n    title: The clip called {name[0]}\n" for name in data]
+    (tmp_path / "paletta.yaml").write_text(head + "".join(lines))
+    for name, content in data.items():
+        (tmp_path / name).write_bytes(content)
+    running = await Process.start(
+        "upload", tmp_path, "--no-check-media", "--until", "uploaded",
+        PALETTA_TOKEN=people["contributor"].token, PALETTA_TEST_HASTE="100",
+    )  # fmt: skip
+    await running.says("waiting for the service")
+    async with asyncio.timeout(60):
+        while await arrived(runtime) != {"b.mov", "c.mov"}:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    app.state.runtime = runtime
+    done = await running.ends()
+    assert done.code == 0, done.err
+    assert await arrived(runtime) == set(data)
+
+
+async def arrived(runtime: Runtime) -> set[str]:
+    async with runtime.db.transaction() as session:
+        names = await session.scalars(
+            text("SELECT file_name FROM uploads WHERE state = 'stored' AND file_name LIKE '_.mov'")
+        )
+        return set(names)
+
+
 async def test_the_command_does_not_wait_for_ever(
     paletta: Run, people: dict[str, Person], full: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
