@@ -21,6 +21,14 @@ def asking() -> Iterator[Asking]:
     made.close()
 
 
+@pytest.fixture
+def free() -> Iterator[threading.Event]:
+    """What questions wait for; also given where a test fails, since a process waits for its threads."""
+    made = threading.Event()
+    yield made
+    made.set()
+
+
 def nothing_comes() -> None:
     raise Silent
 
@@ -29,8 +37,10 @@ def it_is_being_built() -> None:
     raise Unavailable("the search index is being built", code="index_building")
 
 
-async def test_so_many_are_asked_so_many_wait_and_the_rest_is_refused(asking: Asking) -> None:
-    free, busy = threading.Event(), threading.Semaphore(0)
+async def test_so_many_are_asked_so_many_wait_and_the_rest_is_refused(
+    asking: Asking, free: threading.Event
+) -> None:
+    busy = threading.Semaphore(0)
 
     def question() -> bool:
         busy.release()
@@ -48,13 +58,14 @@ async def test_so_many_are_asked_so_many_wait_and_the_rest_is_refused(asking: As
 
 
 async def test_the_time_for_a_thread_counts_and_who_gave_up_is_not_asked_for(
-    asking: Asking, monkeypatch: pytest.MonkeyPatch
+    asking: Asking, free: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(opensearch_client, "READ_SECONDS", 0.5)
-    free, put = threading.Event(), []
+    put: list[int] = []
     asked = [asyncio.create_task(asking.ask(free.wait)) for _ in range(AT_ONCE)]
     asked += [asyncio.create_task(asking.ask(lambda: put.append(1))) for _ in range(AT_ONCE)]
-    answers = await asyncio.gather(*asked, return_exceptions=True)
+    async with asyncio.timeout(60):
+        answers = await asyncio.gather(*asked, return_exceptions=True)
     assert {type(one) for one in answers} == {Silent}
     free.set()
     await asyncio.to_thread(asking._threads.shutdown)
@@ -70,7 +81,7 @@ async def test_all_requests_of_a_question_share_its_time(asking: Asking) -> None
 
 
 async def test_after_several_in_vain_one_tries_and_the_others_wait_for_how_it_goes(
-    asking: Asking, monkeypatch: pytest.MonkeyPatch
+    asking: Asking, free: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(opensearch_asking, "PAUSE_SECONDS", 0.0)
     for _ in range(IN_VAIN):
@@ -88,7 +99,6 @@ async def test_after_several_in_vain_one_tries_and_the_others_wait_for_how_it_go
         with pytest.raises(Silent):
             await asking.ask(nothing_comes)
     monkeypatch.setattr(opensearch_asking, "PAUSE_SECONDS", 600.0)
-    free = threading.Event()
     trying = asyncio.create_task(asking.ask(free.wait))
     await asyncio.sleep(0)  # it was let in
     with pytest.raises(Silent):
