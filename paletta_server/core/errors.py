@@ -103,6 +103,15 @@ class TooManyRequests(PalettaError):
         super().__init__(detail, headers={"Retry-After": str(max(1, retry_after))}, **kwargs)
 
 
+class TooSlow(PalettaError):
+    """The rest of a request did not come. The connection is of no more use."""
+
+    status, code, title = 408, "too_slow", "Request timeout"
+
+    def __init__(self, detail: str, **kwargs: Any) -> None:
+        super().__init__(detail, headers={"Connection": "close"}, **kwargs)
+
+
 class Unavailable(PalettaError):
     """Something behind us does not answer; the same request may work in a moment."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
 import time
@@ -199,7 +200,42 @@ async def test_a_body_that_does_not_come_holds_its_place_for_a_moment_only(
         answers = await asyncio.gather(*(half(port) for _ in range(2)))
         assert [answer.split(b" ", 2)[1] for answer in answers] == [b"408", b"408"]
         assert all(b"too slowly" in answer for answer in answers)
+        assert all(b"connection: close" in answer.lower() for answer in answers)
         assert (await client.get("/v1/categories")).status_code == 200
+
+
+async def test_half_sent_requests_keep_nobody_out(settings: Settings) -> None:
+    """More of them than there are places, from one address: it gets no further, and everybody else is served."""
+    login = {"email": "nobody@example.org", "password": "eleven lanterns"}
+    async with (
+        node(settings, requests_at_once=50) as small,
+        serving(small.app) as url,
+        httpx.AsyncClient(base_url=url) as client,
+        contextlib.AsyncExitStack() as held,
+    ):
+        port = httpx.URL(url).port
+        head = b"POST /v1/auth/login HTTP/1.1\r\nHost: shop\r\nContent-Length: 500\r\n\r\n{"
+        readers = []
+        for _ in range(60):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            held.callback(writer.close)
+            writer.write(head)
+            readers.append(reader)
+        first = [asyncio.create_task(reader.readline()) for reader in readers]
+        refused: set[asyncio.Task[bytes]] = set()
+        while len(refused) < 40:
+            refused, _ = await asyncio.wait(first, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+            assert refused, "nobody was refused"
+            await asyncio.sleep(0)
+        assert {line.split()[1] for line in [task.result() for task in refused]} == {b"503"}
+        assert (await client.get("/v1/categories")).status_code == 200
+        transport = httpx.ASGITransport(small.app, client=("203.0.113.9", 1))
+        async with httpx.AsyncClient(transport=transport, base_url=url) as another:
+            assert (await another.post("/v1/auth/login", json=login)).status_code == 401
+        for task in first:
+            task.cancel()
+        shed = (await client.get("/metrics")).text
+        assert 'paletta_http_requests_shed_total{kind="body"}' in shed
 
 
 class Pipeliner:
