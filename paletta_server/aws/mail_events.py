@@ -129,14 +129,14 @@ def _finding(kind: str | None, report: _Report) -> _Finding:
             plain(bounce.feedbackId),
             "bounce" if bounce.bounceType == "Permanent" else "transient",
             plain(said or f"{bounce.bounceType} {bounce.bounceSubType}".strip()),
-            tuple(one.emailAddress for one in bounce.bouncedRecipients),
+            tuple(plain(one.emailAddress) for one in bounce.bouncedRecipients),
         )
     if kind == "Complaint" and (complaint := report.complaint) is not None:
         return _Finding(
             plain(complaint.feedbackId),
             "complaint",
             plain(complaint.complaintFeedbackType or "complaint"),
-            tuple(one.emailAddress for one in complaint.complainedRecipients),
+            tuple(plain(one.emailAddress) for one in complaint.complainedRecipients),
         )
     raise NotUnderstood(f"a report of kind {str(kind)[:40]!r}")
 

@@ -4,13 +4,21 @@ They stay in the store, since a take-down may be lifted, but they are labelled, 
 (`aws/template/data.py`) keeps what is labelled so from CloudFront. Straight from the store an address ends by itself.
 """
 
+import logging
+
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.clips.models import Clip, Rendition
 from paletta_server.core.delivering import LABEL, WITHHELD, is_public
-from paletta_server.core.jobs import INSISTENT, defer, job
+from paletta_server.core.jobs import INSISTENT, defer, defer_all, job
 from paletta_server.core.runtime import Runtime
+from paletta_server.core.storage import StoreError
+
+log = logging.getLogger(__name__)
+
+PAGE = 1000
+NO_TAGS = {"NotImplemented", "MethodNotAllowed", "501", "405"}
 
 
 async def follow(session: AsyncSession, clip_id: int) -> None:
@@ -25,9 +33,37 @@ async def label(runtime: Runtime, *, clip_id: int) -> None:
     done: tuple[str | None, set[str]] = (None, set())
     while (wanted := await _wanted(runtime, clip_id)) != done:
         value, keys = wanted
-        for key in sorted(keys):
-            await runtime.store.label(key, LABEL, value)
+        try:
+            for key in sorted(keys):
+                await runtime.store.label(key, LABEL, value)
+        except StoreError as error:
+            if error.code not in NO_TAGS:
+                raise
+            log.info(
+                "the store has no tags, and CloudFront reads from none such", extra={"error": str(error)}
+            )
+            return
         done = wanted
+
+
+@job("clips.previews_again", cron="17 4 * * *")
+async def label_again(runtime: Runtime) -> None:
+    """Once a day for every clip that is taken down: objects come back from a backup without their labels, and clips
+    were taken down before CloudFront was there."""
+    after = 0
+    while True:
+        async with runtime.db.transaction() as session:
+            found = await session.scalars(
+                select(Clip.id)
+                .where(Clip.review == "taken_down", Clip.id > after)
+                .order_by(Clip.id)
+                .limit(PAGE)
+            )
+            page = list(found)
+            await defer_all(session, "clips.previews", [{"clip_id": clip_id} for clip_id in page])
+        if len(page) < PAGE:
+            return
+        after = page[-1]
 
 
 async def _wanted(runtime: Runtime, clip_id: int) -> tuple[str | None, set[str]]:

@@ -1,5 +1,5 @@
-"""A client that does not take what it asked for is hung up on: its requests hold places of `core.admission` meanwhile,
-and what it was answered lies in memory. Nobody had to log in for either.
+"""A client that does not take what it asked for is hung up on: what it was answered lies in memory meanwhile, and
+nobody had to log in for it. (Its request's place is another's while it waits, `core.admission`.)
 
 The connection is the place for it. A request that waits for its turn to answer cannot close what it waits for, and one
 that is answered does not know of what has not left yet.
@@ -14,8 +14,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 log = logging.getLogger(__name__)
 
-TAKING_SECONDS, TAKING_BYTES_PER_SECOND = 30.0, 8 * 1024
-"""How long a client may take for what has piled up for it, and what a slow line (64 kbit/s) must manage beyond. What
+TAKING_SECONDS, TAKING_BYTES_PER_SECOND = 30.0, 32 * 1024
+"""How long a client may take for what has piled up for it, and what a slow line (256 kbit/s) must manage beyond. What
 fits into the socket's buffers counts for nothing: long polls and streams that send little are not concerned."""
 
 

@@ -9,9 +9,11 @@ reason to restart it.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import re
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import prometheus_client
@@ -70,22 +72,34 @@ class Admission:
         if kind == "poll":
             WAITING.inc()
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, self._giving_way(kind, send))
         finally:
             self._now[kind] -= 1
             if kind == "poll":
                 WAITING.dec()
 
+    def _giving_way(self, kind: str, send: Send) -> Send:
+        """`send`, whose place is another's while it waits for a client to take what it was sent before."""
+
+        async def giving_way(message: Message) -> None:
+            self._now[kind] -= 1
+            try:
+                await send(message)
+            finally:
+                self._now[kind] += 1
+
+        return giving_way
+
     async def _arrived(self, scope: Scope, receive: Receive, send: Send) -> Receive | None:
         """A `receive` that has the whole body, which whoever is let in reads into memory anyway (`app.BODY_LIMIT`).
         None where there is nothing to let in: the client has its answer, or is gone."""
-        address = (scope.get("client") or ("",))[0]
+        address = _network((scope.get("client") or ("",))[0])
         if self._coming[address] >= BODIES_OF_ONE or self._coming.total() >= self._most["request"]:
             await _refuse(scope, receive, send, "body")
             return None
         self._coming[address] += 1
         try:
-            parts = await _body(receive)
+            body = await _body(receive)
         except TimeoutError:
             await _answer(scope, TooSlow("the request's body came too slowly"))(scope, receive, send)
             return None
@@ -93,14 +107,10 @@ class Admission:
             self._coming[address] -= 1
             if not self._coming[address]:
                 del self._coming[address]
-        if parts[-1]["type"] == "http.disconnect":
+        if body is None:  # the client went away; nobody reads this, but it is what is counted
+            await _answer(scope, TooSlow("the rest of the request did not come"))(scope, receive, send)
             return None
-        coming = iter(parts)
-
-        async def replayed() -> Message:
-            return next(coming, None) or await receive()  # what comes then is that the client went away
-
-        return replayed
+        return _replayed(body, receive)
 
 
 def _has_body(scope: Scope) -> bool:
@@ -108,16 +118,39 @@ def _has_body(scope: Scope) -> bool:
     return bool(length.strip(b"0"))
 
 
-async def _body(receive: Receive) -> list[Message]:
-    """The messages of a request's body, to the last one. Raises TimeoutError for one that comes too slowly."""
-    began, received = time.monotonic(), 0
-    parts: list[Message] = []
-    while not parts or parts[-1].get("more_body", False):
-        left = began + BODY_SECONDS + received / BODY_BYTES_PER_SECOND - time.monotonic()
+def _network(address: str) -> str:
+    """Of addresses of the newer kind whoever has one has a /64."""
+    with suppress(ValueError):
+        known = ipaddress.ip_address(address)
+        if known.version == 6:
+            return str(ipaddress.ip_network((known, 64), strict=False))
+    return address
+
+
+async def _body(receive: Receive) -> bytearray | None:
+    """A request's whole body; None where the client went away. Raises TimeoutError for one that comes too slowly."""
+    began, body = time.monotonic(), bytearray()
+    while True:
+        left = began + BODY_SECONDS + len(body) / BODY_BYTES_PER_SECOND - time.monotonic()
         async with asyncio.timeout(max(0.0, left)):
-            parts.append(await receive())
-        received += len(parts[-1].get("body", b""))
-    return parts
+            message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            return body
+
+
+def _replayed(body: bytearray, receive: Receive) -> Receive:
+    """`receive` as if the body came just now, in one piece, which is kept here no longer than until it is taken."""
+    coming = [body]
+
+    async def replayed() -> Message:
+        if coming:
+            return {"type": "http.request", "body": bytes(coming.pop()), "more_body": False}
+        return await receive()  # what comes then is that the client went away
+
+    return replayed
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, kind: str) -> None:

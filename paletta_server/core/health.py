@@ -54,7 +54,7 @@ async def readyz(request: Request, runtime: RuntimeDep) -> JSONResponse:
     older than this code, it has what it answers searches from, and nobody told it to stop."""
     if runtime.notify.ending:
         return JSONResponse({"status": "stopping", "checks": {}}, status_code=503)
-    database, store = await asyncio.gather(_within(_database(runtime)), _within(_store(runtime)))
+    database, store = await _looked(request.app.state, runtime)
     checks = {"database": database, "object_store": store}
     prepared: dict[str, Callable[[], bool]] = getattr(request.app.state, "prepared", {})
     checks |= {name: "ok" if is_so() else "not there yet" for name, is_so in prepared.items()}
@@ -96,6 +96,19 @@ def _pool(runtime: Runtime) -> None:
         DATABASE_CONNECTIONS.labels("in use").set(pool.checkedout())
         DATABASE_CONNECTIONS.labels("idle").set(pool.checkedin())
         DATABASE_MOST.set(runtime.settings.database_pool_size + OVERFLOW)
+
+
+async def _looked(state: Any, runtime: Runtime) -> tuple[str, str]:
+    """Whether database and store answer. Whoever asks while somebody looks gets the same answer: anyone may ask, as
+    often as they like, and there is one connection for it."""
+    looking: asyncio.Task[tuple[str, str]] | None = getattr(state, "looking", None)
+    if looking is None or looking.done():
+
+        async def look() -> tuple[str, str]:
+            return await asyncio.gather(_within(_database(runtime)), _within(_store(runtime)))
+
+        looking = state.looking = asyncio.create_task(look())
+    return await asyncio.shield(looking)
 
 
 async def _within(check: Any) -> str:

@@ -74,6 +74,35 @@ INSISTENT = Retries(174, longest_wait=3600)
 """A week. For what nobody looks for again when it is not done, such as deleting what no row points at any more."""
 
 
+UNKNOWN = Retries(48, longest_wait=300)
+"""Four hours. A job of a newer release, met by a worker that is restarted later."""
+
+
+class UnknownJob(Exception):
+    """This release has no such job; another that works on the same queue may."""
+
+
+class _Tasks(dict[str, Any]):
+    """The engine's tasks by name. It would have a job that it does not know fail for good, and in silence: while a
+    release is rolled out that is any job which the new one has queued and an old worker takes."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return super().get(name) or _unknown
+
+
+async def _put_off(context: procrastinate.JobContext, /, **_arguments: Any) -> None:
+    runtime = cast(Runtime, context.additional_context["runtime"])
+    error = UnknownJob(
+        f"`{context.job.task_name}` is no job of this release: are all workers of the newest one?"
+    )
+    await note_failure(runtime.db, cast(int, context.job.id), context.job.task_name, error)
+    raise error
+
+
+_unknown: Any = _app.task(name="core.unknown", pass_context=True, retry=UNKNOWN)(_put_off)
+_app.tasks = _Tasks(_app.tasks)
+
+
 def job(
     name: str, *, queue: str = "default", cron: str | None = None, retries: Retries | None = None
 ) -> Callable[

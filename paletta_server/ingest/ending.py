@@ -262,7 +262,12 @@ def words(error: Exception) -> str:
 
 
 async def wait(
-    runtime: Runtime, source: uploads.Source, attempt: Attempt, error: Exception, waits: int
+    runtime: Runtime,
+    source: uploads.Source,
+    attempt: Attempt,
+    error: Exception,
+    waits: int,
+    fetch_backs: int = 0,
 ) -> None:
     """Store or database are away: the attempt is taken back and made again later, each time a little later."""
     log.warning("attempt put off", extra={"run": attempt.uid, "waits": waits, "error": f"{error}"})
@@ -278,6 +283,7 @@ async def wait(
             delay_seconds=wait_seconds(waits),
             upload_id=source.upload_id,
             waits=waits + 1,
+            fetch_backs=fetch_backs,
         )
 
 
@@ -291,7 +297,7 @@ async def fetch_back(
         if info is not None and info.archive == "archived":
             await runtime.store.restore(source.key, info.storage_class, days=FETCHED_DAYS)
     except Unavailable as error:
-        await wait(runtime, source, attempt, error, waits)
+        await wait(runtime, source, attempt, error, waits, fetch_backs)
         return
     except StoreError as error:  # a right is missing, perhaps; the clip need not leave the shop for that
         log.error("an original cannot be asked back", extra={"key": source.key, "error": str(error)})
@@ -309,6 +315,7 @@ async def fetch_back(
             "ingest.run",
             delay_seconds=FETCH_BACK_SECONDS,
             upload_id=source.upload_id,
+            waits=waits,
             fetch_backs=fetch_backs + 1,
         )
 

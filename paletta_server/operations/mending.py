@@ -14,6 +14,7 @@ from paletta_server.core import holds
 from paletta_server.core.jobs import defer
 from paletta_server.core.mail import send_mail
 from paletta_server.core.runtime import Runtime
+from paletta_server.ingest.ending import FETCHED_DAYS
 from paletta_server.operations import inventory
 from paletta_server.operations.brake import Allowance
 from paletta_server.operations.storage_audit import Fault, compare, spared
@@ -87,10 +88,8 @@ async def _remake(
         await progress.hold(session, [clip_id])
         if original is not None:
             outcome = await _withdraw(session, clip_id)
-        elif made and await _has_original(runtime, session, clip_id):
-            outcome = "made again" if await uploads.ingest_again(session, clip_id) else None
-            if outcome:
-                await _note(session, "clip_made_again", {"objects": [fault.key for fault in made]})
+        elif made:
+            outcome = await _make_again(runtime, session, clip_id, made)
         else:
             outcome = None
     for fault in faults:
@@ -164,9 +163,23 @@ class _NotAgainError(Exception):
     """Takes a transaction back."""
 
 
-async def _has_original(runtime: Runtime, session: AsyncSession, clip_id: int) -> bool:
-    keys = await clips.original_keys(session, [clip_id])
-    return clip_id in keys and await runtime.store.head(keys[clip_id]) is not None
+async def _make_again(
+    runtime: Runtime, session: AsyncSession, clip_id: int, made: Sequence[Fault]
+) -> str | None:
+    """A clip that waits to be made is not in the shop, so that one whose original is archived stays as it is until
+    that has been fetched back, which takes hours."""
+    key = (await clips.original_keys(session, [clip_id])).get(clip_id)
+    original = None if key is None else await runtime.store.head(key)
+    if key is None or original is None:
+        return None
+    if original.archive:
+        if original.archive == "archived":
+            await runtime.store.restore(key, original.storage_class, days=FETCHED_DAYS)
+        return "its original is asked back from the archive: audit again in a day"
+    if not await uploads.ingest_again(session, clip_id):
+        return None
+    await _note(session, "clip_made_again", {"objects": [fault.key for fault in made]})
+    return "made again"
 
 
 async def _note(session: AsyncSession, what: str, details: dict[str, object]) -> None:

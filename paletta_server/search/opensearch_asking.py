@@ -56,7 +56,11 @@ class Asking:
         try:
             async with asyncio.timeout(seconds):
                 found = await asyncio.wrap_future(work)
-        except (TimeoutError, Silent) as error:
+        except Silent as error:
+            if error.asked:
+                self._without_answer()
+            raise
+        except TimeoutError as error:
             self._without_answer()
             raise Silent from error
         except Exception:

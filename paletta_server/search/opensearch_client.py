@@ -86,10 +86,14 @@ def _signer(region: str, service: str) -> Any:
 
 
 class Silent(Unavailable):
-    """OpenSearch gave no answer, in time or at all. What it answers, be it an error, costs nobody much time."""
+    """OpenSearch gave no answer, in time or at all. What it answers, be it an error, costs nobody much time.
 
-    def __init__(self) -> None:
+    `asked` is False for who only waited for what another had asked: one request without an answer is one.
+    """
+
+    def __init__(self, *, asked: bool = True) -> None:
         super().__init__("the search index does not answer", code="index_unavailable", retry_after=2)
+        self.asked = asked
 
 
 _deadline: ContextVar[float | None] = ContextVar("deadline of a question to OpenSearch", default=None)

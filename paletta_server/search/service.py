@@ -172,7 +172,9 @@ async def clip_page(
     detail = await clip_views.detail(session, store, user, clip)
     asked = await offers.in_force(session)
     names = await accounts.public_names(session, {clip.owner_id})
-    sold = (await for_sale(session, [clip.id]))[clip.id]
+    sold = (await for_sale(session, [clip.id])).get(clip.id)
+    if sold is None:  # gone, since it was found
+        raise NotFound("there is no such clip")
     tiers = [
         SaleTier(
             **tier.model_dump(),

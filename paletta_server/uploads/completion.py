@@ -18,10 +18,10 @@ from paletta_server.core.errors import Unavailable
 from paletta_server.core.ids import new_uid
 from paletta_server.core.jobs import defer, defer_all
 from paletta_server.core.runtime import Runtime
-from paletta_server.core.storage import ObjectInfo, StoredPart, StoreError
+from paletta_server.core.storage import StoredPart, StoreError
 from paletta_server.uploads import progress
 from paletta_server.uploads.models import Upload, UploadPart
-from paletta_server.uploads.parts import STORE_CALLS, Problem, forget_multipart, own
+from paletta_server.uploads.parts import STORE_CALLS, Problem, fits, forget_multipart, own
 from paletta_server.uploads.protocol import Cut
 from paletta_server.uploads.schemas import (
     CompletedUpload,
@@ -149,7 +149,7 @@ async def _ask_store(runtime: Runtime, upload: Upload, checksums: Mapping[int, s
     info = await runtime.store.head(upload.key)
     if info is None:
         raise Problem("missing_parts", "the bytes are not in the store yet", retryable=True, missing=[1])
-    if not _fits(info, upload):
+    if not fits(info, upload):
         log.error("stored object differs from its registration", extra={"upload": upload.uid})
         raise _WrongObject
 
@@ -176,14 +176,10 @@ async def discard_wrong(runtime: Runtime, upload_id: int) -> None:
         return  # it is over, or somebody completes it now, and finds out the same
     try:
         info = await runtime.store.head(upload.key)
-        if info is not None and not _fits(info, upload):
+        if info is not None and not fits(info, upload):
             await runtime.store.delete([upload.key])
     finally:
         await _write(runtime, claimed, stored=[], released=[upload_id])
-
-
-def _fits(info: ObjectInfo, upload: Upload) -> bool:
-    return info.size == upload.size and info.crc64nvme in (None, upload.crc64nvme)
 
 
 def _mismatch() -> Problem:
@@ -230,7 +226,7 @@ async def _join_parts(runtime: Runtime, upload: Upload, checksums: Mapping[int, 
         if error.code not in WRONG_BYTES:
             raise
         info = await runtime.store.head(upload.key)
-        if info is not None and _fits(info, upload):
+        if info is not None and fits(info, upload):
             return  # a rival's completion consumed the parts between our list and our request
         log.warning("completion refused", extra={"upload": upload.uid, "code": error.code})
         await forget_multipart(runtime, upload, abort=True)

@@ -8,7 +8,7 @@ from paletta_server.accounts.security import Principal
 from paletta_server.core.errors import Unavailable
 from paletta_server.core.jobs import defer
 from paletta_server.core.runtime import Runtime
-from paletta_server.core.storage import StoreError
+from paletta_server.core.storage import ObjectInfo, StoreError
 from paletta_server.uploads.models import Upload, UploadPart
 from paletta_server.uploads.protocol import Cut
 from paletta_server.uploads.schemas import (
@@ -59,7 +59,7 @@ async def stored_parts(runtime: Runtime, upload: Upload) -> list[int]:
         if error.code != "NoSuchUpload":
             raise Unavailable(f"the object store answers {error.code}", code="store_unavailable") from error
         info = await runtime.store.head(upload.key)
-        if info and info.size == upload.size:
+        if info and fits(info, upload):
             return list(range(1, upload.part_count + 1))
         await forget_multipart(runtime, upload)
         return []
@@ -67,6 +67,11 @@ async def stored_parts(runtime: Runtime, upload: Upload) -> list[int]:
     return [
         part.number for part in parts if part.number <= plan.count and part.size == plan.part(part.number)
     ]
+
+
+def fits(info: ObjectInfo, upload: Upload) -> bool:
+    """Whether what is stored is what was registered, as far as the store knows."""
+    return info.size == upload.size and info.crc64nvme in (None, upload.crc64nvme)
 
 
 async def forget_multipart(runtime: Runtime, upload: Upload, *, abort: bool = False) -> None:

@@ -71,7 +71,7 @@ async def register(
 ) -> Items:
     """Register files with metadata and fingerprints. Each gets an answer of its own; asking again is harmless.
 
-    While too many films wait to be looked at, no new ones are taken: 503 `ingest_busy`, or with `partly=true` no answer
+    While too many films wait to be looked at, no new ones are taken: 429 `ingest_busy`, or with `partly=true` no answer
     for those, while the others go on.
     """
     items = await registration.register(runtime, user, batch, new.items, partly=partly)

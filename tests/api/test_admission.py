@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 import socket
 import time
@@ -204,6 +205,44 @@ async def test_a_body_that_does_not_come_holds_its_place_for_a_moment_only(
         assert (await client.get("/v1/categories")).status_code == 200
 
 
+async def test_who_goes_away_in_the_middle_is_no_fault_of_ours(settings: Settings) -> None:
+    async with (
+        node(settings) as small,
+        serving(small.app) as url,
+        httpx.AsyncClient(base_url=url) as client,
+    ):
+        _, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(url).port)
+        writer.write(b"POST /v1/auth/login HTTP/1.1\r\nHost: shop\r\nContent-Length: 500\r\n\r\n{")
+        await writer.drain()
+        writer.close()
+        async with asyncio.timeout(20):
+            while 'status="408"' not in (await client.get("/metrics")).text:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert 'route="unmatched",status="500"' not in (await client.get("/metrics")).text
+
+
+async def test_who_waits_to_be_read_leaves_its_place_to_others(settings: Settings) -> None:
+    async with (
+        node(settings, requests_at_once=3) as small,
+        serving(small.app) as url,
+        httpx.AsyncClient(base_url=url, timeout=60) as client,
+    ):
+        small.app.openapi()  # made once, which takes a while
+        idle = [Pipeliner(url) for _ in range(6)]
+        await asyncio.gather(*(one.ask() for one in idle))
+        await full(client, 200)
+        for _ in range(50):
+            assert (await client.get("/v1/categories")).status_code == 200
+        found = await asyncio.gather(*(one.answers() for one in idle))
+        assert found == [Pipeliner.ASKED] * len(idle)
+
+
+async def test_many_who_ask_whether_we_are_ready_get_one_look(client: httpx.AsyncClient, app: FastAPI) -> None:
+    answers = await asyncio.gather(*(client.get("/readyz") for _ in range(300)))
+    assert {one.json()["checks"]["database"] for one in answers} == {"ok"}
+    assert app.state.looking.done()
+
+
 async def test_half_sent_requests_keep_nobody_out(settings: Settings) -> None:
     """More of them than there are places, from one address: it gets no further, and everybody else is served."""
     login = {"email": "nobody@example.org", "password": "eleven lanterns"}
@@ -279,9 +318,10 @@ async def full(client: httpx.AsyncClient, status: int) -> None:
 
 @pytest.mark.parametrize("patient", [True, False])
 async def test_a_client_that_takes_no_answers_holds_its_place_for_a_moment_only(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, patient: bool
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, patient: bool
 ) -> None:
     """Unless it takes them after all: what is asked for in one go is answered to the end."""
+    caplog.set_level(logging.INFO, connection.__name__)
     if not patient:
         monkeypatch.setattr(connection, "TAKING_SECONDS", 0.5)
         monkeypatch.setattr(connection, "TAKING_BYTES_PER_SECOND", 2**30)
@@ -295,7 +335,9 @@ async def test_a_client_that_takes_no_answers_holds_its_place_for_a_moment_only(
         await asyncio.gather(*(one.ask() for one in idle))
         await full(client, 503)
         if not patient:
-            await full(client, 200)
+            async with asyncio.timeout(60):
+                while sum("did not take its answer" in one.message for one in caplog.records) < 3:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
         found = await asyncio.gather(*(one.answers() for one in idle))
         assert all((count == Pipeliner.ASKED) == patient for count in found), found
         await full(client, 200)

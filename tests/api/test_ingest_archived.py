@@ -17,8 +17,9 @@ from paletta_server.core import bucket
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.storage import ObjectStore
 from paletta_server.ingest import ending, service
-from paletta_server.operations import backup
+from paletta_server.operations import backup, mending
 from paletta_server.operations.backup_files import BackupError, Folder
+from paletta_server.operations.storage_audit import Fault
 from tests.conftest import MakeUser
 from tests.support import aws, media
 from tests.support.uploading import Uploader
@@ -97,7 +98,8 @@ async def test_it_is_asked_back_and_waited_for_and_that_is_no_attempt(
             "SELECT args, scheduled_at > now() + interval '50 minutes' AS later FROM procrastinate_jobs"
             " WHERE task_name = 'ingest.run' ORDER BY id DESC LIMIT 1"
         )
-        assert (job.args, job.later) == ({"upload_id": archived.upload_id, "fetch_backs": turn + 1}, True)
+        wanted = {"upload_id": archived.upload_id, "waits": 0, "fetch_backs": turn + 1}
+        assert (job.args, job.later) == (wanted, True)
     archived.inside.status = "RESTORED"
     await service.run(runtime, archived.upload_id, fetch_backs=4)
     assert (await archived.one("SELECT stage FROM uploads")).stage == then
@@ -114,3 +116,19 @@ async def test_a_backup_that_would_copy_it_says_what_to_do(archived: Archived, t
     with pytest.raises(BackupError, match=r"lies in the store's archive.*\nhint: use `--objects reference`"):
         await backup.back_up(archived.runtime, Folder(tmp_path / "backup"), "copy")
     assert not list((tmp_path / "backup").rglob("*.part"))
+
+
+async def test_a_clip_that_is_to_be_made_again_stays_in_the_shop_until_its_original_is_back(
+    archived: Archived,
+) -> None:
+    runtime = archived.runtime
+    archived.inside.status = None
+    async with runtime.db.transaction() as session:
+        await session.execute(text("UPDATE clips SET processing = 'ready', review = 'approved'"))
+        await session.execute(text("UPDATE uploads SET state = 'verified', stage = 'live'"))
+        clip_id = (await session.execute(text("SELECT id FROM clips"))).scalar_one()
+    lost = Fault("missing", "media/a/film.mp4", "", kinds=("rendition",), clip_id=clip_id)
+    await mending.mend(runtime, [lost])
+    assert "asked back" in str(lost.outcome)
+    assert (await archived.one("SELECT processing FROM clips")).processing == "ready"
+    assert 'ongoing-request="true"' in archived.inside.response_dict["x-amz-restore"], "it is on its way"

@@ -221,6 +221,25 @@ async def test_a_request_that_cannot_queue_its_job_is_told_to_come_back(
     assert int(answer.headers["retry-after"]) >= 1
 
 
+async def test_a_job_of_a_newer_release_waits_for_a_worker_that_knows_it(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with runtime.db.transaction() as session:
+        await defer(session, "mail.sweep")
+        await session.execute(
+            text("UPDATE procrastinate_jobs SET task_name = 'mail.of_tomorrow', queueing_lock = NULL")
+        )
+    status, wait = await tried(runtime, "mail.of_tomorrow")
+    assert (status, 0 < wait < 5) == ("todo", True)
+    status, wait = await tried(runtime, "mail.of_tomorrow", attempts=20)
+    assert (status, 290 < wait < 301) == ("todo", True)
+    assert "job given up" not in [record.message for record in caplog.records]
+    status, _ = await tried(runtime, "mail.of_tomorrow", attempts=48)
+    assert status == "failed"
+    [given_up] = [record for record in caplog.records if record.message == "job given up"]
+    assert given_up.__dict__["job"] == "mail.of_tomorrow"
+
+
 async def test_a_connection_on_which_no_job_can_be_queued_is_given_up(runtime: Runtime) -> None:
     async def pid_of(session: AsyncSession) -> int:
         return int(await session.scalar(text("SELECT pg_backend_pid()")) or 0)

@@ -112,6 +112,7 @@ async def test_a_letter_that_cannot_be_stored_hides_no_bounce(runtime: Runtime, 
     await run_jobs()
     said = report(mail_id=first, feedback="f\0-1")
     said["bounce"]["bouncedRecipients"][0]["diagnosticCode"] = "550 no\0body"
+    said["bounce"]["bouncedRecipients"][0]["emailAddress"] = f"\0{ANA}"
     await mail_events.handle(runtime, message(said))
     assert await rows(runtime, "SELECT report_id FROM mail_reports") == [("f-1",)]
     assert (

@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from paletta_server.clips import review
 from paletta_server.clips.review import Terms
+from paletta_server.core.jobs import defer
 from paletta_server.core.runtime import Runtime
 from tests.api.test_downloads import SAME_SITE, fetched, link_in, words_of
 from tests.conftest import MakeUser, Person
@@ -126,6 +127,16 @@ async def test_previews_that_anybody_could_fetch_are_withheld_meanwhile(
     assert {name: tags for name, tags in (await labels(runtime, tram)).items() if tags} == {
         "comp.mp4": {"cost": "films"}
     }
+    poster = f"media/{tram}/poster-1.jpg"
+    await moderator.take_down(tram)
+    await run_jobs()
+    await runtime.store.label(poster, "paletta-access", None)  # as it comes back from a backup
+    async with runtime.db.transaction() as session:
+        await defer(session, "clips.previews_again")
+    await run_jobs()
+    assert (await labels(runtime, tram))["poster-1.jpg"] == {"paletta-access": "withheld"}
+    await moderator.restore(tram)
+    await run_jobs()
     await runtime.store.delete([f"media/{tram}/comp.mp4"])
     await moderator.take_down(tram)
     await run_jobs()  # what is not there is let be

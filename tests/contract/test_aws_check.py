@@ -86,6 +86,7 @@ class Account:
         self.transcoding = "ACTIVE"
         self.production, self.known, self.dkim = True, True, "SUCCESS"
         self.told, self.destination = ["BOUNCE", "COMPLAINT"], self.by_topic
+        self.wanted = 2
         self.running, self.rollout, self.health = 2, "COMPLETED", ["healthy", "initial"]
         self.more_outputs: dict[str, str] = {}
 
@@ -368,7 +369,7 @@ def services(account: Account, ecs: Stubber, balancer: Stubber) -> None:
         api = {
             "serviceName": "api",
             "status": "ACTIVE",
-            "desiredCount": 2,
+            "desiredCount": account.wanted,
             "runningCount": account.running,
             "deployments": [{"status": "PRIMARY", "rolloutState": account.rollout}],
             "loadBalancers": [{"targetGroupArn": GROUP, "containerName": "api", "containerPort": 8750}],
@@ -540,6 +541,10 @@ def _too_few(account: Account) -> None:
     account.running = 1
 
 
+def _none_wanted(account: Account) -> None:
+    account.wanted = account.running = 0
+
+
 def _did_not_start(account: Account) -> None:
     account.rollout = "FAILED"
 
@@ -637,6 +642,7 @@ def _deletable(account: Account) -> None:
         (_elsewhere, "bucket: lifecycle", "nobody finishes"),
         (_former_elsewhere, "bucket: lifecycle", "former versions"),
         (_too_few, "services: running", "1 of 2"),
+        (_none_wanted, "services: running", "none is wanted"),
         (_did_not_start, "services: running", "did not start"),
         (_nobody_healthy, "balancer: nodes", "draining, unhealthy"),
         (_paused, "mediaconvert: queue", "paused"),

@@ -145,6 +145,8 @@ class Emptier:
     def empty(self) -> None:
         try:
             self._open().execute(_EMPTY)
+        except psycopg.errors.DeadlockDetected:  # with a background task's transaction, which is over now
+            self._open().execute(_EMPTY)
         except psycopg.OperationalError:
             if self._connection is not None and not self._connection.closed:
                 raise

@@ -27,7 +27,7 @@ from paletta_server.aws.template.environment import key_names
 from paletta_server.aws.template.policies import ON_ANYTHING, allow
 from paletta_server.commands.serve import GRACE_SECONDS, KEEP_ALIVE_SECONDS
 from paletta_server.core.bucket import class_rules, cors_rule, sweeping_rules
-from paletta_server.core.delivering import PUBLIC_PATHS
+from paletta_server.core.delivering import LABEL, PUBLIC_PATHS, WITHHELD
 from paletta_server.core.jobs import STOP_SECONDS
 from paletta_server.core.settings import Settings
 from paletta_server.ingest.command import POSTER_PREFIX
@@ -417,6 +417,23 @@ def test_the_bucket_has_the_lifecycle_that_migrate_sets(originals_class: Origina
     assert found == {rule["ID"]: rule for rule in [*sweeping_rules(), *class_rules(originals_class)]}
     assert ("originals-class" in found) == (originals_class != "STANDARD")
     assert told_to_api(options)["PALETTA_S3_ORIGINALS_CLASS"] == originals_class
+
+
+def test_previews_of_what_was_taken_down_are_kept_from_cloudfront() -> None:
+    resources = render(FEW[1])["Resources"]
+    media = {"Fn::Sub": "${Bucket.Arn}/media/*"}
+    (denied,) = (one for path, one in statements(resources["BucketPolicy"]) if one.get("Sid") == "TakenDown")
+    assert denied == {
+        "Sid": "TakenDown",
+        "Effect": "Deny",
+        "Principal": {"Service": "cloudfront.amazonaws.com"},
+        "Action": ["s3:GetObject"],
+        "Resource": media,
+        "Condition": {"StringEquals": {f"s3:ExistingObjectTag/{LABEL}": WITHHELD}},
+    }
+    tagging = {"s3:GetObjectTagging", "s3:PutObjectTagging", "s3:DeleteObjectTagging"}
+    allowed = [one for _, one in statements(resources["WorkerRole"]) if tagging <= set(one["Action"])]
+    assert [one["Resource"] for one in allowed] == [media]
 
 
 def test_what_is_kept_outlives_the_stack() -> None:

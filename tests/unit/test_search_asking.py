@@ -33,8 +33,21 @@ def nothing_comes() -> None:
     raise Silent
 
 
+def another_asked() -> None:
+    raise Silent(asked=False)
+
+
 def it_is_being_built() -> None:
     raise Unavailable("the search index is being built", code="index_building")
+
+
+async def test_one_request_without_an_answer_is_one_however_many_waited_for_it(asking: Asking) -> None:
+    answers = await asyncio.gather(
+        *(asking.ask(question) for question in (nothing_comes, *[another_asked] * (2 * IN_VAIN))),
+        return_exceptions=True,
+    )
+    assert {type(one) for one in answers} == {Silent}
+    assert await asking.ask(lambda: "asked") == "asked"
 
 
 async def test_so_many_are_asked_so_many_wait_and_the_rest_is_refused(

@@ -99,11 +99,13 @@ def rule(events: Any, sqs: Any, url: str, transcoding_queue: str | None) -> str:
         targets = ask(events.list_targets_by_rule, Rule=name)["Targets"]
         mine = next(one for one in targets if one["Arn"] == arn)
         if "DeadLetterConfig" not in mine:
-            raise Problem("what the rule cannot deliver is lost", "give its target a dead-letter queue")
+            wrong = Problem("what the rule cannot deliver is lost", "give its target a dead-letter queue")
+            continue
         if not may_send(json.loads(found.get("Policy") or "{}"), "events", description["Arn"]):
-            raise Problem(
+            wrong = Problem(
                 f"the queue's policy lets the rule `{name}` send nothing", "deploy the template again"
             )
+            continue
         return f"`{name}` is on"
     raise wrong
 

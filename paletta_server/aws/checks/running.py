@@ -33,6 +33,10 @@ def services(ecs: Any, cluster: str) -> str:
             raise Problem(
                 f"the last version of `{name}` did not start", "its tasks' log and stop reason say why"
             )
+        if wanted == 0:
+            raise Problem(
+                f"of `{name}` none is wanted, though the stack is started", "look at its scaling, and deploy"
+            )
         if running < wanted:
             raise Problem(
                 f"of `{name}` {running} of {wanted} tasks run",

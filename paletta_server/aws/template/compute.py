@@ -287,6 +287,8 @@ def _service(part: Part, options: Options, service: Service) -> None:
             {"CapacityProvider": "FARGATE", "Base": 1, "Weight": 0},
             {"CapacityProvider": "FARGATE_SPOT", "Weight": 1},
         ]
+        # ECS changes a strategy only together with a new deployment.
+        properties["ForceNewDeployment"] = {"EnableForceNewDeployment": True}
         properties["CapacityProviderStrategy"] = when(
             "SpotWorkers", spare, [{"CapacityProvider": "FARGATE", "Weight": 1}]
         )

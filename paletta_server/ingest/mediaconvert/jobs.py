@@ -105,7 +105,7 @@ async def hear(session: AsyncSession, settings: Settings, news: News, *, asked: 
     if news.status not in KNOWN:
         log.warning("unknown status of a job", extra={"job": news.job_id, "status": news.status})
         return "unknown status"
-    if news.account is not None and news.account != account_of(settings):
+    if (account := account_of(settings)) is not None and news.account not in (None, account):
         log.warning("an event of another account", extra={"job": news.job_id, "account": news.account})
         return "another account's"
     row_id = await row_of(session, news)
@@ -134,7 +134,7 @@ async def hear(session: AsyncSession, settings: Settings, news: News, *, asked: 
 
 
 def account_of(settings: Settings) -> str | None:
-    """The account whose jobs are ours: that of the role which they run with."""
+    """The account whose jobs are ours: that of the role which they run with. None where it is not set (any more)."""
     parts = (settings.mediaconvert_role or "").split(":")
     return parts[4] if len(parts) > 5 else None
 

@@ -218,8 +218,8 @@ async def _cancel_left(runtime: Runtime, api: Api) -> None:
         try:
             await cancel.of_row(runtime, api, row_id)
         except ApiError as error:
+            # The next one may be another's trouble; where all are refused they are few, and asked again in a minute.
             log.warning("a job cannot be cancelled", extra={"row": row_id, "error": str(error)})
-            return
 
 
 async def _left(session: AsyncSession) -> Sequence[int]:
