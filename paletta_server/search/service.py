@@ -18,7 +18,7 @@ from paletta_server.clips import views as clip_views
 from paletta_server.clips.models import Clip
 from paletta_server.clips.sale import for_sale
 from paletta_server.core import money
-from paletta_server.core.errors import Invalid, Unavailable
+from paletta_server.core.errors import Invalid, NotFound, Unavailable
 from paletta_server.core.metrics import SEARCH_LAG
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.storage import ObjectStore

@@ -144,12 +144,16 @@ async def test_one_new_file_does_not_hold_up_those_that_may_go_on(
         "upload", tmp_path, "--no-check-media", "--until", "uploaded",
         PALETTA_TOKEN=people["contributor"].token, PALETTA_TEST_HASTE="100",
     )  # fmt: skip
-    await running.says("waiting for the service")
-    async with asyncio.timeout(60):
-        while await arrived(runtime) != {"b.mov", "c.mov"}:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-    app.state.runtime = runtime
-    done = await running.ends()
+    try:
+        await running.says("waiting for the service")
+        async with asyncio.timeout(60):
+            while await arrived(runtime) != {"b.mov", "c.mov"}:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        app.state.runtime = runtime
+        done = await running.ends()
+    finally:
+        if running.process.returncode is None:
+            running.process.kill()
     assert done.code == 0, done.err
     assert await arrived(runtime) == set(data)
 
