@@ -1,7 +1,11 @@
 """A service on two nodes behind nginx is restarted and migrated under load, and nobody notices.
 
-Restart: a node that is told to stop says so first, and ends when what it had in hand is done. Migration: nodes that run
-the code from before read and write while a column, a table and an index are added, though a transaction is in the way.
+Restart: a node that is told to stop says so first, and ends when what it had in hand is done. Migration: a column, a
+table and an index are added while nodes read and write, though a transaction is in the way.
+
+Of old and new side by side this shows the database's half: this code is the old one there, on the schema of a release
+to come. Two releases of the code are not run beside each other, and no worker is: whether the jobs that one queues are
+understood by the other is not shown.
 """
 
 from __future__ import annotations
