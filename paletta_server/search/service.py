@@ -174,7 +174,7 @@ async def clip_page(
     names = await accounts.public_names(session, {clip.owner_id})
     sold = (await for_sale(session, [clip.id])).get(clip.id)
     if sold is None:  # gone, since it was found
-        raise NotFound("there is no such clip")
+        raise NotFound("clip", clip.uid)
     tiers = [
         SaleTier(
             **tier.model_dump(),
