@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.clips.models import Clip, Rendition
 from paletta_server.core.delivering import LABEL, WITHHELD, is_public
-from paletta_server.core.jobs import INSISTENT, defer, defer_all, job
+from paletta_server.core.jobs import INSISTENT, defer, job
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.storage import StoreError
 
@@ -28,22 +28,13 @@ async def follow(session: AsyncSession, clip_id: int) -> None:
 
 @job("clips.previews", queue="default", retries=INSISTENT)
 async def label(runtime: Runtime, *, clip_id: int) -> None:
-    """Label the clip's previews, or take the label away. Looks again afterwards: two of these may overtake one another,
-    and the last one to write is the last one to look."""
-    done: tuple[str | None, set[str]] = (None, set())
-    while (wanted := await _wanted(runtime, clip_id)) != done:
-        value, keys = wanted
-        try:
-            for key in sorted(keys):
-                await runtime.store.label(key, LABEL, value)
-        except StoreError as error:
-            if error.code not in NO_TAGS:
-                raise
-            log.info(
-                "the store has no tags, and CloudFront reads from none such", extra={"error": str(error)}
-            )
-            return
-        done = wanted
+    """Label the clip's previews, or take the label away."""
+    try:
+        await _label(runtime, clip_id)
+    except StoreError as error:
+        if error.code not in NO_TAGS:
+            raise
+        log.info("the store has no tags, and CloudFront reads from none such", extra={"error": str(error)})
 
 
 @job("clips.previews_again", cron="17 4 * * *")
@@ -51,19 +42,31 @@ async def label_again(runtime: Runtime) -> None:
     """Once a day for every clip that is taken down: objects come back from a backup without their labels, and clips
     were taken down before CloudFront was there."""
     after = 0
-    while True:
-        async with runtime.db.transaction() as session:
-            found = await session.scalars(
-                select(Clip.id)
-                .where(Clip.review == "taken_down", Clip.id > after)
-                .order_by(Clip.id)
-                .limit(PAGE)
-            )
-            page = list(found)
-            await defer_all(session, "clips.previews", [{"clip_id": clip_id} for clip_id in page])
-        if len(page) < PAGE:
-            return
+    while page := await _taken_down(runtime, after):
+        for clip_id in page:
+            try:
+                await _label(runtime, clip_id)
+            except StoreError as error:  # no right to, or no tags at all: the next turn asks again
+                log.warning("previews cannot be labelled", extra={"clip": clip_id, "error": str(error)})
+                return
         after = page[-1]
+
+
+async def _taken_down(runtime: Runtime, after: int) -> list[int]:
+    async with runtime.db.transaction() as session:
+        query = select(Clip.id).where(Clip.review == "taken_down", Clip.id > after)
+        return list(await session.scalars(query.order_by(Clip.id).limit(PAGE)))
+
+
+async def _label(runtime: Runtime, clip_id: int) -> None:
+    """Looks again afterwards: two of these may overtake one another, and the last one to write is the last one to
+    look."""
+    done: tuple[str | None, set[str]] = (None, set())
+    while (wanted := await _wanted(runtime, clip_id)) != done:
+        value, keys = wanted
+        for key in sorted(keys):
+            await runtime.store.label(key, LABEL, value)
+        done = wanted
 
 
 async def _wanted(runtime: Runtime, clip_id: int) -> tuple[str | None, set[str]]:

@@ -14,8 +14,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 log = logging.getLogger(__name__)
 
-TAKING_SECONDS, TAKING_BYTES_PER_SECOND = 30.0, 32 * 1024
-"""How long a client may take for what has piled up for it, and what a slow line (256 kbit/s) must manage beyond. What
+TAKING_SECONDS, TAKING_BYTES_PER_SECOND = 30.0, 16 * 1024
+"""How long a client may take for what has piled up for it, and what a slow line (128 kbit/s) must manage beyond. What
 fits into the socket's buffers counts for nothing: long polls and streams that send little are not concerned."""
 
 

@@ -79,7 +79,8 @@ class Admission:
                 WAITING.dec()
 
     def _giving_way(self, kind: str, send: Send) -> Send:
-        """`send`, whose place is another's while it waits for a client to take what it was sent before."""
+        """`send`, whose place is another's while it waits for a client to take what it was sent before. Who waits so
+        does for as long as `commands.connection` has patience; going on they may be more than there are places."""
 
         async def giving_way(message: Message) -> None:
             self._now[kind] -= 1
@@ -119,10 +120,12 @@ def _has_body(scope: Scope) -> bool:
 
 
 def _network(address: str) -> str:
-    """Of addresses of the newer kind whoever has one has a /64."""
+    """Of addresses of the newer kind whoever has one has a /64; one of the older kind may be written as one."""
     with suppress(ValueError):
         known = ipaddress.ip_address(address)
-        if known.version == 6:
+        if isinstance(known, ipaddress.IPv6Address):
+            if known.ipv4_mapped is not None:
+                return str(known.ipv4_mapped)
             return str(ipaddress.ip_network((known, 64), strict=False))
     return address
 

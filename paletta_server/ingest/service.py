@@ -62,7 +62,7 @@ async def run(runtime: Runtime, upload_id: int, *, waits: int = 0, fetch_backs: 
     except Refused as refused:
         await ending.refuse(runtime, source, attempt, refused)
     except AWAY as error:
-        await ending.wait(runtime, source, attempt, error, waits)
+        await ending.wait(runtime, source, attempt, error, waits, fetch_backs)
     except (EngineFailed, StoreError, OSError) as error:
         if isinstance(error, StoreError) and error.code == "InvalidObjectState":
             await ending.fetch_back(runtime, source, attempt, waits, fetch_backs)

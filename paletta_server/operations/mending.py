@@ -14,6 +14,7 @@ from paletta_server.core import holds
 from paletta_server.core.jobs import defer
 from paletta_server.core.mail import send_mail
 from paletta_server.core.runtime import Runtime
+from paletta_server.core.storage import StoreError
 from paletta_server.ingest.ending import FETCHED_DAYS
 from paletta_server.operations import inventory
 from paletta_server.operations.brake import Allowance
@@ -173,9 +174,15 @@ async def _make_again(
     if key is None or original is None:
         return None
     if original.archive:
-        if original.archive == "archived":
-            await runtime.store.restore(key, original.storage_class, days=FETCHED_DAYS)
-        return "its original is asked back from the archive: audit again in a day"
+        words = "its original is asked back from the archive: audit again in a day"
+        try:
+            if original.archive == "archived":
+                await runtime.store.restore(key, original.storage_class, days=FETCHED_DAYS)
+        except StoreError as error:
+            words = f"its original is archived, and cannot be asked back: {error}"
+        for fault in made:
+            fault.detail = f"{fault.detail}; {words}".removeprefix("; ")
+        return None
     if not await uploads.ingest_again(session, clip_id):
         return None
     await _note(session, "clip_made_again", {"objects": [fault.key for fault in made]})

@@ -50,18 +50,16 @@ class Asking:
         seconds = opensearch_client.READ_SECONDS
         deadline = time.monotonic() + seconds
         context = contextvars.copy_context()  # traces go on in it, as in `asyncio.to_thread`
-        work = self._threads.submit(context.run, _timely, question, deadline)
+        sent = threading.Event()
+        work = self._threads.submit(context.run, _timely, question, deadline, sent)
         # A thread may be busy for a little longer than its caller waits.
         work.add_done_callback(lambda _: self._places.release())
         try:
             async with asyncio.timeout(seconds):
                 found = await asyncio.wrap_future(work)
-        except Silent as error:
-            if error.asked:
+        except (TimeoutError, Silent) as error:
+            if sent.is_set():  # one request without an answer is one, however many waited for it
                 self._without_answer()
-            raise
-        except TimeoutError as error:
-            self._without_answer()
             raise Silent from error
         except Exception:
             self._in_vain = 0  # it was an answer
@@ -87,6 +85,6 @@ class Asking:
             log.warning("OpenSearch does not answer; it is asked now and then only")
 
 
-def _timely(question: Callable[[], T], deadline: float) -> T:
-    with within(deadline):
+def _timely(question: Callable[[], T], deadline: float, sent: threading.Event) -> T:
+    with within(deadline, sent):
         return question()

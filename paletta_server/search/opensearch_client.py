@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,27 +87,26 @@ def _signer(region: str, service: str) -> Any:
 
 
 class Silent(Unavailable):
-    """OpenSearch gave no answer, in time or at all. What it answers, be it an error, costs nobody much time.
+    """OpenSearch gave no answer, in time or at all. What it answers, be it an error, costs nobody much time."""
 
-    `asked` is False for who only waited for what another had asked: one request without an answer is one.
-    """
-
-    def __init__(self, *, asked: bool = True) -> None:
+    def __init__(self) -> None:
         super().__init__("the search index does not answer", code="index_unavailable", retry_after=2)
-        self.asked = asked
 
 
 _deadline: ContextVar[float | None] = ContextVar("deadline of a question to OpenSearch", default=None)
+_sent: ContextVar[threading.Event | None] = ContextVar("whether a question sent a request", default=None)
 
 
 @contextmanager
-def within(deadline: float) -> Iterator[None]:
-    """All requests of the block share one deadline, by `time.monotonic`."""
-    token = _deadline.set(deadline)
+def within(deadline: float, sent: threading.Event | None = None) -> Iterator[None]:
+    """All requests of the block share one deadline, by `time.monotonic`. `sent` is set with the first of them: who only
+    waits for what another has asked sends none."""
+    tokens = _deadline.set(deadline), _sent.set(sent)
     try:
         yield
     finally:
-        _deadline.reset(token)
+        _deadline.reset(tokens[0])
+        _sent.reset(tokens[1])
 
 
 def left() -> float:
@@ -133,6 +133,8 @@ def asking() -> Iterator[None]:
     """Turn the client's errors into ours: `Missing`, `Refused`, `Silent`, and `Unavailable` for what else may pass."""
     from opensearchpy import exceptions
 
+    if (sent := _sent.get()) is not None:
+        sent.set()
     try:
         yield
     except exceptions.NotFoundError as error:

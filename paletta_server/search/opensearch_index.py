@@ -340,8 +340,8 @@ class _Snapshots:
         if not asked:
             try:
                 return newest.result(left())
-            except (TimeoutError, Silent):
-                raise Silent(asked=False) from None
+            except TimeoutError:
+                raise Silent from None
         try:
             name = self._make()
         except BaseException as error:
@@ -352,6 +352,7 @@ class _Snapshots:
         return name
 
     def _make(self) -> str:
+        left()  # who has no time left asks nothing
         # With all the patience there is: others wait for it who have more left than this one.
         params = {"keep_alive": f"{SNAPSHOT_SECONDS}s", "request_timeout": READ_SECONDS}
         try:

@@ -7,11 +7,13 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from opensearchpy import exceptions
 
 from paletta_server.core.errors import Unavailable
 from paletta_server.search import opensearch_asking, opensearch_client
 from paletta_server.search.opensearch_asking import AT_ONCE, IN_VAIN, MOST, Asking
 from paletta_server.search.opensearch_client import Silent, left
+from paletta_server.search.opensearch_index import _Snapshots
 
 
 @pytest.fixture
@@ -30,24 +32,39 @@ def free() -> Iterator[threading.Event]:
 
 
 def nothing_comes() -> None:
-    raise Silent
-
-
-def another_asked() -> None:
-    raise Silent(asked=False)
+    with opensearch_client.asking():
+        raise Silent
 
 
 def it_is_being_built() -> None:
     raise Unavailable("the search index is being built", code="index_building")
 
 
-async def test_one_request_without_an_answer_is_one_however_many_waited_for_it(asking: Asking) -> None:
+async def test_one_request_without_an_answer_is_one_however_many_waited_for_it(
+    asking: Asking, free: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as wait for one state of the index, which one of them asked for."""
+    monkeypatch.setattr(opensearch_client, "READ_SECONDS", 0.5)
+    client = Mute(free)
+    states = _Snapshots(client, "clips")  # type: ignore[arg-type]  # what is asked of it is all that it has
     answers = await asyncio.gather(
-        *(asking.ask(question) for question in (nothing_comes, *[another_asked] * (2 * IN_VAIN))),
-        return_exceptions=True,
+        *(asking.ask(states.newest) for _ in range(2 * IN_VAIN)), return_exceptions=True
     )
     assert {type(one) for one in answers} == {Silent}
+    assert client.asked == 1
     assert await asking.ask(lambda: "asked") == "asked"
+
+
+class Mute:
+    """An OpenSearch that takes a request and answers nothing."""
+
+    def __init__(self, free: threading.Event) -> None:
+        self._free, self.asked = free, 0
+
+    def create_pit(self, **_: object) -> object:
+        self.asked += 1
+        self._free.wait(60)
+        raise exceptions.ConnectionTimeout("TIMEOUT", "no answer", None)
 
 
 async def test_so_many_are_asked_so_many_wait_and_the_rest_is_refused(
