@@ -5,11 +5,12 @@ end by the database's clock. API: searches, clips' pages and carts, mixed, from 
 1 and to 2 nodes. Ratios are to the first row of each table. The rows take turns, there and back (1, 2, 4, 4, 2, 1), and
 each is told by all of its turns together, so that a machine that grows slower or faster meanwhile does so for all.
 
-Which limit was met is measured: the share of the machine that was busy, and whose processes those were (sampled four
-times a second, a worker with what it ran; what others did meanwhile shows as the difference), whether each API
-process had all of the one core that its event loop can have, and how many statements ran or waited in the database.
-On two cores one worker's ffmpeg uses both already, so that ratios beyond 1 come from what a film waits for:
-downloads, commits, single-threaded steps. What the same rows mean for more machines is in `deploy/README.md`.
+Which limit was met is measured: the share of the machine that was busy, and whose processes those were (sampled ten
+times a second; what others did meanwhile shows as the difference, and what a process did after the last look),
+whether each API process had all of the one core that its event loop can have, and how many statements ran or waited
+in the database. On two cores one worker's ffmpeg uses both already, so that ratios beyond 1 come from what a film
+waits for: downloads, commits, single-threaded steps. What the same rows mean for more machines is in
+`deploy/README.md`.
 """
 
 from __future__ import annotations
@@ -109,19 +110,17 @@ def _role(process: psutil.Process) -> str:
     return "client"
 
 
-def _spent(process: psutil.Process, roles: dict[int, str]) -> Iterator[tuple[int, float]]:
-    """CPU seconds of a process and of those below it. What a worker runs is soon gone, between two looks perhaps, so
-    that the worker's own account of its children is taken."""
+def _spent(process: psutil.Process, roles: dict[int, str], under: str = "") -> Iterator[tuple[int, float]]:
+    """CPU seconds of a process and of those below it; what a worker runs is the worker's. What a process spends after
+    the last look at it is lost, and shows as others' work."""
     with contextlib.suppress(psutil.Error):
-        role = roles.get(process.pid) or roles.setdefault(process.pid, _role(process))
+        if process.pid not in roles:
+            roles[process.pid] = under or _role(process)
         times = process.cpu_times()
-        spent = times.user + times.system
-        if role == "worker":
-            yield process.pid, spent + times.children_user + times.children_system
-            return
-        yield process.pid, spent
+        yield process.pid, times.user + times.system
+        under = "worker" if roles[process.pid] == "worker" else ""
         for child in process.children():
-            yield from _spent(child, roles)
+            yield from _spent(child, roles, under)
 
 
 @contextlib.contextmanager
@@ -140,7 +139,7 @@ def watched(url: str, nodes: int = 0) -> Iterator[Use]:
 
     def look() -> None:
         with psycopg.connect(url, autocommit=True) as connection:
-            while not stop.wait(0.25):
+            while not stop.wait(0.1):
                 sample()
                 [(active, there)] = connection.execute(
                     "SELECT count(*) FILTER (WHERE state = 'active' AND wait_event_type IS DISTINCT FROM 'Client'),"

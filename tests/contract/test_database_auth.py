@@ -82,9 +82,9 @@ def through(gate: rds.Gate, settings: Settings, tmp_path: Path) -> Settings:
     )
 
 
-async def ask(database: Database) -> int:
+async def ask(database: Database, question: str = "SELECT count(*) FROM pg_class") -> object:
     async with database.transaction() as session:
-        return int(await session.scalar(text("SELECT count(*) FROM pg_class")) or 0)
+        return await session.scalar(text(question))
 
 
 async def test_every_way_to_the_database_brings_a_token(
@@ -175,6 +175,8 @@ async def test_a_writer_that_became_a_replica_is_left(
         await asyncio.to_thread(_sql, postgres, "ALTER SYSTEM SET default_transaction_read_only = on")
         await asyncio.to_thread(_sql, postgres, "SELECT pg_reload_conf()")
         try:
+            while await ask(database, "SHOW default_transaction_read_only") != "on":  # noqa: ASYNC110
+                await asyncio.sleep(0.01)  # who is connected hears of it in a moment
             with pytest.raises(InternalError) as caught:  # the connection that is open still
                 async with database.transaction() as session:
                     await session.execute(text("CREATE TABLE never (id int)"))
