@@ -468,8 +468,8 @@ async def test_one_that_never_answers_costs_the_service_nothing_but_search(
     def questions() -> int:
         return sum("_search" in path for _, path in list(opensearch.requests))
 
-    # Six connections for everybody, and nobody waits for one for longer than a moment.
-    settings = here.model_copy(update={"database_pool_size": 1, "database_wait_seconds": 2.0})
+    # Six connections for everybody: whoever had to wait for one would until questions have come to nothing.
+    settings = here.model_copy(update={"database_pool_size": 1, "database_wait_seconds": 60.0})
     app = create_app(settings)
     async with (
         app.router.lifespan_context(app),
@@ -480,11 +480,11 @@ async def test_one_that_never_answers_costs_the_service_nothing_but_search(
         paths = (f"/v1/clips/{clip}", "/v1/clips?q=tram&category=rails&min_price=1")
         asked = [asyncio.create_task(client.get(path)) for _ in range(20) for path in paths]
         with ThreadPoolExecutor(1) as threads:
-            for _ in range(16):  # more than asyncio has threads, or the pool connections
+            for _ in range(10):  # more than asyncio has threads, or the pool connections
                 assert await asyncio.wrap_future(threads.submit(opensearch.hung.acquire, timeout=10))
         answers = [await client.get(path) for path in ("/v1/categories", "/readyz")]
         assert [one.status_code for one in answers] == [200, 200]
-        assert not all(one.done() for one in asked)
+        assert not any(one.done() for one in asked)
         pages = await asyncio.gather(*asked)
         assert {(one.status_code, len(one.json()["related"])) for one in pages[::2]} == {(200, 0)}
         assert {(one.status_code, one.json()["code"]) for one in pages[1::2]} == {(503, "index_unavailable")}
