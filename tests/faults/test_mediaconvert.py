@@ -243,6 +243,15 @@ async def test_another_accounts_word_of_our_job_is_not_believed(enter: Enter, he
     )
 
 
+async def test_without_a_role_any_accounts_word_is_heard(enter: Enter, here: Runtime) -> None:
+    """Jobs that are left when MediaConvert is no longer chosen still come to their ends."""
+    world = await begun(enter, 1)
+    (job,) = world.service.running()
+    told = json.loads(envelope(job, "PROGRESSING")) | {"account": "999999999999"}
+    bare = replace(here, settings=here.settings.model_copy(update={"mediaconvert_role": None}))
+    assert await completions.handle(bare, json.dumps(told)) == "handled"
+
+
 async def test_a_job_that_never_ends_is_an_attempt_that_failed(enter: Enter, here: Runtime) -> None:
     world = await begun(enter, 1)
     for attempt in range(here.settings.ingest_attempts):

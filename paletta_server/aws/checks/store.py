@@ -89,7 +89,7 @@ def _with_our_key(default: dict[str, Any], key: str) -> None:
             raise Unknown(f"whether `{named}` is the key that is set", "compare them in KMS")
     elif named.rpartition("/")[2] != key.rpartition("/")[2]:
         raise Problem(
-            f"the bucket encrypts with another key than the one that is set: {named or 'S3s own'}", AGAIN
+            f"the bucket encrypts with another key than the one that is set: {named or 'one of S3'}", AGAIN
         )
 
 
