@@ -195,12 +195,16 @@ async def opened(settings: Settings) -> AsyncIterator[procrastinate.App]:
 
 
 async def run_worker(runtime: Runtime, *, name: str, concurrency: int, wait: bool = True) -> None:
-    """Work until told to stop (SIGTERM, SIGINT), or with `wait=False` until the queues are empty.
+    """Work until told to stop (SIGTERM, SIGINT), or with `wait=False` until the queues are empty; then the schedule
+    queues nothing meanwhile.
 
     `concurrency` films are ingested at once. Everything else has a lane of its own, so that a mail never waits
     behind a film. On a stop, running jobs get a moment to finish; what is cut off is taken up by another worker.
     """
     async with opened(runtime.settings) as app:
+        schedule = app.periodic_registry
+        if not wait:
+            app.periodic_registry = procrastinate.periodic.PeriodicRegistry()  # type: ignore[no-untyped-call]
         tallies = Tallies()
         beside = [
             asyncio.create_task(_reap_for_ever(app, runtime.settings.stalled_seconds)),
@@ -218,6 +222,7 @@ async def run_worker(runtime: Runtime, *, name: str, concurrency: int, wait: boo
             else:
                 await asyncio.gather(*lanes)
         finally:
+            app.periodic_registry = schedule  # the engine is one for the process
             for task in beside:
                 task.cancel()
             await tallies.write(runtime.db)
