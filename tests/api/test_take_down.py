@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+from botocore.awsrequest import AWSResponse
 from fastapi import FastAPI
 from sqlalchemy import text
 
@@ -141,6 +143,37 @@ async def test_previews_that_anybody_could_fetch_are_withheld_meanwhile(
     await moderator.take_down(tram)
     await run_jobs()  # what is not there is let be
     assert "comp.mp4" not in await labels(runtime, tram)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "left"),
+    [(501, "NotImplemented", []), (405, "MethodNotAllowed", []), (403, "AccessDenied", ["todo"])],
+)
+async def test_a_store_without_tags_is_let_be_and_one_that_refuses_is_asked_again(
+    runtime: Runtime, shelf: Shelf, run_jobs: RunJobs, status: int, code: str, left: list[str]
+) -> None:
+    tram = await shelf.put("tram", media=True)
+    async with runtime.db.transaction() as session:
+        await session.execute(text("UPDATE clips SET review = 'taken_down' WHERE uid = :uid"), {"uid": tram})
+        clip_id = await session.scalar(text("SELECT id FROM clips WHERE uid = :uid"), {"uid": tram})
+        await defer(session, "clips.previews", clip_id=clip_id)
+        await defer(session, "clips.previews_again")
+    body = f"<Error><Code>{code}</Code><Message>not here</Message></Error>".encode()
+
+    def refuse(request: Any, **_: Any) -> AWSResponse:
+        return AWSResponse(request.url, status, {}, SimpleNamespace(stream=lambda *_, **__: iter([body])))
+
+    events = runtime.store._client().meta.events
+    events.register("before-send.s3.GetObjectTagging", refuse)
+    try:
+        await run_jobs()
+    finally:
+        events.unregister("before-send.s3.GetObjectTagging", refuse)
+    waiting = await rows(
+        runtime,
+        "SELECT task_name, status::text FROM procrastinate_jobs WHERE task_name LIKE 'clips.previews%'",
+    )
+    assert waiting == [("clips.previews", one) for one in left]
 
 
 async def test_straight_from_the_store_nothing_needs_a_label(

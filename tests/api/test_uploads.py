@@ -130,6 +130,33 @@ async def test_a_wrong_whole_checksum_is_refused_and_can_be_sent_again(
     assert view["uploaded_parts"] == []
 
 
+async def test_a_multipart_upload_that_is_over_counts_where_what_it_made_is_the_file(
+    up: Uploader, runtime: Runtime
+) -> None:
+    """The store joined the parts, and our process died before it wrote so."""
+    data = os.urandom(MANY)
+    (registered,) = await up.register(await up.batch(), item(data))
+    upload = registered["upload_id"]
+    await up.sign(upload, data, registered["part_size"], [1])
+    async with runtime.db.transaction() as session:
+        key, multipart = (await session.execute(text("SELECT key, multipart_id FROM uploads"))).one()
+
+    async def parts_after(body: bytes) -> list[int]:
+        checksum_of_it = item(body)["file"]["crc64nvme"]
+        await runtime.store.call(
+            lambda s3: s3.put_object(
+                Bucket=runtime.store.bucket, Key=key, Body=body, ChecksumCRC64NVME=checksum_of_it
+            )
+        )
+        found: list[int] = (await up.call("GET", f"/uploads/{upload}"))["uploaded_parts"]
+        return found
+
+    await runtime.store.abort_multipart(key, multipart)
+    assert await parts_after(data) == list(range(1, registered["part_count"] + 1))
+    assert await parts_after(os.urandom(MANY)) == [], "as long, and not the file"
+    assert await parts_after(data) == [], "what was not of use is forgotten, and begun again"
+
+
 async def test_bytes_that_nobody_registered_are_refused_and_a_worker_deletes_them(
     up: Uploader, app: FastAPI, runtime: Runtime, run_jobs: Callable[[], Awaitable[None]]
 ) -> None:

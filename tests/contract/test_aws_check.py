@@ -86,6 +86,7 @@ class Account:
         self.transcoding = "ACTIVE"
         self.production, self.known, self.dkim = True, True, "SUCCESS"
         self.told, self.destination = ["BOUNCE", "COMPLAINT"], self.by_topic
+        self.more_destinations: list[dict[str, Any]] = []
         self.wanted = 2
         self.running, self.rollout, self.health = 2, "COMPLETED", ["healthy", "initial"]
         self.more_outputs: dict[str, str] = {}
@@ -413,7 +414,7 @@ def mail(account: Account, stub: Stubber) -> None:
     }
     stub.add_response(
         "get_configuration_set_event_destinations",
-        {"EventDestinations": [destination]},
+        {"EventDestinations": [destination, *account.more_destinations]},
         {"ConfigurationSetName": "mail"},
     )
 
@@ -699,6 +700,53 @@ def test_a_distribution_reads_the_bucket_as_itself(
         (finding,) = run({FORGOTTEN: check})
     assert finding.outcome == outcome
     assert said in finding.detail
+
+
+def _other_topic(account: Account, *kinds: str) -> str:
+    """A topic that hears of these and tells somebody else. Its ARN comes before that of ours."""
+    topic = str(account.sns.create_topic(Name="accounting")["TopicArn"])
+    account.more_destinations.append(
+        {
+            "Name": "accounting",
+            "Enabled": True,
+            "MatchingEventTypes": list(kinds),
+            "SnsDestination": {"TopicArn": topic},
+        }
+    )
+    return topic
+
+
+def _other_rule(account: Account, *, on: bool) -> None:
+    """A rule before ours that sends its events to the same queue; moto lists rules in the order they were made."""
+    _rule_gone(account)
+    account.events.put_rule(
+        Name="a-former-one",
+        EventPattern=json.dumps({"source": ["aws.mediaconvert"]}),
+        State="ENABLED" if on else "DISABLED",
+    )
+    account.events.put_targets(
+        Rule="a-former-one", Targets=[{"Id": "completions", "Arn": account.arn(account.completions)}]
+    )
+    account._rule()
+
+
+def test_others_may_hear_of_mails_as_well(account: Account) -> None:
+    _other_topic(account, "BOUNCE", "COMPLAINT", "DELIVERY")
+    assert look(account)["ses: events"].outcome == "ok"
+
+
+def test_bounces_and_complaints_have_to_come_each(account: Account) -> None:
+    account.told = ["BOUNCE"]
+    _other_topic(account, "COMPLAINT")
+    found = look(account)["ses: events"]
+    assert (found.outcome, "`accounting`" in found.detail) == ("problem", True)
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_of_several_rules_one_has_to_be_right(account: Account, on: bool) -> None:
+    _other_rule(account, on=on)
+    found = look(account)["rule: completions"]
+    assert (found.outcome, found.detail) == ("ok", "`transcoding` is on")
 
 
 def test_a_stack_that_failed_or_is_not_started_is_a_problem(account: Account) -> None:

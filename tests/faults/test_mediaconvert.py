@@ -171,6 +171,15 @@ FROM transcode_jobs, runs r
 """More attempts at the one clip, as if each were under way at MediaConvert."""
 
 
+async def more_attempts(world: World, names: list[str]) -> None:
+    """`TWINS`, with their jobs there."""
+    (job,) = world.service.running()
+    await world._execute(TWINS, names=names)
+    for name in names:
+        metadata = {**job.metadata, "run": f"run_{name}"}
+        world.service.jobs[name] = replace(job, id=name, request={**job.request, "UserMetadata": metadata})
+
+
 async def begun(enter: Enter, seed: int) -> World:
     """A clip whose job runs at MediaConvert, and no surprises."""
     world = enter(seed)
@@ -328,13 +337,9 @@ async def test_a_creation_that_was_not_heard_is_found_or_made_again(enter: Enter
 async def test_three_questions_in_a_row_that_come_to_nothing_end_a_turn(enter: Enter, here: Runtime) -> None:
     """Now and then one comes to nothing: then the others are asked about. Where none does any more, all can wait."""
     world = await begun(enter, 1)
-    (job,) = world.service.running()
     names = ["broken-1", "broken-2", "fine", "broken-3", "broken-4", "broken-5", "last"]
-    await world._execute(TWINS, names=names)
+    await more_attempts(world, names)
     await world._execute("UPDATE transcode_jobs SET submitted_at = now() - interval '1 hour'")
-    for name in names:
-        metadata = {**job.metadata, "run": f"run_{name}"}
-        world.service.jobs[name] = replace(job, id=name, request={**job.request, "UserMetadata": metadata})
     asked: list[str] = []
     answer = world.wire.answer
 
@@ -363,6 +368,30 @@ async def test_what_was_deleted_is_cancelled_there_and_leaves_nothing(enter: Ent
     assert job.status == "CANCELED"
     await world._settle()
     await world._check()
+
+
+async def test_what_runs_on_is_cancelled_whatever_one_of_them_answers(enter: Enter, here: Runtime) -> None:
+    """Attempts that are over, and whose cancelling was lost."""
+    world = await begun(enter, 1)
+    (wanted,) = world.service.running()
+    await more_attempts(world, ["stuck", "left"])
+    await world._execute(
+        "UPDATE ingest_runs SET status = 'superseded' WHERE uid IN ('run_stuck', 'run_left')"
+    )
+    answer = world.wire.answer
+
+    def refused(method: str, url: str, body: bytes) -> Answer:
+        if url.endswith("/stuck"):
+            return 500, {"__type": "InternalServerErrorException", "message": "something broke"}
+        return answer(method, url, body)
+
+    world.wire.answer = refused  # type: ignore[method-assign]
+    await reconcile.turn(here, world.api)
+    states = {name: job.status for name, job in world.service.jobs.items()}
+    assert (states["stuck"], states["left"], states[wanted.id]) == (wanted.status, "CANCELED", wanted.status)
+    world.wire.answer = answer  # type: ignore[method-assign]
+    await reconcile.turn(here, world.api)
+    assert world.service.jobs["stuck"].status == "CANCELED"
 
 
 async def test_no_second_attempt_is_begun_while_the_first_is_there(enter: Enter, here: Runtime) -> None:

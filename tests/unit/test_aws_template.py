@@ -668,5 +668,7 @@ def test_how_many_run_is_left_to_whoever_scales() -> None:
         ("FARGATE", 1),
         ("FARGATE_SPOT", 0),
     ]
+    forced = {name for name, one in on.items() if one["Properties"].get("ForceNewDeployment")}
+    assert forced == {"WorkerService"}, "ECS takes another strategy only with a new deployment"
     assert "JobsUncountedAlarm" in on
     assert "JobsUncountedAlarm" not in off
