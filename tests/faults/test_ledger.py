@@ -27,6 +27,8 @@ from tests.faults.test_gateway_events import Sequence, World
 from tests.support.earnings import bank_account, stands
 
 SEQUENCES = int(os.environ.get("PALETTA_LEDGER_SEQUENCES", "200"))
+PARTS = 2
+"""The sequences are so many tests, for xdist to spread."""
 OVER = (
     "UPDATE royalties SET sold_at = now() - interval '31 days' WHERE order_id = :id AND released_at IS NULL"
 )
@@ -158,16 +160,17 @@ def till(settings: Settings) -> Iterator[Till]:
     gateways.MAKERS.pop("model", None)
 
 
-def test_the_ledger_is_exact_whatever_comes_in_whatever_order(till: Till) -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_the_ledger_is_exact_whatever_comes_in_whatever_order(till: Till, part: int) -> None:
     chosen = settings(
-        max_examples=SEQUENCES,
+        max_examples=-(-SEQUENCES // PARTS),
         stateful_step_count=7,
         deadline=None,
         database=None,
         phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck),
     )
-    machine = type("LedgerSequence", (Ledger,), {"world": till})
+    machine = type(f"LedgerSequence{part}", (Ledger,), {"world": till})
     run_state_machine_as_test(machine, settings=chosen)
     assert till.run(till.differences(ever=True)) == []
     done = till.run(_done(till))
