@@ -158,13 +158,14 @@ def ffmpeg_usd(book: Book, *, spot: bool) -> float:
 
 
 def mediaconvert_usd(book: Book) -> float:
-    """Of one clip: comp and loop as SD, HD and 4K renditions where the original does not serve."""
+    """Of one clip: the comp as SD, HD and 4K renditions where the original does not serve. The loop is cut out of the
+    comp by a worker, and captured frames cost next to nothing."""
 
     def minutes(seconds: float) -> float:
         return max(seconds, book.mediaconvert_least_seconds) / 60
 
     film = minutes(book.seconds_of_clip)
-    normalized = film + minutes(min(book.loop_seconds, book.seconds_of_clip))
+    normalized = film
     normalized += film * book.mediaconvert_hd_multiplier * (book.share_prores_hd + book.share_hevc_4k)
     normalized += film * book.mediaconvert_4k_multiplier * book.share_hevc_4k
     return book.price("mediaconvert_minute", normalized)

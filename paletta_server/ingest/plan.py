@@ -14,7 +14,7 @@ from typing import Any
 from paletta_server.ingest.probe import Probe, Video
 
 HD_BOX = (1920, 1080)
-UHD_4K_BOX = (4096, 2304)  # DCI width, and 16:9 of it: what the tier promises at most
+UHD_4K_BOX = (4096, 2160)  # DCI 4K, which is also the most that MediaConvert makes of H.264
 UHD_4K_LEAST = 3840  # long edge from which a source is sold as 4K
 
 COMP_EDGE, LOOP_EDGE = 540, 360
@@ -129,8 +129,8 @@ def fit(width: int, height: int, box: tuple[int, int]) -> tuple[int, int]:
 
 
 def fit_short_edge(width: int, height: int, edge: int) -> tuple[int, int]:
-    """The same shape with its short edge at most `edge`."""
-    scale = min(1.0, edge / min(width, height))
+    """The same shape with its short edge at most `edge`, and no longer than HD is."""
+    scale = min(1.0, edge / min(width, height), max(HD_BOX) / max(width, height))
     return _even(width * scale), _even(height * scale)
 
 

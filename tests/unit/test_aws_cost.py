@@ -51,8 +51,8 @@ def test_a_clip_by_hand() -> None:
     )
     hour = 0.03238 + 2 * 0.00356
     assert ffmpeg_usd(book, spot=True) == pytest.approx(cpu_seconds(book) / 3600 / 0.6 * hour * 0.35)
-    # Normalized minutes: a comp of 20 s, a loop billed as 10 s, HD twice for 65 %, 4K four times for 40 %.
-    minutes = 20 / 60 + 10 / 60 + 2 * 20 / 60 * 0.65 + 4 * 20 / 60 * 0.4
+    # Normalized minutes: a comp of 20 s, HD twice for 65 %, 4K four times for 40 %.
+    minutes = 20 / 60 + 2 * 20 / 60 * 0.65 + 4 * 20 / 60 * 0.4
     assert mediaconvert_usd(book) == pytest.approx(0.0075 * minutes)
 
 

@@ -20,7 +20,7 @@ def sized(width: int, height: int, **changes: object) -> Probe:
     return video(width=width, height=height, coded_width=width, coded_height=height, **changes)
 
 
-@given(sizes, sizes, st.sampled_from([(1920, 1080), (4096, 2304), (1280, 1280)]))
+@given(sizes, sizes, st.sampled_from([(1920, 1080), (4096, 2160), (1280, 1280)]))
 def test_fitting_never_enlarges_and_keeps_the_shape(width: int, height: int, box: tuple[int, int]) -> None:
     made_width, made_height = fit(width, height, box)
     assert made_width % 2 == made_height % 2 == 0
@@ -76,7 +76,9 @@ def test_every_plan_stays_inside_its_film(
         (sized(3840, 2160, codec="hevc"), {"hd": (1920, 1080), "uhd4k": (3840, 2160)}, ()),
         (sized(4096, 2160, codec="hevc"), {"hd": (1920, 1012), "uhd4k": (4096, 2160)}, ()),
         (sized(2160, 3840, codec="hevc"), {"hd": (1080, 1920), "uhd4k": (2160, 3840)}, ()),
-        (sized(7680, 4320, codec="prores"), {"hd": (1920, 1080), "uhd4k": (4096, 2304)}, ()),
+        (sized(7680, 4320, codec="prores"), {"hd": (1920, 1080), "uhd4k": (3840, 2160)}, ()),
+        (sized(6144, 3456, codec="hevc"), {"hd": (1920, 1080), "uhd4k": (3840, 2160)}, ()),
+        (sized(4096, 2304), {"hd": (1920, 1080), "uhd4k": (3840, 2160)}, ()),
     ],
 )
 def test_which_tiers_are_made(film: Probe, made: dict[str, tuple[int, int]], served: tuple[str, ...]) -> None:

@@ -105,6 +105,21 @@ def test_every_request_is_one_that_the_service_knows(film: str, sound: str, post
     assert all(len(key) <= 64 for key in (found["ClientRequestToken"], *found["UserMetadata"]))
 
 
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(4096, 2304), (4096, 3072), (5952, 3968), (7680, 4320), (4320, 7680), (8192, 1024), (3840, 2400)],
+)
+def test_no_picture_is_larger_than_they_make(width: int, height: int) -> None:
+    film = order("4k-hevc-hlg").probe
+    seen = replace(
+        film.video, width=width, height=height, coded_width=width, coded_height=height, pix_fmt="yuv420p"
+    )
+    large = replace(film, video=seen)
+    found = request(replace(order(), probe=large, plan=plan_outputs(large)))
+    model.read("CreateJob", model._write(model.api().operation_model("CreateJob").input_shape, found))
+    assert "-uhd4k" in outputs(found)
+
+
 def test_a_setting_that_amazon_does_not_have_is_refused() -> None:
     found = request(order())
     found["Settings"]["Inputs"][0]["Rotation"] = "AUTO"

@@ -71,7 +71,8 @@ def job_request(
         "UserMetadata": {"run": run, "attempt": str(attempt), "submission": str(submission)},
         "StatusUpdateInterval": "SECONDS_30",
         "Priority": _priority(order),
-        # PREFERRED falls back where ENABLED would fail (1041 to 1043).
+        # PREFERRED falls back where ENABLED would fail (1041 to 1043): as long as captured frames are not on Amazon's
+        # list of outputs that can be accelerated, with every job of ours.
         "AccelerationSettings": {"Mode": "PREFERRED" if _pixels(order) >= _LARGE else "DISABLED"},
         "Settings": {
             "TimecodeConfig": {"Source": "ZEROBASED"},
@@ -150,12 +151,7 @@ def _preprocessors(order: Order) -> dict[str, Any]:
         steps["Deinterlacer"] = {"Mode": "DEINTERLACE", "Algorithm": "INTERPOLATE", "Control": "NORMAL"}
     corrector: dict[str, Any] = {}
     if order.plan.tone_map:
-        # 203 nits: reference white of BT.2408, as in our own tone mapping.
-        corrector = {
-            "ColorSpaceConversion": "FORCE_709",
-            "HdrToSdrToneMapper": "PRESERVE_DETAILS",
-            "SdrReferenceWhiteLevel": 203,
-        }
+        corrector = {"ColorSpaceConversion": "FORCE_709", "HdrToSdrToneMapper": "PRESERVE_DETAILS"}
     if order.probe.video.color_range == "pc":
         corrector["SampleRangeConversion"] = "LIMITED_RANGE_SQUEEZE"
     if corrector:

@@ -20,14 +20,31 @@ def api() -> Any:
     return botocore.session.get_session().get_service_model("mediaconvert")
 
 
+LARGEST_H264 = (4096, 2160)
+"""Pixels of an H.264 output, either way round; AWS's page of the largest output resolutions by codec."""
+
+
 def read(operation: str, body: dict[str, Any]) -> dict[str, Any]:
-    """A request's body by the names of Python's SDK. Raises `BadRequest` for all that the model does not know."""
+    """A request's body by the names of Python's SDK. Raises `BadRequest` for all that the model does not know, and for
+    pictures that the encoder does not make."""
     shape = api().operation_model(operation).input_shape
     found: dict[str, Any] = _read(shape, body, "$")
     report = ParamValidator().validate(found, shape)
     if report.has_errors():
         raise BadRequest(report.generate_report())
+    if operation == "CreateJob":
+        _hold_pictures(found["Settings"])
     return found
+
+
+def _hold_pictures(settings: dict[str, Any]) -> None:
+    for group in settings.get("OutputGroups", ()):
+        for output in group["Outputs"]:
+            video = output["VideoDescription"]
+            size = sorted((video["Width"], video["Height"]), reverse=True)
+            too_large = any(side > most for side, most in zip(size, LARGEST_H264, strict=True))
+            if video["CodecSettings"]["Codec"] == "H_264" and too_large:
+                raise BadRequest(f"{output['NameModifier']}: {size} is more than {LARGEST_H264} of H.264")
 
 
 def _read(shape: Any, value: Any, at: str) -> Any:
