@@ -6,7 +6,7 @@ import asyncio
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from paletta_server.commands import terminal
 
@@ -62,6 +62,8 @@ def restore(*, folder: Path, replace_all: bool, previous: bool, as_json: bool) -
     configure_logging(settings)
     where = Folder(folder)
     try:
+        # Asked again after verifying, which takes as long as the backup is large.
+        asyncio.run(_require_room(settings, where, replace_all, previous=previous))
         manifest = _verify(where, previous=previous)
         done = asyncio.run(_restore(settings, where, manifest, replace_all))
     except (BackupError, ToolError) as error:
@@ -112,7 +114,7 @@ async def _back_up(settings: Settings, folder: Folder, mode: Mode, *, verify: bo
     from paletta_server.operations.backup import back_up as run
 
     async with Runtime.open(settings) as runtime:
-        with _bar("backup") as bar:
+        with terminal.bar("backup", "B") as bar:
 
             def total(_objects: int, size: int) -> None:
                 bar.total = size
@@ -131,8 +133,16 @@ async def _back_up(settings: Settings, folder: Folder, mode: Mode, *, verify: bo
 def _verify(folder: Folder, *, previous: bool) -> Manifest:
     from paletta_server.operations.backup_verifying import verify
 
-    with _bar("verify", total=folder.require(previous=previous).bytes) as bar:
+    with terminal.bar("verify", "B", total=folder.require(previous=previous).bytes) as bar:
         return verify(folder, bar.update, previous=previous)
+
+
+async def _require_room(settings: Settings, folder: Folder, replace_all: bool, *, previous: bool) -> None:
+    from paletta_server.core.runtime import Runtime
+    from paletta_server.operations.restore_checks import require_room
+
+    async with Runtime.open(settings) as runtime:
+        await require_room(runtime, folder, folder.require(previous=previous), replace_all=replace_all)
 
 
 async def _restore(settings: Settings, folder: Folder, manifest: Manifest, replace_all: bool) -> Restored:
@@ -147,7 +157,7 @@ async def _restore(settings: Settings, folder: Folder, manifest: Manifest, repla
             " is lost"
         )
     async with Runtime.open(settings) as runtime:
-        with _bar("restore", total=manifest.bytes) as bar:
+        with terminal.bar("restore", "B", total=manifest.bytes) as bar:
             return await run(
                 runtime,
                 folder,
@@ -163,11 +173,5 @@ async def _restore_objects(settings: Settings, folder: Folder, manifest: Manifes
     from paletta_server.operations.restore import restore_objects as run
 
     async with Runtime.open(settings) as runtime:
-        with _bar("restore", total=manifest.bytes) as bar:
+        with terminal.bar("restore", "B", total=manifest.bytes) as bar:
             return await run(runtime, folder, manifest, on_progress=bar.update)
-
-
-def _bar(what: str, total: int | None = None) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(total=total, desc=what, unit="B", unit_scale=True, unit_divisor=1024, mininterval=0.5)

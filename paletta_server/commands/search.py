@@ -47,14 +47,12 @@ async def build_all(settings: Settings) -> list[dict[str, Any]]:
 
 
 async def _build_shared(settings: Settings, database: Any) -> dict[str, Any]:
-    from tqdm import tqdm
-
     from paletta_server.search.opensearch_client import connect
     from paletta_server.search.shared_follower import rebuild
 
     client = connect(settings)
     try:
-        with tqdm(desc=settings.opensearch_index, unit=" clips", unit_scale=True, mininterval=0.5) as bar:
+        with terminal.bar(settings.opensearch_index, " clips") as bar:
             name = await rebuild(database, client, settings.opensearch_index, _onto(bar))
             return {"replica": settings.opensearch_index, "clips": bar.n, "built": name is not None}
     finally:
@@ -70,10 +68,8 @@ def _onto(bar: Any) -> Callable[[int, int], None]:
 
 
 async def _build(database: Any, replica: Any) -> dict[str, Any]:
-    from tqdm import tqdm
-
     from paletta_server.search.build import build
 
-    with tqdm(desc=replica.folder.name, unit=" clips", unit_scale=True, mininterval=0.5) as bar:
+    with terminal.bar(replica.folder.name, " clips") as bar:
         folder = await build(database, replica, _onto(bar))
         return {"replica": replica.folder.name, "clips": bar.n, "built": folder is not None}

@@ -77,7 +77,7 @@ async def _run(
         async with runtime.db.transaction() as session:
             expected, _ = await inventory.count(session)
         allowed = await allowance(runtime, age) if fix and brake else None
-        with tqdm(total=expected, desc="audit", unit=" objects", unit_scale=True, mininterval=0.5) as bar:
+        with terminal.bar("audit", " objects", total=expected) as bar:
 
             def on_fault(fault: Fault) -> None:
                 with tqdm.external_write_mode():

@@ -6,6 +6,7 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Sequence
+from typing import Any
 
 
 def clean(text: str) -> str:
@@ -27,6 +28,30 @@ def result(text: str) -> None:
     """Write a result to standard output."""
     sys.stdout.write(clean(text) + "\n")
     sys.stdout.flush()
+
+
+def bar(what: str, unit: str, *, total: int | None = None) -> Any:
+    """A `tqdm` bar on standard error that counts `unit` (`B` for bytes); into a file or a mail it draws nothing."""
+    from tqdm import tqdm
+
+    return tqdm(
+        total=total,
+        desc=what,
+        unit=unit,
+        unit_scale=True,
+        unit_divisor=1024 if unit == "B" else 1000,
+        mininterval=0.5,
+        # Not `disable`: a bar that is off does not count either.
+        file=sys.stderr if sys.stderr.isatty() else _Nowhere(),
+    )
+
+
+class _Nowhere:
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is kept."""
 
 
 def volume(count: int) -> str:

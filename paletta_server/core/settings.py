@@ -1,9 +1,11 @@
 """Everything an operator can set, by environment (`PALETTA_…`) or a `.env` file."""
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -251,3 +253,18 @@ class Settings(BaseSettings):
 def get_settings() -> Settings:
     """The settings of this process, read once."""
     return Settings()
+
+
+def given() -> dict[str, str]:
+    """What environment and `.env` set, by the setting's name and as it is written there; paths as they are from here,
+    for processes that begin elsewhere."""
+    settings = get_settings()
+    file = dotenv_values(str(Settings.model_config["env_file"]))
+    written = {name.upper(): value for name, value in {**file, **os.environ}.items() if value is not None}
+    found: dict[str, str] = {}
+    for name in sorted(settings.model_fields_set):
+        value = getattr(settings, name)
+        text = written.get(f"PALETTA_{name.upper()}")
+        if text is not None:
+            found[name] = str(value.absolute()) if isinstance(value, Path) else text
+    return found

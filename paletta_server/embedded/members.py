@@ -101,10 +101,11 @@ class Members:
     # ---- what others read
 
     def write_env(self) -> None:
-        """Write the settings of whoever works on this stack; what the operator set for policy is left alone."""
-        from paletta_server.core.settings import get_settings
+        """Write the settings of whoever works on this stack: its own, what it was started with, and for the rest of the
+        policy what suits one machine."""
+        from paletta_server.core.settings import get_settings, given
 
-        chosen = get_settings().model_fields_set
+        chosen = given()
         address = self._store.address()
         settings = {
             "database_url": self._postgres.url(),
@@ -127,7 +128,7 @@ class Members:
             "gateways": "invoice" if get_settings().env == "production" else "sandbox,invoice",
             "sandbox_secret": kept_secret(self.dir.secrets, "sandbox"),
         }
-        settings |= {name: value for name, value in policy.items() if name not in chosen}
+        settings = policy | chosen | settings
         self.dir.write_env({f"PALETTA_{name.upper()}": value for name, value in settings.items()})
 
     def note_children(self) -> None:

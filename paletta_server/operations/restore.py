@@ -58,11 +58,7 @@ async def restore(
         pgtools.find(name, conninfo(runtime.settings))
     settings, done = runtime.settings, Restored(manifest)
     if not await restore_checks.is_marked(settings, manifest):  # else only the end is missing
-        if replace_all:
-            await restore_checks.require_no_workers(settings)
-        else:
-            await restore_checks.require_empty_database(settings)
-            await restore_checks.require_empty_store(runtime, folder, manifest)
+        await restore_checks.require_room(runtime, folder, manifest, replace_all=replace_all)
         await _replace(runtime, folder, done, on_progress)
     await asyncio.to_thread(migrations.migrate, settings)
     await asyncio.to_thread(_end_sessions, settings)

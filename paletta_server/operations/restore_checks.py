@@ -15,6 +15,18 @@ OURS = "_paletta/"
 Connection = psycopg.AsyncConnection[tuple[object, ...]]
 
 
+async def require_room(runtime: Runtime, folder: Folder, manifest: Manifest, *, replace_all: bool) -> None:
+    """Raises BackupError where the backup may not be put: where it is not empty, or with `replace_all` at work. Where
+    only the end of its restore is missing, it may."""
+    if await is_marked(runtime.settings, manifest):
+        return
+    if replace_all:
+        await require_no_workers(runtime.settings)
+    else:
+        await require_empty_database(runtime.settings)
+        await require_empty_store(runtime, folder, manifest)
+
+
 async def require_empty_database(settings: Settings) -> None:
     async with await _connect(settings) as connection:
         for table in PROBED:

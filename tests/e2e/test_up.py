@@ -56,7 +56,12 @@ def wait_until_gone(pids: Sequence[int]) -> None:
 def test_from_start_to_stop(tmp_path: Path) -> None:
     data, port = tmp_path / "data", free_ports(1)[0]
     ready_file = tmp_path / "ready.json"
-    with Up("--data", str(data), "--port", str(port), "--ready-file", str(ready_file)) as up:
+    (tmp_path / ".env").write_text(
+        "PALETTA_MAIL_FROM='Films <films@example.org>'\nPALETTA_SMTP_HOST=elsewhere\n"
+    )
+    started_with = clean_env() | {"PALETTA_REVIEW": "manual", "PALETTA_INGEST_MAX_BYTES": "1_000_000_000"}
+    where = ("--data", str(data), "--port", str(port), "--ready-file", str(ready_file))
+    with Up(*where, env=started_with, cwd=tmp_path) as up:
         status = up.ready()
         assert json.loads(ready_file.read_text()) == status
         assert stat.S_IMODE(ready_file.stat().st_mode) == 0o600
@@ -76,6 +81,14 @@ def test_from_start_to_stop(tmp_path: Path) -> None:
         assert made.returncode == 0, made.stderr
         assert made.stdout.startswith("user_")
         shown = server("--data", str(data), "config")
+        in_force = {
+            name: rest for name, *rest in (line.split(maxsplit=2) for line in shown.stdout.splitlines())
+        }
+        assert in_force["PALETTA_REVIEW"] == ["stack", "manual"]
+        assert in_force["PALETTA_CONTRIBUTORS"] == ["stack", "auto"]
+        assert in_force["PALETTA_INGEST_MAX_BYTES"] == ["stack", "1000000000"]
+        assert in_force["PALETTA_MAIL_FROM"] == ["stack", "Films <films@example.org>"]
+        assert in_force["PALETTA_SMTP_HOST"] == ["stack", "127.0.0.1"], "what the stack brings is its own"
         for secret in ("postgres/secrets/paletta", "store/secrets/secret-key"):
             assert (data / secret).read_text().strip() not in shown.stdout
 
