@@ -38,6 +38,12 @@ def address(public_url: str, code: str) -> str:
     return f"{public_url}/v1/certificates/{code}"
 
 
+def not_in_force(one: Bought, barred: PalettaError) -> str:
+    """What stands above a certificate whose files are not given out. What is withheld is still licensed: whether it may
+    be used is not for a certificate to say."""
+    return f"{'Files withheld' if one.status == 'withheld' else 'Not in force'}: {barred.detail}."
+
+
 def file_name(one: Bought) -> str:
     """`licence-clip_7h3k9m2qxw4t-P-2026-000042.pdf`."""
     return f"licence-{one.item.clip_uid}-{one.order.number}.pdf"
@@ -55,9 +61,7 @@ def pdf(one: Bought, licence: Licence, *, public_url: str, barred: PalettaError 
         "Licence certificate", "This certifies that the licensee named here may use the clip named here."
     )
     if barred is not None:
-        # What is withheld is still licensed: whether it may be used is not for a certificate to say.
-        words = "Files withheld" if one.status == "withheld" else "Not in force"
-        paper.write_words(f"{words}: {barred.detail}.", size=11, bold=True, colour=BAD)
+        paper.write_words(not_in_force(one, barred), size=11, bold=True, colour=BAD)
         paper.ln(3)
     seats = "any number of people" if licence.seats is None else _people(licence.seats)
     paper.facts(

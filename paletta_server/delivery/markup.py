@@ -112,6 +112,39 @@ def unknown_page() -> HTMLResponse:
     )
 
 
+def certificate_page(one: Bought) -> HTMLResponse:
+    """What the certificate in somebody's hand says, to be compared with the paper, and whether it is in force."""
+    barred = purchases.barred(one)
+    if barred is None:
+        state = "<p><b>In force.</b> Compare what follows with the paper.</p>"
+    else:
+        words = certificates.not_in_force(one, barred)
+        state = f'<p class="problem" role="alert">{escape(words)}</p>'
+    files = "".join(
+        f'<div class="file"><p><b>{certificates.TIER_NAMES[file.tier]}</b> · {_size(file.size)}'
+        f'<span class="sum">SHA-256 {escape(file.sha256)}</span></p></div>'
+        for file in reversed(one.files)
+    )
+    editorial = " · editorial use only" if one.item.editorial else ""
+    return page(
+        f"Licence certificate {one.entitlement.certificate}",
+        f"""{state}<p>Licensed to <b>{escape(one.order.licensee)}</b>, order {escape(one.order.number)},
+        {certificates.day(one.entitlement.created_at)}</p>
+        <ul class="files"><li><h2>{escape(one.item.title)}</h2><p class="about">{escape(one.item.clip_uid)}
+        · by {escape(one.item.contributor)} · {escape(one.item.licence)} licence{editorial}</p>{files}</li></ul>
+        <p>The sums are of the files that were sold: <code>sha256sum FILE</code> shows a file's own.</p>""",
+        style=_STYLE,
+    )
+
+
+def no_certificate_page() -> HTMLResponse:
+    return page(
+        "There is no such certificate",
+        "<p>No certificate of ours has this code. Compare it with the paper, letter by letter.</p>",
+        status=404,
+    )
+
+
 def problem_page(error: PalettaError) -> HTMLResponse:
     words = " ".join(_sentence(text) for text in (error.detail, error.hint) if text)
     return page(

@@ -4,7 +4,7 @@ import base64
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query
-from fastapi.responses import Response
+from fastapi.responses import HTMLResponse, Response
 
 from paletta_server.accounts.dependencies import ClientIp
 from paletta_server.accounts.permissions import Permission
@@ -13,7 +13,7 @@ from paletta_server.core.database import SessionDep
 from paletta_server.core.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized, problems
 from paletta_server.core.pagination import Page, PageDep
 from paletta_server.core.runtime import RuntimeDep
-from paletta_server.delivery import announcing, certificates, documents, links, names, purchases
+from paletta_server.delivery import announcing, certificates, documents, links, markup, names, purchases
 from paletta_server.delivery.pages import pages
 from paletta_server.delivery.purchases import Asking
 from paletta_server.delivery.schemas import (
@@ -89,12 +89,24 @@ async def print_certificate(user: Owner, runtime: RuntimeDep, item: str) -> Resp
     return _pdf(name, data)
 
 
-@router.get("/certificates/{code}")
+@router.get("/certificates/{code}", response_model=CertificateView)
 async def check_certificate(
-    session: SessionDep, code: Annotated[str, Path(max_length=40)]
-) -> CertificateView:
-    """What a licence certificate says and whether it is in force. For anybody who holds the paper."""
-    return certificates.view(await purchases.by_certificate(session, code))
+    session: SessionDep,
+    response: Response,
+    code: Annotated[str, Path(max_length=40)],
+    accept: Annotated[str, Header(include_in_schema=False)] = "",
+) -> CertificateView | HTMLResponse:
+    """What a licence certificate says and whether it is in force. For anybody who holds the paper; who points a
+    telephone at it gets a page."""
+    if "text/html" not in accept:
+        response.headers["Vary"] = "Accept"
+        return certificates.view(await purchases.by_certificate(session, code))
+    try:
+        found = markup.certificate_page(await purchases.by_certificate(session, code))
+    except NotFound:
+        found = markup.no_certificate_page()
+    found.headers["Vary"] = "Accept"
+    return found
 
 
 @router.get("/orders/{order}/receipt", responses=_PDF, response_class=Response)

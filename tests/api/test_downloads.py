@@ -280,6 +280,29 @@ async def test_a_certificate_says_what_was_sold_and_can_be_checked_by_anybody(sh
     assert (await shop.client.get("/v1/certificates/2222-2222-2222-2222")).status_code == 404
 
 
+async def test_a_browser_is_shown_what_a_certificate_says(shop: Shop) -> None:
+    sold = await shop.till.sell(Wanted("<b>Tram</b>", files=FILES))
+    [item] = sold.items
+    [bought] = (await shop.get("/v1/me/purchases"))["items"]
+    where = f"/v1/certificates/{bought['certificate']}"
+    browser = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
+    page = await shop.client.get(where, headers=browser)
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert page.headers["vary"] == (await shop.client.get(where)).headers["vary"] == "Accept"
+    for wanted in (
+        "In force.", "&lt;b&gt;Tram&lt;/b&gt;", "Ada Lovelace Films", item.clip_uid, sold.order.number,
+        bought["certificate"], hashlib.sha256(ORIGINAL).hexdigest(),
+    ):  # fmt: skip
+        assert wanted in page.text, wanted
+    await shop.change(revoke, [item.id])
+    ended = (await shop.client.get(where, headers=browser)).text
+    assert "Not in force: " in ended
+    assert "In force." not in ended
+    unknown = await shop.client.get("/v1/certificates/2222-2222-2222-2222", headers=browser)
+    assert (unknown.status_code, "no such certificate" in unknown.text) == (404, True)
+
+
 async def test_papers_take_any_title(shop: Shop) -> None:
     titles = [
         HOSTILE,
