@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import psycopg
+from botocore.exceptions import BotoCoreError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from paletta_server.core.settings import Settings
@@ -61,9 +62,13 @@ def _token(settings: Settings, given: dict[str, Any]) -> str:
     host, user = given.get("host"), given.get("user")
     if not host or not user:
         raise ValueError("PALETTA_DATABASE_URL must name host and user for PALETTA_DATABASE_AUTH=iam")
-    token: str = _rds(settings).generate_db_auth_token(
-        DBHostname=host, Port=int(given.get("port") or 5432), DBUsername=user
-    )
+    try:
+        token: str = _rds(settings).generate_db_auth_token(
+            DBHostname=host, Port=int(given.get("port") or 5432), DBUsername=user
+        )
+    except BotoCoreError as error:
+        # As for any connection that cannot be made: callers know what to do about those.
+        raise psycopg.OperationalError(f"no token to log in to the database with: {error}") from error
     return token
 
 

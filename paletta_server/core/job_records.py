@@ -8,7 +8,6 @@ from typing import Literal
 
 from sqlalchemy import BigInteger, Float, case, func
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapped, mapped_column
 
 from paletta_server.core.database import Base, Database
@@ -101,7 +100,7 @@ class Tallies:
         try:
             async with database.transaction() as session:
                 await session.execute(summed)
-        except (SQLAlchemyError, OSError) as error:
+        except Exception as error:  # figures are worth no worker
             log.warning("figures of jobs could not be written", extra={"error": str(error)})
 
     async def write_for_ever(self, database: Database) -> None:
@@ -121,5 +120,5 @@ async def note_failure(database: Database, job_id: int, task: str, error: BaseEx
                 .values(job_id=job_id, task=task, **values)
                 .on_conflict_do_update(index_elements=["job_id"], set_=values)
             )
-    except (SQLAlchemyError, OSError) as trouble:
+    except Exception as trouble:  # the job's own error is the one to go on with
         log.warning("a failure could not be noted", extra={"job_id": job_id, "error": str(trouble)})

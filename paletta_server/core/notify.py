@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections import defaultdict
 
-import psycopg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -69,7 +68,7 @@ class Notifier:
                     async for notification in connection.notifies():
                         for event in self._waiters.get(notification.payload, ()):
                             event.set()
-            except psycopg.Error as error:
+            except Exception as error:  # whatever it was: nobody would notice that nobody listens
                 log.warning("listening for changes failed; trying again", extra={"error": str(error)})
             await asyncio.sleep(pause)
             pause = min(pause * 2, 10.0)

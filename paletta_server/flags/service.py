@@ -15,7 +15,6 @@ from types import MappingProxyType
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from paletta_server.accounts import service as accounts
@@ -101,7 +100,7 @@ class Switches:
             async with self._runtime.db.transaction() as session:
                 rows = await session.execute(select(Flag.name, Flag.message))
                 self._messages = dict(rows.all())
-        except (SQLAlchemyError, OSError) as error:
+        except Exception as error:  # or no switch would reach this process any more
             # What was set stays set; requests find out about the database by themselves.
             log.warning("the switches could not be read", extra={"error": str(error)})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import shutil
 import tempfile
@@ -24,6 +25,7 @@ from paletta_server.core.database import Database
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
 from paletta_server.embedded.postgres import EmbeddedPostgres
+from paletta_server.flags import service as flags
 from paletta_server.operations import pgtools
 from tests.support import rds
 
@@ -158,6 +160,54 @@ async def test_it_goes_on_after_a_restart_with_a_new_token(
     assert await ask(database)
     assert len(gate.tokens) > before
     await database.close()
+
+
+async def test_credentials_that_are_away_for_a_while_are_a_database_that_is(
+    through: Settings,
+    gate: rds.Gate,
+    postgres: EmbeddedPostgres,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A role's credentials are renewed by asking, and now and then nobody answers."""
+    await asyncio.to_thread(migrations.migrate, through)
+    given = {"Version": 1, "AccessKeyId": "AKIDEXAMPLE", "SecretAccessKey": SECRET}
+    (tmp_path / "credentials.json").write_text(json.dumps(given))
+    (tmp_path / "config").write_text(f"[default]\ncredential_process = cat {tmp_path / 'credentials.json'}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    dbconnect._rds.cache_clear()
+    app = create_app(through)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=through.public_url) as client,
+    ):
+        assert (await client.get("/v1/categories")).status_code == 200
+        (tmp_path / "credentials.json").rename(tmp_path / "away.json")
+        dbconnect._rds.cache_clear()
+        await asyncio.to_thread(
+            _sql, postgres, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'paletta'"
+        )
+        await _logged(caplog, "listening for changes failed; trying again")
+        refused = await client.get("/v1/categories")
+        assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+        (tmp_path / "away.json").rename(tmp_path / "credentials.json")
+        dbconnect._rds.cache_clear()
+        assert (await client.get("/v1/categories")).status_code == 200
+        async with app.state.runtime.db.transaction() as session:
+            await session.execute(text("INSERT INTO flags (name, message) VALUES ('no-checkout', 'later')"))
+            await notify.announce(session, flags.TOPIC)
+        async with asyncio.timeout(30):
+            while app.state.switches.message(flags.Switch.NO_CHECKOUT) is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+
+async def _logged(caplog: pytest.LogCaptureFixture, message: str) -> None:
+    async with asyncio.timeout(30):
+        while not any(record.message == message for record in caplog.records):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def test_a_writer_that_became_a_replica_is_left(
