@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
 import subprocess
 import sys
 import threading
+import tomllib
 from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -160,3 +163,61 @@ def test_the_recipe_s_own_lines_install_a_service_that_starts(tmp_path: Path) ->
         subprocess.run(
             [environment / "bin" / "paletta-server", *words], cwd=tmp_path, check=True, capture_output=True
         )
+
+
+PARTS = {
+    "anyio": "fastapi",
+    "botocore": "boto3",
+    "fontTools": "fpdf2",
+    "pydantic": "fastapi",
+    "starlette": "fastapi",
+}
+"""What is imported by the name of a part of something declared, which is not itself without that part."""
+
+
+def imported(path: Path) -> set[str]:
+    """The packages that a module imports when its code runs, wherever in it."""
+
+    class Imports(ast.NodeVisitor):
+        def __init__(self) -> None:
+            self.found: set[str] = set()
+
+        def visit_If(self, node: ast.If) -> None:
+            if "TYPE_CHECKING" not in ast.dump(node.test):
+                self.generic_visit(node)
+
+        def visit_Import(self, node: ast.Import) -> None:
+            self.found.update(alias.name.partition(".")[0] for alias in node.names)
+
+        def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+            if node.level == 0 and node.module:
+                self.found.add(node.module.partition(".")[0])
+
+    seen = Imports()
+    seen.visit(ast.parse(path.read_text("utf-8")))
+    return seen.found
+
+
+def test_what_the_image_s_code_imports_is_declared_for_the_image() -> None:
+    """Not merely brought along by something else today, nor declared for the machine that runs everything alone."""
+    project = tomllib.loads((TOP / "pyproject.toml").read_text("utf-8"))["project"]
+    (installed,) = re.findall(r"--find-links /wheels 'paletta\[([\w,]+)\]'", " ".join(of("RUN", 1)))
+    wanted = list(project["dependencies"])
+    for extra in installed.split(","):
+        wanted += project["optional-dependencies"][extra]
+    declared = {re.split(r"[\s\[>=<;]", one)[0].lower().replace("_", "-") for one in wanted}
+    package = TOP / "paletta_server"
+    used = {
+        name: path.relative_to(TOP)
+        for path in package.rglob("*.py")
+        if package / "embedded" not in path.parents
+        for name in imported(path) - sys.stdlib_module_names - {"paletta_server", "paletta_cli"}
+    }
+    providers = packages_distributions()
+    undeclared = {
+        name: str(path)
+        for name, path in used.items()
+        if not {one.lower().replace("_", "-") for one in providers.get(name, [])} & declared
+        and PARTS.get(name) not in declared
+    }
+    assert undeclared == {}
