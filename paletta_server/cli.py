@@ -197,12 +197,25 @@ def create_user(
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from standard input.")
     ] = False,
+    invite: Annotated[
+        bool, typer.Option("--invite", help="Ask for no password: mail a link by which its owner sets one.")
+    ] = False,
 ) -> None:
-    """Make an account, its address taken as verified."""
-    from paletta_server.commands.users import create_user as run_create
+    """Make an account, its address taken as verified.
 
+    With --invite nobody knows a password and the mail proves the address: a worker sends it, and its link works once,
+    for an hour (PALETTA_MAIL_LINK_MINUTES); later, `paletta reset-password` sends another.
+    """
+    from paletta_server.commands import users
+
+    if invite and password_stdin:
+        raise typer.BadParameter(
+            "whoever is invited sets the password: there is none to read", param_hint="--invite"
+        )
     _join_stack(by_default=True)
-    raise typer.Exit(run_create(email=email, role=role.value, password_stdin=password_stdin))
+    if invite:
+        raise typer.Exit(users.invite_user(email=email, role=role.value))
+    raise typer.Exit(users.create_user(email=email, role=role.value, password_stdin=password_stdin))
 
 
 search_app = typer.Typer(no_args_is_help=True)

@@ -13,7 +13,7 @@ from paletta_server.accounts import addresses, links, mails, passwords, service
 from paletta_server.accounts.models import ApiToken, User
 from paletta_server.accounts.permissions import CUSTOMER
 from paletta_server.accounts.security import Principal, check_fresh
-from paletta_server.audit.service import record
+from paletta_server.audit.service import Actor, record
 from paletta_server.core.errors import Conflict, NotFound
 from paletta_server.core.ids import new_uid, resolve
 from paletta_server.core.mail import send_mail
@@ -119,6 +119,32 @@ async def create(
     """
     if role != CUSTOMER:
         check_fresh(admin)
+    return await invite(
+        session,
+        settings,
+        admin,
+        email=email,
+        role=role,
+        display_name=display_name,
+        institution=institution,
+    )
+
+
+async def invite(
+    session: AsyncSession,
+    settings: Settings,
+    actor: Actor | None,
+    *,
+    email: str,
+    role: str,
+    display_name: str | None = None,
+    institution: str | None = None,
+) -> User:
+    """Make an account that nobody can log in to before its owner has used the link that is mailed to them.
+
+    `email` is one of `addresses`; `actor` None is whoever may run the service's own commands. Raises `Conflict`
+    (`email_taken`).
+    """
     made = await service.insert_user(
         session,
         email=email,
@@ -129,7 +155,7 @@ async def create(
     )
     if made is None:
         raise await _taken(session, email)
-    await record(session, admin, "account:created", made.uid, details={"role": role, "invited": True})
+    await record(session, actor, "account:created", made.uid, details={"role": role, "invited": True})
     await links.send_invitation(session, settings, made)
     return made
 
@@ -176,7 +202,7 @@ async def _change_address(
 
 async def _taken(session: AsyncSession, address: str) -> Conflict:
     user = await session.scalar(select(User).where(User.email == address))
-    hint = "`paletta admin users show` has it"
+    hint = "`paletta admin users show` has it; `paletta reset-password` mails its owner a link for a new password"
     if user is not None and user.deleted_at is not None:
         hint = f"the account {user.uid} is deleted; erasing it makes the address free"
     return Conflict(f"`{address}` has an account already", code="email_taken", hint=hint, pointer="/email")

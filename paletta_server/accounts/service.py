@@ -59,10 +59,7 @@ async def create_user(
     """
     if role not in ROLES:
         raise Invalid(f"`{role}` is not a role", hint="roles are " + ", ".join(ROLES))
-    try:
-        email = addresses.normal(email)
-    except ValueError as error:
-        raise Invalid(f"`{email}`: {error}", code="bad_email") from error
+    email = addresses.checked(email)
     passwords.check_strength(password, email=email, shortest=shortest)
     made = await insert_user(
         session,

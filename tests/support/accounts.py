@@ -17,7 +17,7 @@ RunJobs = Callable[[], Awaitable[None]]
 
 def link_in(mail: EmailMessage) -> tuple[str, str]:
     """The page's path with its query, and the secret, of a mailed link."""
-    found = re.search(r"http://\S+?(/account/\w+\?token=(plt_\w_\w+))", mail.get_content())
+    found = re.search(r"https?://\S+?(/account/\w+\?token=(plt_\w_\w+))", mail.get_content())
     assert found, mail.get_content()
     return found[1], found[2]
 

@@ -174,8 +174,18 @@ def key_names(options: Options) -> list[str]:
 
 
 def of_migration(options: Options) -> list[Value]:
-    """The database, and what every process insists on."""
-    needed = ("env", "public_url", "aws_region", "log_format", "database_url", "database_auth", "database_ca")
+    """The database, what every process insists on, and for operators' commands that somebody sends mail: workers do,
+    from what is written to the database."""
+    needed = (
+        "env",
+        "public_url",
+        "aws_region",
+        "log_format",
+        "database_url",
+        "database_auth",
+        "database_ca",
+        "mailer",
+    )
     return variables({name: value for name, value in environment(options).items() if name in needed})
 
 
