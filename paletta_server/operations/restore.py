@@ -51,8 +51,8 @@ async def restore(
 ) -> Restored:
     """Put a verified backup into the service of `runtime`; `finish` is what it needs once it has its database.
 
-    Raises BackupError where that is not empty, unless `replace_all`, which nothing may work on meanwhile; ToolError;
-    `Unavailable`: run it again then.
+    Raises BackupError where that is not empty, unless `replace_all`, which nothing may work on meanwhile, and where the
+    database's role does not own its schema; ToolError; `Unavailable`: run it again then.
     """
     for name in ("pg_restore", "psql"):
         pgtools.find(name, conninfo(runtime.settings))

@@ -16,8 +16,9 @@ Connection = psycopg.AsyncConnection[tuple[object, ...]]
 
 
 async def require_room(runtime: Runtime, folder: Folder, manifest: Manifest, *, replace_all: bool) -> None:
-    """Raises BackupError where the backup may not be put: where it is not empty, or with `replace_all` at work. Where
-    only the end of its restore is missing, it may."""
+    """Raises BackupError where the backup may not be put: where the schema is not ours, where it is not empty, or with
+    `replace_all` at work. Where only the end of its restore is missing, it may."""
+    await require_owner(runtime.settings)
     if await is_marked(runtime.settings, manifest):
         return
     if replace_all:
@@ -25,6 +26,40 @@ async def require_room(runtime: Runtime, folder: Folder, manifest: Manifest, *, 
     else:
         await require_empty_database(runtime.settings)
         await require_empty_store(runtime, folder, manifest)
+
+
+async def require_owner(settings: Settings) -> None:
+    """The schema is dropped and made again: its owner may do the one, who may make schemas the other.
+
+    Asked before anything is read or stored, which takes hours, for a refusal that is certain.
+    """
+    async with await _connect(settings) as connection:
+        owner = await _one(
+            connection,
+            "SELECT pg_get_userbyid(nspowner) FROM pg_namespace"
+            " WHERE nspname = 'public' AND NOT pg_has_role(nspowner, 'USAGE')",
+        )
+        if owner is not None:
+            # Every database's first owner of the schema: a role that stands for the database's.
+            whose = "the database's owner" if owner == "pg_database_owner" else f"`{owner}`"
+            mend = await _one(
+                connection, "SELECT 'ALTER SCHEMA public OWNER TO ' || quote_ident(current_user)"
+            )
+            raise BackupError(
+                f"the schema `public` belongs to {whose}, and nobody else may replace it: nothing was changed\n"
+                f"hint: have a superuser run `{mend}`; on RDS go back with its own backups (deploy/README.md)"
+            )
+        refused = await _one(
+            connection,
+            "SELECT 'GRANT CREATE ON DATABASE ' || quote_ident(current_database())"
+            " || ' TO ' || quote_ident(current_user)"
+            " WHERE NOT has_database_privilege(current_database(), 'CREATE')",
+        )
+        if refused is not None:
+            raise BackupError(
+                "the service's role may not make the schema `public` again: nothing was changed\n"
+                f"hint: have the database's owner run `{refused}`"
+            )
 
 
 async def require_empty_database(settings: Settings) -> None:

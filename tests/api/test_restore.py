@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import text
 
+from paletta_server import migrations
 from paletta_server.clips import tasks as clip_tasks
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
@@ -21,6 +25,7 @@ from paletta_server.operations.backup_verifying import verify
 from paletta_server.operations.restore import restore, restore_objects
 from tests.conftest import Person
 from tests.support.orders import Sold
+from tests.support.stack import Addresses, make_empty_database
 
 
 @pytest.fixture
@@ -245,3 +250,63 @@ async def test_a_restore_that_lost_its_end_goes_on(folder: Folder, fresh: Settin
         assert marked(fresh), "the database was replaced a second time"
         with pytest.raises(BackupError, match="not empty"):
             await restore(target, folder, manifest)
+
+
+# ---- a role that does not own the schema
+
+
+@pytest.fixture
+def served(fresh: Settings, stack: Addresses, worker_name: str) -> Iterator[Settings]:
+    """An empty database as `aws prepare-database` leaves it: the service's role may make things in a schema that is
+    not its own. It brought the schema up to date itself."""
+    role, database = f"paletta_served_{worker_name}", f"paletta_{worker_name}_served"
+    owner = make_empty_database(stack, database)
+    with psycopg.connect(stack.admin_url, autocommit=True) as admin:
+        admin.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
+        admin.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'served'").format(sql.Identifier(role)))
+    with psycopg.connect(owner, autocommit=True) as connection:
+        names = sql.Identifier(database), sql.Identifier(role)
+        connection.execute(sql.SQL("GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {} TO {}").format(*names))
+        connection.execute(sql.SQL("GRANT CREATE, USAGE ON SCHEMA public TO {}").format(names[1]))
+    url = make_conninfo(owner, user=role, password="served")
+    parts = conninfo_to_dict(url)
+    address = f"postgresql:///?{urlencode(parts)}"
+    settings = fresh.model_copy(update={"database_url": type(fresh.database_url)(address)})
+    migrations.migrate(settings)
+    yield settings
+    with psycopg.connect(stack.admin_url, autocommit=True) as admin:
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(names[0]))
+        admin.execute(sql.SQL("DROP ROLE {}").format(names[1]))
+
+
+async def test_a_role_that_may_not_replace_the_schema_is_told_before_anything_is_stored(
+    served: Settings, folder: Folder, stack: Addresses
+) -> None:
+    mark(served)
+    role = conninfo_to_dict(served.libpq_url)["user"]
+    database = conninfo_to_dict(served.libpq_url)["dbname"]
+    manifest = await asyncio.to_thread(verify, folder)
+    elsewhere = make_conninfo(stack.admin_url, dbname=str(database))
+    async with Runtime.open(served) as target:
+        with pytest.raises(BackupError, match="belongs to the database's owner") as refused:
+            await restore(target, folder, manifest, replace_all=True)
+        said = str(refused.value)
+        assert f"`ALTER SCHEMA public OWNER TO {role}`" in said
+        assert marked(served)
+        assert [one async for one in target.store.every_object()] == []
+
+        mend = said.split("`")[3]
+        with psycopg.connect(elsewhere, autocommit=True) as admin:
+            admin.execute(mend)  # as it was told
+            admin.execute(sql.SQL("REVOKE CREATE ON DATABASE {} FROM {}").format(*_names(database, role)))
+        with pytest.raises(BackupError, match="may not make the schema `public` again") as refused:
+            await restore(target, folder, manifest)
+        with psycopg.connect(elsewhere, autocommit=True) as admin:
+            admin.execute(str(refused.value).split("`")[3])
+        await restore(target, folder, manifest)
+        assert not marked(served)
+        assert [one async for one in target.store.every_object()]
+
+
+def _names(*names: object) -> list[sql.Identifier]:
+    return [sql.Identifier(str(name)) for name in names]
