@@ -7,6 +7,7 @@ cfn-lint takes seconds for each: four shapes that have every option both ways ar
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import stat
@@ -20,11 +21,13 @@ from typing import Any, get_args
 import pytest
 import yaml
 from cfnlint.api import ManualArgs, lint
+from typer.testing import CliRunner
 
 from paletta_server.aws.options import Options, OptionsRefused, OriginalsClass, read_public_keys
 from paletta_server.aws.template import MOST_BYTES, render, to_yaml
 from paletta_server.aws.template.environment import key_names
 from paletta_server.aws.template.policies import ON_ANYTHING, allow
+from paletta_server.cli import app as server
 from paletta_server.commands.serve import GRACE_SECONDS, KEEP_ALIVE_SECONDS
 from paletta_server.core.bucket import class_rules, cors_rule, sweeping_rules
 from paletta_server.core.delivering import LABEL, PUBLIC_PATHS, WITHHELD
@@ -304,6 +307,26 @@ def test_a_choice_takes_what_its_setting_takes() -> None:
     for name, values in wrong.items():
         for value in values:
             assert not re.fullmatch(parameters[name]["AllowedPattern"], value), (name, value)
+
+
+def test_operators_commands_of_the_readme_are_for_containers_that_exist() -> None:
+    readme = (Path(__file__).parents[2] / "paletta_server" / "deploy" / "README.md").read_text("utf-8")
+    resources = render(FEW[1])["Resources"]
+    found = re.findall(r"one_off (\S+) '(\[.+?\])'", readme)
+    assert {name for name, _ in found} == {"migrate", "worker", "api"}
+    for name, words in found:
+        (definition,) = [
+            one["Properties"]
+            for one in resources.values()
+            if one["Type"] == "AWS::ECS::TaskDefinition"
+            and one["Properties"]["ContainerDefinitions"][0]["Name"] == name
+        ]
+        assert definition["Family"] == {"Fn::Sub": "${AWS::StackName}-" + name}
+        parsed = CliRunner().invoke(server, [*json.loads(words), "--help"])
+        assert parsed.exit_code == 0, words
+        assert all(word in parsed.stdout for word in json.loads(words) if word.startswith("--")), words
+    for log in re.findall(r"\| `(\w+Log)` \|", readme):
+        assert resources[log]["Type"] == "AWS::Logs::LogGroup"
 
 
 def test_only_the_api_searches_and_writes_the_shared_index() -> None:
