@@ -140,7 +140,8 @@ async def test_a_collector_in_trouble_costs_spans_and_no_request(
     monkeypatch: pytest.MonkeyPatch, runtime: Runtime,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(telemetry, "EXPORT_SECONDS", 1)
-    monkeypatch.setattr(telemetry, "FLUSH_SECONDS", 1.5)
+    # Who is told so at once is waited for, and who hangs is not.
+    monkeypatch.setattr(telemetry, "FLUSH_SECONDS", 1.5 if trouble == "hangs" else 60.0)
     monkeypatch.setattr(telemetry, "QUEUE", 16)
     if trouble == "refuses":
         collector.status = 400
@@ -155,7 +156,8 @@ async def test_a_collector_in_trouble_costs_spans_and_no_request(
             if trouble != "away":
                 assert await asyncio.to_thread(collector.asked.wait, 10)
             began = time.monotonic()
-        assert time.monotonic() - began < 10
+        if trouble == "hangs":
+            assert time.monotonic() - began < 30, "nor for as long as it hangs"
     told = [record.message for record in caplog.records if "spans cannot be sent" in record.message]
     assert len(told) <= 1
     if trouble != "hangs":

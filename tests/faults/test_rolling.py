@@ -166,10 +166,16 @@ def test_a_node_that_is_told_to_stop_serves_until_it_is_noticed(fleet: Fleet, to
     import signal
 
     node = fleet.api[0]
-    port = fleet.port_of(node)
+    port, usual = fleet.port_of(node), node.env
+    node.kill()
+    node.env = {
+        **usual,
+        "PALETTA_DRAIN_SECONDS": "8",
+    }  # which a machine that is busy elsewhere does not sleep through
+    node.start()
     assert node.process is not None
     node.process.signal(signal.SIGTERM)
-    until, refused = time.monotonic() + 1.5, None
+    until, refused = time.monotonic() + 6, None
     while refused is None and time.monotonic() < until:
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5).close()
@@ -181,6 +187,7 @@ def test_a_node_that_is_told_to_stop_serves_until_it_is_noticed(fleet: Fleet, to
     answer = connection.getresponse()
     assert (answer.status, answer.getheader("connection")) == (200, "close")
     assert node.process.wait(30) is not None
+    node.env = usual
     node.start()
 
 
@@ -203,7 +210,7 @@ def test_a_migration_beside_nodes_that_serve(fleet: Fleet, load: Load, coming: P
         holder.execute("SELECT count(*) FROM clips")
         with ThreadPoolExecutor(1) as thread:
             running = thread.submit(migrations.migrate, settings, beside=coming)
-            time.sleep(3.5)  # longer than a try takes: requests have queued up behind it, and were let go
+            time.sleep(8)  # longer than a try takes: requests have queued up behind it, and were let go
             assert not running.done()
             holder.rollback()
             running.result(60)
@@ -211,7 +218,7 @@ def test_a_migration_beside_nodes_that_serve(fleet: Fleet, load: Load, coming: P
         assert _ready(fleet), "the schema of a release to come suits this one"
     load.check()
     quick = [took for kind, times in load.met.times.items() if kind != "poll" for took in times]
-    assert max(quick) < migrations.LOCK_SECONDS + 2, "nobody waits for longer than a try takes"
+    assert max(quick) < 8, "nobody waits for as long as the lock is held, but for a try of two seconds"
     assert fleet.sql("SELECT count(*) FROM moods") == [(0,)]
 
 

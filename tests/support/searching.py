@@ -10,8 +10,8 @@ from fastapi import FastAPI
 
 from paletta_server.search.service import Search
 
-FRESH_SECONDS = 2.0
-"""Within which a change must show."""
+SHOWS_SECONDS = 60.0
+"""Within which a change shows on the slowest machine; how long it takes is for benchmarks to say."""
 
 
 def search_of(app: FastAPI) -> Search:
@@ -27,7 +27,7 @@ async def caught_up(app: FastAPI) -> None:
 async def until(app: FastAPI, client: httpx.AsyncClient, wanted: Any, **params: Any) -> dict[str, Any]:
     """Ask until the answer is as wanted, once more after each change of the index. Raises TimeoutError."""
     follower = search_of(app).follower
-    async with asyncio.timeout(FRESH_SECONDS):
+    async with asyncio.timeout(SHOWS_SECONDS):
         while True:
             follower.changed.clear()
             answer = await client.get("/v1/clips", params=params)

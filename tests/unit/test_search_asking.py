@@ -44,7 +44,7 @@ async def test_one_request_without_an_answer_is_one_however_many_waited_for_it(
     asking: Asking, free: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As many as wait for one state of the index, which one of them asked for."""
-    monkeypatch.setattr(opensearch_client, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(opensearch_client, "READ_SECONDS", 2.0)
     client = Mute(free)
     states = _Snapshots(client, "clips")  # type: ignore[arg-type]  # what is asked of it is all that it has
     answers = await asyncio.gather(
@@ -52,6 +52,7 @@ async def test_one_request_without_an_answer_is_one_however_many_waited_for_it(
     )
     assert {type(one) for one in answers} == {Silent}
     assert client.asked == 1
+    monkeypatch.setattr(opensearch_client, "READ_SECONDS", 60.0)
     assert await asking.ask(lambda: "asked") == "asked"
 
 
