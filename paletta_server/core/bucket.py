@@ -94,7 +94,8 @@ def _bootstrap(
         changes = [Change("bucket", "would change" if plan else "changed", None, bucket)]
         if not plan:
             _create(s3, bucket, settings)
-    for aspect in _aspects(bucket, settings, versioning):
+    versions = versioning == "on" or (there and _has_versions(s3, bucket))
+    for aspect in _aspects(bucket, settings, versioning, versions=versions):
         changes.append(_one(s3, aspect, plan=plan, fresh=not there and plan))
     return changes
 
@@ -181,6 +182,17 @@ def _exists(s3: S3Client, bucket: str) -> bool:
     return True
 
 
+def _has_versions(s3: S3Client, bucket: str) -> bool:
+    """Whether deletions leave something behind; one that makes no more versions still has its former ones."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return s3.get_bucket_versioning(Bucket=bucket).get("Status") is not None
+    except ClientError as error:
+        # Who may not look assumes it: to a bucket without versions the rule means nothing.
+        return _refusal(error).code not in _UNKNOWN
+
+
 def _create(s3: S3Client, bucket: str, settings: Settings) -> None:
     from botocore.exceptions import ClientError
 
@@ -198,7 +210,9 @@ def _create(s3: S3Client, bucket: str, settings: Settings) -> None:
 # ---- what a bucket should have
 
 
-def _aspects(bucket: str, settings: Settings, versioning: Versioning | None) -> list[_Aspect]:
+def _aspects(
+    bucket: str, settings: Settings, versioning: Versioning | None, *, versions: bool
+) -> list[_Aspect]:
     found = [
         _Aspect(
             "public access",
@@ -222,7 +236,7 @@ def _aspects(bucket: str, settings: Settings, versioning: Versioning | None) -> 
             lambda s3: s3.get_bucket_cors(Bucket=bucket).get("CORSRules"),
             lambda s3, value: s3.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": value}),
         ),
-        _lifecycle(bucket, "lifecycle", sweeping_rules()),
+        _lifecycle(bucket, "lifecycle", sweeping_rules(versions=versions)),
         # By itself: a store without classes refuses all rules for the sake of this one.
         _lifecycle(
             bucket,
@@ -302,15 +316,17 @@ def cors_rule(web_origin: str) -> dict[str, Any]:
     }
 
 
-def sweeping_rules() -> list[dict[str, Any]]:
-    """What the store clears away by itself."""
+def sweeping_rules(*, versions: bool) -> list[dict[str, Any]]:
+    """What the store clears away by itself. Where there are `versions`, a deletion leaves a marker, which stays when
+    nothing else is left under its name: every listing would read past more of them."""
+    markers: dict[str, Any] = {"Expiration": {"ExpiredObjectDeleteMarker": True}} if versions else {}
     return [
         _rule(
             "stale-multiparts", AbortIncompleteMultipartUpload={"DaysAfterInitiation": STALE_MULTIPART_DAYS}
         ),
         # What the doctor tries out, where it could not clean up; other things of ours stay.
         _rule("trials", "_paletta/doctor-", Expiration={"Days": SCRATCH_DAYS}),
-        _rule("noncurrent", NoncurrentVersionExpiration={"NoncurrentDays": NONCURRENT_DAYS}),
+        _rule("noncurrent", NoncurrentVersionExpiration={"NoncurrentDays": NONCURRENT_DAYS}, **markers),
     ]
 
 

@@ -117,7 +117,9 @@ class Account:
             },
         )
 
-    def lifecycle(self, *, days: int, noncurrent: bool, prefix: str = "", former: str = "") -> None:
+    def lifecycle(
+        self, *, days: int, noncurrent: bool, prefix: str = "", former: str = "", markers: bool = True
+    ) -> None:
         rules: list[dict[str, Any]] = [
             {
                 "ID": "stale",
@@ -133,6 +135,7 @@ class Account:
                     "Status": "Enabled",
                     "Filter": {"Prefix": former},
                     "NoncurrentVersionExpiration": {"NoncurrentDays": 30},
+                    **({"Expiration": {"ExpiredObjectDeleteMarker": True}} if markers else {}),
                 }
             )
         self.s3.put_bucket_lifecycle_configuration(Bucket="films", LifecycleConfiguration={"Rules": rules})
@@ -538,6 +541,10 @@ def _former_elsewhere(account: Account) -> None:
     account.lifecycle(days=90, noncurrent=True, former="originals/")
 
 
+def _markers_stay(account: Account) -> None:
+    account.lifecycle(days=90, noncurrent=True, markers=False)
+
+
 def _too_few(account: Account) -> None:
     account.running = 1
 
@@ -642,6 +649,7 @@ def _deletable(account: Account) -> None:
         (_another_key_used, "bucket: encryption", "another key"),
         (_elsewhere, "bucket: lifecycle", "nobody finishes"),
         (_former_elsewhere, "bucket: lifecycle", "former versions"),
+        (_markers_stay, "bucket: lifecycle", "markers"),
         (_too_few, "services: running", "1 of 2"),
         (_none_wanted, "services: running", "none is wanted"),
         (_did_not_start, "services: running", "did not start"),

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from paletta_server.aws.options import Options
+from paletta_server.aws.template import render
 from paletta_server.commands.bucket import bootstrap as command
 from paletta_server.core import bucket
 from paletta_server.core.bucket import Change
@@ -112,6 +114,75 @@ async def test_everything_is_set_as_amazon_reads_it(amazon: str) -> None:
         names = {one["ID"] for one in s3.get_bucket_lifecycle_configuration(**name)["Rules"]}
     assert [what for what, outcome in changed.items() if outcome == "changed"] == ["class of originals"]
     assert names == {"stale-multiparts", "trials", "noncurrent", "theirs"}
+
+
+async def test_markers_of_what_was_deleted_go_where_there_are_versions(fresh: Settings) -> None:
+    async with ObjectStore(fresh) as store:
+        s3: Any = store._client()
+        name = {"Bucket": store.bucket}
+
+        def cleared() -> bool:
+            rules = s3.get_bucket_lifecycle_configuration(**name)["Rules"]
+            (rule,) = (one for one in rules if one["ID"] == "noncurrent")
+            assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": bucket.NONCURRENT_DAYS}
+            return bool(rule.get("Expiration", {}).get("ExpiredObjectDeleteMarker"))
+
+        async def again(versioning: bucket.Versioning | None = None) -> str:
+            return outcomes(await bucket.bootstrap(store, fresh, versioning=versioning))["lifecycle"]
+
+        assert (await again(), cleared()) == ("changed", False)
+        assert (await again("on"), cleared()) == ("changed", True)
+        # Nobody has to say it again: not who leaves versions as they are, nor who makes no more of them.
+        assert (await again(), cleared()) == ("as wanted", True)
+        assert (await again("off"), cleared()) == ("as wanted", True)
+        assert (await again(), cleared()) == ("as wanted", True)
+
+
+async def test_after_the_template_nothing_is_left_to_do(amazon: str) -> None:
+    options = Options(domain="paletta.example", originals_class="GLACIER")
+    made = render(options)["Resources"]["Bucket"]["Properties"]
+    (cors,) = made["CorsConfiguration"]["CorsRules"]
+    settings = Settings(
+        _env_file=None,
+        s3_endpoint=amazon,
+        s3_access_key=aws.KEY,
+        s3_secret_key=aws.KEY,
+        s3_bucket=f"made-{secrets.token_hex(6)}",
+        s3_originals_class="GLACIER",
+        public_url="https://paletta.example",
+    )
+    async with ObjectStore(settings) as store:
+        s3: Any = store._client()
+        name = {"Bucket": store.bucket}
+        s3.create_bucket(**name)
+        s3.put_bucket_versioning(**name, VersioningConfiguration=made["VersioningConfiguration"])
+        s3.put_public_access_block(
+            **name, PublicAccessBlockConfiguration=made["PublicAccessBlockConfiguration"]
+        )
+        s3.put_bucket_ownership_controls(**name, OwnershipControls=made["OwnershipControls"])
+        cors |= {"AllowedOrigins": ["https://paletta.example"], "MaxAgeSeconds": cors.pop("MaxAge")}
+        cors["ExposeHeaders"] = cors.pop("ExposedHeaders")
+        s3.put_bucket_cors(**name, CORSConfiguration={"CORSRules": [cors]})
+        rules = [_as_s3_has_it(rule) for rule in made["LifecycleConfiguration"]["Rules"]]
+        s3.put_bucket_lifecycle_configuration(**name, LifecycleConfiguration={"Rules": rules})
+        found = await bucket.bootstrap(store, settings, plan=True)
+    assert set(outcomes(found).values()) == {"as wanted"}, found
+
+
+def _as_s3_has_it(rule: dict[str, Any]) -> dict[str, Any]:
+    """A lifecycle rule of CloudFormation in the words of S3's own interface."""
+    told: dict[str, Any] = {"ID": rule["Id"], "Filter": {"Prefix": rule.get("Prefix", "")}}
+    for name, value in rule.items():
+        if name == "ExpirationInDays":
+            told["Expiration"] = {"Days": value}
+        elif name == "ExpiredObjectDeleteMarker":
+            told["Expiration"] = {"ExpiredObjectDeleteMarker": value}
+        elif name == "Transitions":
+            moves = [{"Days": one["TransitionInDays"], "StorageClass": one["StorageClass"]} for one in value]
+            told["Transitions"] = moves
+        elif name not in ("Id", "Prefix"):
+            told[name] = value
+    return told
 
 
 def test_the_command_shows_the_difference_and_a_taken_name_is_told(

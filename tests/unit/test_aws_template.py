@@ -432,10 +432,14 @@ def test_the_bucket_has_the_lifecycle_that_migrate_sets(originals_class: Origina
         told = {name: value for name, value in rule.items() if name not in ("Id", "Prefix")}
         if "ExpirationInDays" in told:
             told["Expiration"] = {"Days": told.pop("ExpirationInDays")}
+        if "ExpiredObjectDeleteMarker" in told:
+            told["Expiration"] = {"ExpiredObjectDeleteMarker": told.pop("ExpiredObjectDeleteMarker")}
         for move in told.get("Transitions", []):
             move["Days"] = move.pop("TransitionInDays")
         found[rule["Id"]] = {"ID": rule["Id"], "Filter": {"Prefix": rule.get("Prefix", "")}, **told}
-    assert found == {rule["ID"]: rule for rule in [*sweeping_rules(), *class_rules(originals_class)]}
+    assert found == {
+        rule["ID"]: rule for rule in [*sweeping_rules(versions=True), *class_rules(originals_class)]
+    }
     assert ("originals-class" in found) == (originals_class != "STANDARD")
     assert told_to_api(options)["PALETTA_S3_ORIGINALS_CLASS"] == originals_class
 

@@ -57,6 +57,9 @@ def checks(s3: Any, target: Target) -> dict[str, Check]:
             raise Problem(
                 "former versions are kept, and paid for, for ever", "let noncurrent versions expire"
             )
+        markers = [rule for rule in on if rule.get("Expiration", {}).get("ExpiredObjectDeleteMarker")]
+        if versioned and not all(any(_covers(rule, folder) for rule in markers) for folder in FOLDERS):
+            raise Problem("what was deleted leaves its markers for ever, and listings read past them", AGAIN)
         return f"{len(on)} rules, {'versioned' if versioned else 'not versioned'}"
 
     def cors() -> str:

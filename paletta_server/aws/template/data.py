@@ -270,15 +270,19 @@ def _cors() -> Value:
 
 def _lifecycle(options: Options) -> list[Value]:
     """The rules of `core.bucket`, so that `migrate --bucket` finds nothing to change."""
-    wanted = [*rules.class_rules(options.originals_class), *rules.sweeping_rules()]
+    wanted = [*rules.class_rules(options.originals_class), *rules.sweeping_rules(versions=True)]
     return [_in_cloudformation(rule) for rule in wanted]
 
 
 def _in_cloudformation(rule: Mapping[str, Any]) -> Value:
     """A lifecycle rule of S3's own interface in CloudFormation's words. KeyError for what no rule of ours has."""
+    expiration: dict[str, Callable[[Any], tuple[str, Value]]] = {
+        "Days": lambda days: ("ExpirationInDays", days),
+        "ExpiredObjectDeleteMarker": lambda on: ("ExpiredObjectDeleteMarker", on),
+    }
     words: dict[str, Callable[[Any], Value]] = {
         "AbortIncompleteMultipartUpload": lambda what: {"AbortIncompleteMultipartUpload": what},
-        "Expiration": lambda what: {"ExpirationInDays": what["Days"]},
+        "Expiration": lambda what: dict(expiration[name](value) for name, value in what.items()),
         "NoncurrentVersionExpiration": lambda what: {"NoncurrentVersionExpiration": what},
         "Transitions": lambda what: {
             "Transitions": [
