@@ -43,6 +43,7 @@ MediaConvert = Annotated[bool, typer.Option("--mediaconvert/--ffmpeg", help="Who
 Kms = Annotated[bool, typer.Option("--kms/--no-kms", help="A key of KMS for bucket and database.")]
 Originals = Annotated[OriginalsClass, typer.Option(help="Class in which originals are kept.")]
 Zone = Annotated[str | None, typer.Option(help="Zone of Route 53 in which to make records.", metavar="ID")]
+Dmarc = Annotated[bool, typer.Option("--dmarc/--no-dmarc", help="Make the zone's record `_dmarc` as well.")]
 Keys = Annotated[
     list[Path] | None,
     typer.Option(
@@ -62,6 +63,7 @@ def _options(
     kms: bool,
     originals: OriginalsClass,
     zone: str | None,
+    dmarc: bool,
     keys: list[Path] | None,
     gateways: str,
 ) -> Options:
@@ -79,6 +81,7 @@ def _options(
             kms=kms,
             originals_class=originals.value,
             hosted_zone=zone,
+            dmarc=dmarc,
             public_keys=read_public_keys(keys or ()),
             gateways=tuple(word.strip() for word in gateways.split(",") if word.strip()),
         )
@@ -103,6 +106,7 @@ def plan(
     kms: Kms = False,
     originals_class: Originals = OriginalsClass.INTELLIGENT,
     hosted_zone: Zone = None,
+    dmarc: Dmarc = False,
     cloudfront_public_key: Keys = None,
     gateways: Gateways = "stripe,invoice",
     as_json: Json = False,
@@ -114,7 +118,7 @@ def plan(
 
     options = _options(
         *(domain, bucket, region, vpc, opensearch, mediaconvert, kms),
-        *(originals_class, hosted_zone, cloudfront_public_key, gateways),
+        *(originals_class, hosted_zone, dmarc, cloudfront_public_key, gateways),
     )
     if as_json:
         terminal.result(json.dumps(planning.as_json(options), indent=2))
@@ -133,18 +137,40 @@ def template(
     kms: Kms = False,
     originals_class: Originals = OriginalsClass.INTELLIGENT,
     hosted_zone: Zone = None,
+    dmarc: Dmarc = False,
     cloudfront_public_key: Keys = None,
     gateways: Gateways = "stripe,invoice",
+    deployed: Annotated[
+        typer.FileText | None,
+        typer.Option(
+            help="What `aws cloudformation get-template` prints of the stack, `-` for standard input: refuse options "
+            "that would replace what it has made."
+        ),
+    ] = None,
+    stack_policy: Annotated[
+        bool, typer.Option("--stack-policy", help="Print the policy for `set-stack-policy` instead.")
+    ] = False,
 ) -> None:
     """Print a CloudFormation template of the whole installation. The same options give the same text."""
-    from paletta_server.aws.template import render, to_yaml
+    from paletta_server.aws.options import OptionsRefused
+    from paletta_server.aws.template import render, standing, to_yaml
     from paletta_server.commands import terminal
 
     options = _options(
         *(domain, bucket, region, vpc, opensearch, mediaconvert, kms),
-        *(originals_class, hosted_zone, cloudfront_public_key, gateways),
+        *(originals_class, hosted_zone, dmarc, cloudfront_public_key, gateways),
     )
-    terminal.result(to_yaml(render(options)).rstrip("\n"))
+    if deployed is not None:
+        try:
+            standing.refuse_replacing(deployed.read(), options)
+        except (OptionsRefused, UnicodeDecodeError) as error:
+            terminal.error(str(error))
+            raise typer.Exit(2) from error
+    made = render(options)
+    if stack_policy:
+        terminal.result(json.dumps(standing.stack_policy(made), indent=2))
+        return
+    terminal.result(to_yaml(made).rstrip("\n"))
 
 
 @app.command("prepare-database")

@@ -19,6 +19,9 @@ OriginalsClass = Literal["STANDARD", "INTELLIGENT_TIERING", "GLACIER_IR", "GLACI
 MOST_KEYS = 5
 """Keys in a CloudFront key group, by its quota; two are enough to change them without a gap."""
 MAXIMUM_PEM_BYTES = 4096
+WITHOUT_QUEUES = {"af-south-1", "ap-northeast-3", "ap-southeast-4", "ap-southeast-5", "me-central-1"}
+"""Regions that have MediaConvert, and a CloudFormation that does not know `AWS::MediaConvert::Queue` (its schemas, as
+cfn-lint carries them; a test compares)."""
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = re.compile(rf"(?:{_LABEL}\.)+[a-z]{{2,63}}\Z")
@@ -51,6 +54,8 @@ class Options:
     originals_class: OriginalsClass = "INTELLIGENT_TIERING"
     hosted_zone: str | None = None
     """A zone of Route 53: then the stack makes certificate, address and the records of mail itself."""
+    dmarc: bool = False
+    """Make the record `_dmarc` as well: a zone may have one already, and then a stack that makes it fails."""
     public_keys: tuple[str, ...] = ()
     """PEM texts of CloudFront's trusted keys, the one in use first; none leaves CloudFront out."""
     gateways: tuple[str, ...] = ("stripe", "invoice")
@@ -70,6 +75,7 @@ class Options:
             self.hosted_zone is not None and not _ZONE.match(self.hosted_zone),
             f"`{self.hosted_zone}` is no id of a hosted zone",
         )
+        _refuse(self.dmarc and self.hosted_zone is None, "--dmarc makes a record in a --hosted-zone: name it")
         _refuse(len(self.public_keys) > MOST_KEYS, f"a key group has {MOST_KEYS} keys at most")
         _refuse(len(set(self.public_keys)) < len(self.public_keys), "the same public key is given twice")
         for gateway in self.gateways:
@@ -78,7 +84,11 @@ class Options:
         _refuse(len(set(self.gateways)) < len(self.gateways), "a gateway is named twice")
         _refuse(self.region.startswith("cn-"), f"SES, which sends the mails, is not in `{self.region}`")
         _refuse(
-            self.region.startswith("us-gov-") and self.mediaconvert,
+            self.mediaconvert and not _has_mediaconvert(self.region),
+            f"MediaConvert is not in `{self.region}`: take --ffmpeg",
+        )
+        _refuse(
+            self.mediaconvert and (self.region.startswith("us-gov-") or self.region in WITHOUT_QUEUES),
             f"CloudFormation makes no queue of MediaConvert in `{self.region}`: take --ffmpeg",
         )
 
@@ -93,6 +103,17 @@ class Options:
     @property
     def mediaconvert(self) -> bool:
         return self.transcoder == "mediaconvert"
+
+
+def _has_mediaconvert(region: str) -> bool:
+    """By the SDK's own list: nothing is asked."""
+    import botocore.session
+
+    session = botocore.session.get_session()
+    return any(
+        region in session.get_available_regions("mediaconvert", partition)
+        for partition in session.get_available_partitions()
+    )
 
 
 def _refuse(wrong: bool, why: str) -> None:

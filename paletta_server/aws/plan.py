@@ -88,14 +88,18 @@ def _quotas(options: Options) -> list[Need]:
         found.append(Need("quota", "VPCs, elastic addresses", "one, and one or two, of five in a region"))
     if options.mediaconvert:
         found.append(Need("quota", "MediaConvert", "jobs at once in an on-demand queue: what is over waits"))
-    if options.opensearch:
-        found.append(Need("quota", "OpenSearch", "the service-linked role for networks has to exist once"))
     return found
 
 
 def _before(options: Options) -> list[Need]:
     """What has to be there before the stack, or is filled in after."""
     found = []
+    linked = "service-linked role, once in an account"
+    found += [Need("before", "ECS", linked), Need("before", "application autoscaling", f"for ECS: {linked}")]
+    if options.opensearch:
+        found.append(Need("before", "OpenSearch", linked))
+    if not options.dmarc:
+        found.append(Need("before", "DMARC", _dmarc(options)))
     if options.hosted_zone is None:
         found += [
             Need("before", "certificate", f"of ACM for {options.domain} in {options.region}"),
@@ -112,6 +116,12 @@ def _before(options: Options) -> list[Need]:
         Need("before", "tasks", "prepare once, migrate before each version, then Start=yes"),
     ]
     return found
+
+
+def _dmarc(options: Options) -> str:
+    """Mail that is signed is taken for ours only where the domain says what to do with other mail."""
+    wanted = "a TXT record `_dmarc`, where the zone has none yet"
+    return f"{wanted}; --dmarc makes it" if options.hosted_zone else wanted
 
 
 def _settings(options: Options) -> list[Need]:

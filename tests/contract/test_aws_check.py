@@ -759,6 +759,8 @@ def test_of_several_rules_one_has_to_be_right(account: Account, on: bool) -> Non
 
 def test_a_stack_that_failed_or_is_not_started_is_a_problem(account: Account) -> None:
     assert "not started" in look(account, start="no")["stack"].detail
+    _deletable(account)  # as the template leaves it until then
+    assert look(account, start="no")["rds: settings"].outcome == "ok"
     assert "ROLLBACK" in look(account, stack_status="UPDATE_ROLLBACK_COMPLETE")["stack"].detail
 
 

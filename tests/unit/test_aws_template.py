@@ -14,6 +14,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, get_args
@@ -21,12 +22,22 @@ from typing import Any, get_args
 import pytest
 import yaml
 from cfnlint.api import ManualArgs, lint
+from cfnlint.helpers import REGIONS
+from cfnlint.schema import PROVIDER_SCHEMA_MANAGER, ResourceNotFoundError
 from typer.testing import CliRunner
 
-from paletta_server.aws.options import Options, OptionsRefused, OriginalsClass, read_public_keys
+from paletta_server.aws.options import (
+    WITHOUT_QUEUES,
+    Options,
+    OptionsRefused,
+    OriginalsClass,
+    read_public_keys,
+)
+from paletta_server.aws.plan import as_json, plan
 from paletta_server.aws.template import MOST_BYTES, render, to_yaml
 from paletta_server.aws.template.environment import key_names
 from paletta_server.aws.template.policies import ON_ANYTHING, allow
+from paletta_server.aws.template.standing import FIXED, refuse_replacing, shape, stack_policy
 from paletta_server.cli import app as server
 from paletta_server.commands.serve import GRACE_SECONDS, KEEP_ALIVE_SECONDS
 from paletta_server.core.bucket import class_rules, cors_rule, sweeping_rules
@@ -62,10 +73,10 @@ EVERY = [
 ]
 FEW = [
     Options(),
-    Options(opensearch=True, kms=True, hosted_zone="Z0ABC", public_keys=KEYS),
+    Options(opensearch=True, kms=True, hosted_zone="Z0ABC", dmarc=True, public_keys=KEYS),
     Options(vpc="existing", transcoder="ffmpeg", kms=True, public_keys=KEYS[:1], gateways=("invoice",)),
     Options(
-        vpc="existing", opensearch=True, region="eu-central-1", bucket="films-of-ours", transcoder="ffmpeg"
+        vpc="existing", opensearch=True, region="eu-central-2", bucket="films-of-ours", transcoder="ffmpeg"
     ),
 ]
 ALL_LINTED = "PALETTA_TEST_EVERY_TEMPLATE"
@@ -360,7 +371,7 @@ def test_containers_have_no_root_to_write_to_and_end_in_time() -> None:
         assert container["LinuxParameters"]["Capabilities"] == {"Drop": ["ALL"]}
         assert "Privileged" not in container
     assert found["worker"]["StopTimeout"] > STOP_SECONDS
-    template = render(FEW[1])["Resources"]
+    template = decided(render(FEW[1]))["Resources"]
     targets = {
         entry["Key"]: entry["Value"]
         for entry in template["ApiTargets"]["Properties"]["TargetGroupAttributes"]
@@ -463,12 +474,181 @@ def test_previews_of_what_was_taken_down_are_kept_from_cloudfront() -> None:
 
 def test_what_is_kept_outlives_the_stack() -> None:
     resources = render(FEW[1])["Resources"]
-    assert resources["Bucket"]["DeletionPolicy"] == "Retain"
-    assert resources["Key"]["DeletionPolicy"] == "Retain"
-    assert (
-        resources["Database"]["DeletionPolicy"] == resources["Database"]["UpdateReplacePolicy"] == "Snapshot"
+    kept = {
+        name: (made["DeletionPolicy"], made["UpdateReplacePolicy"])
+        for name, made in resources.items()
+        if "DeletionPolicy" in made
+    }
+    # A creation that fails keeps none of it, or the next one would find its names taken.
+    retained = dict.fromkeys(
+        ("AccessLogs", "Bucket", "Key", "Repository"), ("RetainExceptOnCreate", "Retain")
     )
-    assert resources["Database"]["Properties"]["DeletionProtection"] is True
+    assert kept == {**retained, "Database": ("Snapshot", "Snapshot")}
+
+
+def test_nothing_is_protected_before_there_is_anything_to_lose() -> None:
+    """Or a first deployment that fails could not be undone, nor one that was never started be deleted."""
+    found = {}
+    for start in ("no", "yes"):
+        resources = decided(render(FEW[1]), Start=start)["Resources"]
+        attributes = {
+            one["Key"]: one["Value"] for one in resources["Balancer"]["Properties"]["LoadBalancerAttributes"]
+        }
+        # The balancer tries its bucket out with a file, and what is not empty is not taken back.
+        found[start] = (
+            resources["Database"]["Properties"]["DeletionProtection"],
+            attributes["deletion_protection.enabled"],
+            attributes.get("access_logs.s3.enabled"),
+            "access_logs.s3.bucket" in attributes,
+        )
+    assert found == {"no": (False, "false", None, False), "yes": (True, "true", "true", True)}
+
+
+def test_a_node_has_the_time_that_a_large_index_takes() -> None:
+    template = render(Options())
+    service = template["Resources"]["ApiService"]["Properties"]
+    assert service["HealthCheckGracePeriodSeconds"] == {"Ref": "ApiGraceSeconds"}
+    grace = template["Parameters"]["ApiGraceSeconds"]
+    # By the capacity page: twice what a clip costs, on one vCPU, for five million of them.
+    assert grace["MinValue"] < 2 * 0.32e-3 * 5_000_000 < grace["Default"] < grace["MaxValue"]
+
+
+# ---- stacks that stand
+
+OTHERWISE: dict[str, Any] = {
+    "domain": "films.example.org",
+    "bucket": "films-of-ours",
+    "region": "eu-west-1",
+    "vpc": "existing",
+    "transcoder": "ffmpeg",
+    "opensearch": True,
+    "kms": True,
+    "originals_class": "DEEP_ARCHIVE",
+    "hosted_zone": "Z0DEF",
+    "dmarc": True,
+    "public_keys": KEYS[:1],
+    "gateways": ("invoice",),
+}
+"""Another value for each option."""
+
+
+def replaced(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
+    """What CloudFormation would make anew or take out: by the properties that its schemas call create-only."""
+    found = set()
+    for name, made in before["Resources"].items():
+        now = after["Resources"].get(name)
+        schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema("us-east-1", made["Type"]).schema
+        only = [*schema.get("createOnlyProperties", ()), *schema.get("conditionalCreateOnlyProperties", ())]
+        paths = [path.removeprefix("/properties/").split("/") for path in only]
+        if now is None or any(at(made["Properties"], path) != at(now["Properties"], path) for path in paths):
+            found.add(name)
+    return found
+
+
+def at(node: Any, path: list[str]) -> Any:
+    for word in path:
+        node = node.get(word) if isinstance(node, dict) else None
+    return node
+
+
+def test_options_that_would_replace_what_is_kept_hold_for_a_stacks_life() -> None:
+    assert OTHERWISE.keys() == {field.name for field in fields(Options)} == shape(Options()).keys()
+    base = Options(hosted_zone="Z0ABC")
+    before = render(base)
+    kept = {name for name, made in before["Resources"].items() if "DeletionPolicy" in made}
+    lost = {}
+    for name, value in OTHERWISE.items():
+        changed = replace(base, **{name: value})
+        lost[name] = replaced(before, render(changed)) & (kept | {"DatabaseGroup"})
+        for one, other in ((base, changed), (changed, base)):
+            deployed = to_yaml(render(one))
+            if name in FIXED:
+                with pytest.raises(OptionsRefused, match=FIXED[name][0]):
+                    refuse_replacing(deployed, other)
+            else:
+                refuse_replacing(deployed, other)
+    assert {name: found for name, found in lost.items() if found} == {
+        "bucket": {"Bucket"},
+        "kms": {"Database"},
+        "vpc": {"DatabaseGroup"},
+    }
+    assert {name for name, found in lost.items() if found} == FIXED.keys()
+
+
+def as_told(template: dict[str, Any], form: str) -> str:
+    """A template as `aws cloudformation get-template` prints it, or as it is."""
+    if form == "yaml":
+        return to_yaml(template)
+    if form == "json":
+        return json.dumps(template)
+    body = template if form == "answer, json" else to_yaml(template)
+    return json.dumps({"TemplateBody": body, "StagesAvailable": ["Original", "Processed"]})
+
+
+@pytest.mark.parametrize("form", ["yaml", "json", "answer, json", "answer, yaml"])
+def test_what_is_deployed_is_read_in_every_form(form: str) -> None:
+    options = Options(bucket="films-of-ours")
+    template = render(options)
+    refuse_replacing(as_told(template, form), options)
+    del template["Metadata"]["Options"]["bucket"]  # it was not always there
+    refuse_replacing(as_told(template, form), options)
+    with pytest.raises(
+        OptionsRefused, match=r"--bucket .* replaced by an empty one\nhint: .*`films-of-ours`"
+    ):
+        refuse_replacing(as_told(template, form), Options())
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "a: !Ref b", '{"TemplateBody": "Resources: {}"}', "\x00"])
+def test_what_is_no_template_of_ours_is_refused(text: str) -> None:
+    with pytest.raises(OptionsRefused, match="no template of `paletta-server aws template`"):
+        refuse_replacing(text, Options())
+
+
+def test_the_command_refuses_to_replace_and_prints_the_policy_against_it(tmp_path: Path) -> None:
+    deployed = as_told(render(Options(kms=True)), "answer, yaml")
+    (tmp_path / "deployed.json").write_text(deployed)
+
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "paletta_server.cli", "aws", "template", *words],
+            capture_output=True,
+            text=True,
+            input=deployed,
+            cwd=tmp_path,
+            check=False,
+        )
+
+    for source in ("-", "deployed.json"):
+        refused = command("--deployed", source)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert refused.stderr.startswith(
+            "error: --kms/--no-kms holds for a stack's life: the database would be"
+        )
+    done = command("--deployed", "-", "--kms")
+    assert yaml.safe_load(done.stdout) == render(Options(kms=True))
+    policy = command("--deployed", "-", "--kms", "--stack-policy")
+    assert json.loads(policy.stdout) == stack_policy(render(Options(kms=True)))
+
+
+@pytest.mark.parametrize("options", EVERY, ids=named)
+def test_a_stack_policy_names_what_is_kept_and_nothing_that_is_not_there(options: Options) -> None:
+    template = render(options)
+    everything, denied = stack_policy(template)["Statement"]
+    assert (everything["Effect"], everything["Action"], everything["Resource"]) == ("Allow", "Update:*", "*")
+    assert (denied["Effect"], denied["Action"]) == ("Deny", ["Update:Replace", "Update:Delete"])
+    named_ = {one.removeprefix("LogicalResourceId/") for one in denied["Resource"]}
+    assert named_ <= template["Resources"].keys()
+    assert named_ >= {"Database", "Bucket", "Repository"} | ({"Key"} if options.kms else set())
+
+
+def test_a_record_that_zones_mostly_have_is_made_only_when_asked_for() -> None:
+    def names(options: Options) -> list[Any]:
+        records = render(options)["Resources"]["MailRecords"]["Properties"]["RecordSets"]
+        return [record["Name"] for record in records]
+
+    mine = {"Fn::Sub": "_dmarc.${Domain}"}
+    assert mine not in names(Options(hosted_zone="Z0ABC"))
+    assert mine in names(Options(hosted_zone="Z0ABC", dmarc=True))
 
 
 def test_every_queue_gives_up_into_a_watched_one() -> None:
@@ -501,12 +681,32 @@ def test_every_queue_gives_up_into_a_watched_one() -> None:
         ({"gateways": ("invoice", "invoice")}, "twice"),
         ({"region": "cn-north-1", "transcoder": "ffmpeg"}, "SES"),
         ({"region": "us-gov-west-1"}, "take --ffmpeg"),
+        ({"region": "eu-central-2"}, "MediaConvert is not in `eu-central-2`: take --ffmpeg"),
+        ({"region": "af-south-1"}, "no queue of MediaConvert in `af-south-1`: take --ffmpeg"),
+        ({"dmarc": True}, "--hosted-zone"),
         ({"public_keys": KEYS[:1] * 2}, "twice"),
     ],
 )
 def test_options_that_cannot_work_are_refused(wrong: dict[str, Any], why: str) -> None:
     with pytest.raises(OptionsRefused, match=why):
         Options(**wrong)
+
+
+def test_regions_are_taken_where_cloudformation_makes_what_is_asked_for() -> None:
+    taken = set()
+    for region in REGIONS:
+        try:
+            taken.add(Options(region=region).region)
+        except OptionsRefused:
+            continue
+        PROVIDER_SCHEMA_MANAGER.get_resource_schema(
+            region, "AWS::MediaConvert::Queue"
+        )  # raises where it is not
+    assert {"us-east-1", "eu-central-1", "ap-southeast-2"} <= taken
+    assert len(taken) >= 15
+    for region in WITHOUT_QUEUES:
+        with pytest.raises(ResourceNotFoundError):
+            PROVIDER_SCHEMA_MANAGER.get_resource_schema(region, "AWS::MediaConvert::Queue")
 
 
 def test_a_private_key_is_refused_and_not_repeated(tmp_path: Path) -> None:
@@ -563,7 +763,6 @@ def test_a_real_key_is_taken(tmp_path: Path) -> None:
 
 
 def test_the_plan_fits_eighty_columns_and_names_what_the_template_sets() -> None:
-    from paletta_server.aws.plan import as_json, plan
     from paletta_server.aws.tables import sections
 
     for options in FEW:
@@ -584,6 +783,16 @@ def test_the_plan_fits_eighty_columns_and_names_what_the_template_sets() -> None
         named_ = {need.name for need in needs if need.kind == "service"}
         # Roles, log groups and scaling come with whatever uses them.
         assert types - named_ == {"IAM", "Logs", "ApplicationAutoScaling"}
+
+
+def test_the_plan_names_what_no_stack_makes() -> None:
+    def before(options: Options) -> set[str]:
+        return {need.name for need in plan(options) if need.kind == "before"}
+
+    least = before(Options(hosted_zone="Z0ABC"))
+    assert {"ECS", "application autoscaling", "DMARC"} <= least
+    more = Options(hosted_zone="Z0ABC", dmarc=True, opensearch=True)
+    assert before(more) == least - {"DMARC"} | {"OpenSearch"}
 
 
 def test_private_keys_become_files_for_one_user_and_are_never_told(tmp_path: Path) -> None:

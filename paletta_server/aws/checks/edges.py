@@ -191,7 +191,11 @@ def database(rds: Any, target: Target) -> dict[str, Check]:
             ),
             (found.get("PubliclyAccessible"), "it can be reached from outside", "switch public access off"),
             (not found.get("BackupRetentionPeriod"), "it is not backed up", "set 14 days of backups"),
-            (not found.get("DeletionProtection"), "anybody with the right may delete it", "protect it"),
+            (
+                target.started and not found.get("DeletionProtection"),
+                "anybody with the right may delete it",
+                "protect it",
+            ),
             (
                 target.iam_login and not found.get("IAMDatabaseAuthenticationEnabled"),
                 "it takes no IAM tokens, with which the service logs in",

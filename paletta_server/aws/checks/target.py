@@ -34,6 +34,8 @@ class Target:
     kms_key: str | None
     cluster: str | None
     """Where services run; None also while they are not to run."""
+    started: bool
+    """Whether the installation is set up: before, nothing in it is protected."""
     database: str | None
     database_host: str | None
     iam_login: bool
@@ -60,6 +62,7 @@ def from_settings(settings: Settings) -> Target:
         signing_keys=_signing_keys(settings),
         kms_key=settings.s3_kms_key,
         cluster=None,
+        started=True,
         database=None,
         database_host=urlsplit(settings.libpq_url).hostname,
         iam_login=named("database_auth") == "iam",
@@ -102,6 +105,7 @@ def from_stack(settings: Settings, description: dict[str, Any]) -> Target:
         ),
         kms_key=outputs.get("KeyArn"),
         cluster=outputs.get("ClusterName") if parameters.get("Start") != "no" else None,
+        started=parameters.get("Start") != "no",
         database=outputs.get("DatabaseId"),
         database_host=outputs.get("DatabaseAddress"),
         iam_login=True,

@@ -9,6 +9,7 @@ from typing import Any
 
 from paletta_server.aws.options import Options
 from paletta_server.aws.template.parts import Part, Value
+from paletta_server.aws.template.standing import shape
 
 MOST_INLINE_BYTES, MOST_BYTES = 51_200, 1_000_000
 """What CloudFormation takes in a request, and from a bucket."""
@@ -20,7 +21,7 @@ def render(options: Options) -> dict[str, Value]:
     found: dict[str, Value] = {
         "AWSTemplateFormatVersion": "2010-09-09",
         "Description": "Paletta, a marketplace for stock video clips: API, workers, database, bucket, delivery, mail",
-        "Metadata": {"Options": _shape(options), "OnEveryResource": _reasons()},
+        "Metadata": {"Options": shape(options), "OnEveryResource": _reasons()},
     }
     for section in ("parameters", "conditions", "resources", "outputs"):
         merged: dict[str, Value] = {}
@@ -74,20 +75,6 @@ def _parts(options: Options) -> list[Part]:
         alarms,
     )
     return [make(options) for make in makers]
-
-
-def _shape(options: Options) -> dict[str, Value]:
-    """What was asked for, without the text of keys."""
-    return {
-        "region": options.region,
-        "vpc": options.vpc,
-        "transcoder": options.transcoder,
-        "opensearch": options.opensearch,
-        "kms": options.kms,
-        "cloudfront": options.cloudfront,
-        "hosted_zone": options.hosted_zone or "none",
-        "gateways": list(options.gateways),
-    }
 
 
 def _reasons() -> dict[str, str]:

@@ -129,7 +129,8 @@ def _balancer(part: Part) -> None:
     _alarm(
         part,
         "ApiNodesUnready",
-        "A node has not come up for ten minutes: its log and /readyz say what is missing.",
+        "A node has not come up for ten minutes: its log and /readyz say what is missing. "
+        "An index of millions of clips takes longer.",
         metric=(application, "UnHealthyHostCount"),
         of=targets,
         above=0,

@@ -20,7 +20,7 @@ from paletta_server.aws.template.environment import (
     variables,
 )
 from paletta_server.aws.template.network import API_PORT, private_subnets
-from paletta_server.aws.template.parts import NOTHING, Part, Value, get, is_given, ref, sub, when
+from paletta_server.aws.template.parts import NOTHING, STARTED, Part, Value, get, is_given, ref, sub, when
 
 STOP_SECONDS: dict[Service, int] = {
     # Leaving the balancer (DRAIN_SECONDS of edge.py), then what is in flight; Fargate allows 120.
@@ -35,6 +35,9 @@ LOG_DAYS = 30
 SIZES = (("Api", 1024, 4096), ("Worker", 4096, 8192), ("Completions", 512, 1024), ("MailHandler", 256, 512))
 """CPU units and MiB of a task."""
 METRICS_NAMESPACE = "Paletta"
+GRACE_SECONDS, MOST_GRACE_SECONDS = 3600, 3 * 3600
+"""How long a new API node may take for its index: an hour is twice what five million clips take on one vCPU
+(`deploy/README.md`, "How long a node takes to come up"). CloudFormation itself waits three hours for a service."""
 WAITING_PER_WORKER = 5
 """Films waiting for each worker that runs, at which more of them are started."""
 
@@ -86,7 +89,7 @@ def _parameters(part: Part, options: Options) -> None:
         Default="no",
         AllowedValues=["yes", "no"],
     )
-    part.conditions["Started"] = {"Fn::Equals": [ref("Start"), "yes"]}
+    part.conditions[STARTED] = {"Fn::Equals": [ref("Start"), "yes"]}
     part.parameter("ImageTag", "Which image of the repository to run.", Default="0.1.0")
     part.parameter(
         "MigrateImageTag",
@@ -105,6 +108,15 @@ def _parameters(part: Part, options: Options) -> None:
         part.parameter(f"{service}MemoryMiB", "Memory of a task.", kind="Number", Default=memory)
     part.parameter("ApiLeast", "API nodes at least.", kind="Number", Default=2, MinValue=1)
     part.parameter("ApiMost", "API nodes at most.", kind="Number", Default=8, MinValue=1)
+    part.parameter(
+        "ApiGraceSeconds",
+        "How long a new API node may build its search index before ECS replaces it for not being ready. Until it "
+        "is, the balancer sends it nothing. What it costs: a node that hangs as it starts is replaced only then.",
+        kind="Number",
+        Default=GRACE_SECONDS,
+        MinValue=120,
+        MaxValue=MOST_GRACE_SECONDS,
+    )
     part.parameter("WorkersLeast", "Workers at least.", kind="Number", Default=1, MinValue=1)
     part.parameter("WorkersMost", "Workers at most.", kind="Number", Default=20, MinValue=1)
     part.parameter(
@@ -262,7 +274,7 @@ def _service(part: Part, options: Options, service: Service) -> None:
     properties: dict[str, Value] = {
         "Cluster": ref("Cluster"),
         "TaskDefinition": ref(f"{named(service)}Task"),
-        "DesiredCount": when("Started", least, 0),
+        "DesiredCount": when(STARTED, least, 0),
         "NetworkConfiguration": _network(options),
         "EnableECSManagedTags": True,
         "PropagateTags": "SERVICE",
@@ -276,7 +288,8 @@ def _service(part: Part, options: Options, service: Service) -> None:
     after = ["ClusterCapacity"]
     if service == "api":
         properties["LaunchType"] = "FARGATE"
-        properties["HealthCheckGracePeriodSeconds"] = 120
+        # The next one would begin its index from nothing, and be as late.
+        properties["HealthCheckGracePeriodSeconds"] = ref("ApiGraceSeconds")
         properties["LoadBalancers"] = [
             {"ContainerName": "api", "ContainerPort": API_PORT, "TargetGroupArn": ref("ApiTargets")}
         ]
@@ -336,8 +349,8 @@ def _target(part: Part, service: Service, *, least: Value, most: Value) -> None:
             "ServiceNamespace": "ecs",
             "ScalableDimension": "ecs:service:DesiredCount",
             "ResourceId": sub(f"service/${{Cluster}}/${{{named(service)}Service.Name}}"),
-            "MinCapacity": when("Started", least, 0),
-            "MaxCapacity": when("Started", most, 0),
+            "MinCapacity": when(STARTED, least, 0),
+            "MaxCapacity": when(STARTED, most, 0),
         },
         why="AWS's own role for services scales; nothing of it is ours to give.",
     )

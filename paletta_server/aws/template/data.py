@@ -7,7 +7,7 @@ from typing import Any
 
 from paletta_server.aws.options import Options
 from paletta_server.aws.template.network import POSTGRES_PORT, private_subnets
-from paletta_server.aws.template.parts import NOTHING, Part, Value, get, ref, sub, when
+from paletta_server.aws.template.parts import NOTHING, STARTED, Part, Value, get, ref, sub, when
 from paletta_server.aws.template.policies import document, only_by_tls
 from paletta_server.core import bucket as rules
 from paletta_server.core.delivering import LABEL, WITHHELD
@@ -178,7 +178,8 @@ def _database(part: Part, options: Options) -> None:
             "PreferredBackupWindow": "02:00-03:00",
             "PreferredMaintenanceWindow": "sun:03:30-sun:04:30",
             "CopyTagsToSnapshot": True,
-            "DeletionProtection": True,
+            # What was not set up yet has nothing to lose, and has to go where the first deployment fails.
+            "DeletionProtection": when(STARTED, True, False),
             "AutoMinorVersionUpgrade": True,
             "PubliclyAccessible": False,
             "EnablePerformanceInsights": True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from paletta_server.aws.options import Options
 from paletta_server.aws.template.network import API_PORT, public_subnets, vpc_ref
-from paletta_server.aws.template.parts import Part, Value, get, ref, sub
+from paletta_server.aws.template.parts import NOTHING, STARTED, Part, Value, get, ref, sub, when
 from paletta_server.aws.template.policies import document, only_by_tls
 
 IDLE_SECONDS = 60
@@ -27,16 +27,23 @@ def edge(options: Options) -> Part:
             "Scheme": "internet-facing",
             "Subnets": public_subnets(options),
             "SecurityGroups": [get("BalancerGroup", "GroupId")],
-            "LoadBalancerAttributes": _attributes(
-                {
-                    "access_logs.s3.enabled": "true",
-                    "access_logs.s3.bucket": ref("AccessLogs"),
-                    "deletion_protection.enabled": "true",
-                    "idle_timeout.timeout_seconds": str(IDLE_SECONDS),
-                    "routing.http.drop_invalid_header_fields.enabled": "true",
-                    "routing.http.desync_mitigation_mode": "strictest",
-                }
-            ),
+            "LoadBalancerAttributes": [
+                *_attributes(
+                    {
+                        "deletion_protection.enabled": when(STARTED, "true", "false"),
+                        "idle_timeout.timeout_seconds": str(IDLE_SECONDS),
+                        "routing.http.drop_invalid_header_fields.enabled": "true",
+                        "routing.http.desync_mitigation_mode": "strictest",
+                    }
+                ),
+                # Where logs go a file is written at once, to try it, and no bucket that has one can be taken back.
+                *(
+                    when(STARTED, one, NOTHING)
+                    for one in _attributes(
+                        {"access_logs.s3.enabled": "true", "access_logs.s3.bucket": ref("AccessLogs")}
+                    )
+                ),
+            ],
         },
         after=["AccessLogsPolicy", *(["InternetAttachment"] if options.vpc == "new" else [])],
     )

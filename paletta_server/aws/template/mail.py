@@ -8,6 +8,7 @@ from paletta_server.aws.template.parts import Part, get, ref, sub
 from paletta_server.aws.template.policies import document, service_sends
 
 DKIM_RECORDS = (1, 2, 3)
+DMARC = '"v=DMARC1; p=quarantine"'
 
 
 def mail(options: Options) -> Part:
@@ -120,13 +121,11 @@ def _records(part: Part, options: Options) -> None:
     records += [
         {"Name": sub("bounce.${Domain}"), "Type": "MX", "TTL": "1800", "ResourceRecords": [exchanger]},
         {"Name": sub("bounce.${Domain}"), "Type": "TXT", "TTL": "1800", "ResourceRecords": [spf]},
-        {
-            "Name": sub("_dmarc.${Domain}"),
-            "Type": "TXT",
-            "TTL": "1800",
-            "ResourceRecords": ['"v=DMARC1; p=quarantine"'],
-        },
     ]
+    if options.dmarc:
+        records.append(
+            {"Name": sub("_dmarc.${Domain}"), "Type": "TXT", "TTL": "1800", "ResourceRecords": [DMARC]}
+        )
     part.resource(
         "MailRecords",
         "Route53::RecordSetGroup",

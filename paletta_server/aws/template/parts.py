@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 Value = Any
 """Strings, numbers, booleans, lists and mappings of them, intrinsic functions included."""
@@ -28,7 +28,7 @@ class Part:
         why: str = "",
         condition: str | None = None,
         after: Iterable[str] = (),
-        keep: str | None = None,
+        keep: Literal["Retain", "Snapshot"] | None = None,
     ) -> Value:
         """Add a resource; a reference to it. `why` is what a reader should know, `keep` what becomes of its data."""
         made: dict[str, Value] = {"Type": f"AWS::{kind}"}
@@ -37,7 +37,9 @@ class Part:
         if depends := list(after):
             made["DependsOn"] = depends
         if keep:
-            made["DeletionPolicy"] = made["UpdateReplacePolicy"] = keep
+            # What a creation that failed leaves behind is empty, and its name would be taken in the next one.
+            made["DeletionPolicy"] = "RetainExceptOnCreate" if keep == "Retain" else keep
+            made["UpdateReplacePolicy"] = keep
         if why:
             made["Metadata"] = {"Why": why}
         if properties:
@@ -78,6 +80,8 @@ def is_given(parameter: str) -> Value:
     return {"Fn::Not": [{"Fn::Equals": [ref(parameter), ""]}]}
 
 
+STARTED = "Started"
+"""A condition: the installation is set up, and its services are to run."""
 NOTHING: Value = {"Ref": "AWS::NoValue"}
 
 
