@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 TRIES = 5  # for a person who waits; transfers ask for more
 _RETRY_STATUS = frozenset({429, 500, 502, 503, 504})  # 500: a database that restarts looks like that
+_AT_THE_DOOR = frozenset({401, 403, 408, 429})
+"""Where these come from the service, it has looked at the login, the rate and how the body arrives, no further."""
 _MOST_WAIT = 30.0
 _MOST_ASKED = 60.0  # of a Retry-After: whoever asks for more is asked again, and the tries are counted
 _MOST_BUSY = 3600.0  # for workers to catch up; whoever waits longer had better come back tomorrow
@@ -174,8 +176,12 @@ class Service:
         idempotent: bool | None = None,
         timeout: float | None = None,
         raw: bool = False,
+        confirming: bool = True,
     ) -> Any:
-        """The answer's JSON (None for 204); with `raw` its bytes."""
+        """The answer's JSON (None for 204); with `raw` its bytes.
+
+        `confirming=False` where the caller sees to the password with `confirmed` itself.
+        """
         options: dict[str, Any] = {
             "body": body,
             "params": params,
@@ -184,14 +190,23 @@ class Service:
             "timeout": timeout,
             "raw": raw,
         }
-        try:
+        if not confirming:
             return self._request(method, path, **options)
+        return self.confirmed(lambda: self._request(method, path, **options))
+
+    def confirmed(self, send: Callable[[], Any]) -> Any:
+        """What `send` returns. Where the service wants the password again, that is asked for, and `send` called anew.
+
+        Raises what `send` raises, or what comes of the password; then `send` was refused and is not under way.
+        """
+        try:
+            return send()
         except ApiProblem as problem:
             if problem.code != "login_not_fresh" or self.ask_password is None:
                 raise
             ask, self.ask_password = self.ask_password, None
-            self._request("POST", "/v1/auth/confirm", body={"password": ask()})
-            return self._request(method, path, **options)
+        self._request("POST", "/v1/auth/confirm", body={"password": ask()})
+        return send()
 
     def _request(
         self,
@@ -216,6 +231,7 @@ class Service:
             options["timeout"] = timeout
 
         attempt = 0
+        doubt = False  # an earlier try may have been taken, and only its answer been lost
         busy_until: float | None = None
         while True:
             last = attempt >= self.tries - 1
@@ -223,8 +239,11 @@ class Service:
                 response = self._client.request(method, path, **options)
             except httpx.TransportError as error:
                 never_left = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
+                doubt = doubt or not never_left
                 if last or not (repeatable or never_left):
-                    raise _unreachable(self.url, error) from error
+                    gave_up = _unreachable(self.url, error)
+                    gave_up.unbegun = not doubt
+                    raise gave_up from error
                 self._wait(f"cannot reach {self.url}", jitter(attempt))
                 attempt += 1
                 continue
@@ -245,12 +264,17 @@ class Service:
                     f"{self.url} answers {response.status_code}",
                     jitter(attempt) if asked is None else spread(asked) if code == OVERLOADED else asked,
                 )
+                doubt = doubt or (response.status_code >= 500 and code != OVERLOADED)
                 attempt += 1
                 continue
             self._trouble = self._busy = False
-            if response.status_code == 401 and self.login_hint is not None:
-                raise _refused(response, self.login_hint)
-            return response.content if raw and response.is_success else _answer(response)
+            try:
+                return response.content if raw and response.is_success else _answer(response)
+            except ApiProblem as problem:
+                problem.unbegun = not doubt and _is_unbegun(problem)
+                if problem.status == 401 and self.login_hint is not None:
+                    problem.hint = self.login_hint
+                raise
 
     def _wait_for_room(self, response: "httpx.Response", seconds: float) -> None:
         """Wait until the service takes new uploads again; said once, in its own words."""
@@ -357,13 +381,15 @@ def _answer(response: "httpx.Response") -> Any:
     raise ApiProblem(response.status_code, body)
 
 
-def _refused(response: "httpx.Response", hint: str) -> Exception:
-    try:
-        _answer(response)
-    except ApiProblem as problem:
-        problem.hint = hint
-        return problem
-    raise AssertionError("a 401 is a problem")
+def _is_unbegun(problem: ApiProblem) -> bool:
+    """Whether the service itself says that it refused a request before it began with it.
+
+    What stands before the service, such as a balancer that waited too long, gives the same statuses and does not know;
+    it lacks the service's `code`.
+    """
+    if problem.status in _AT_THE_DOOR:
+        return bool(problem.body.get("code"))
+    return problem.code in (OVERLOADED, PAUSED)
 
 
 _OTHER = "is PALETTA_URL the address of a paletta service, and is this `paletta` recent enough for it?"

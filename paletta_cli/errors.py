@@ -16,6 +16,8 @@ class PalettaError(Exception):
     """
 
     exit_code = 1
+    unbegun = False
+    """Of a request to the service: nothing came of it, for certain."""
 
     def __init__(self, message: str, *, hint: str | None = None, exit_code: int | None = None) -> None:
         super().__init__(message)

@@ -223,7 +223,11 @@ class Output:
     def _ask_secret(self, shown: str) -> str:
         import getpass
 
-        return getpass.getpass(clean(shown), stream=self.stderr)
+        try:
+            return getpass.getpass(clean(shown), stream=self.stderr)
+        except EOFError:
+            self._write(self.stderr, "")
+            raise UsageError("the input ended before an answer") from None
 
     # Means
 

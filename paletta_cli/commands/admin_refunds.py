@@ -73,27 +73,34 @@ def create(
         path = f"/v1/admin/orders/{segment(found['id'])}/refunds"
 
         def send(asked: Mapping[str, Any], key: str) -> Any:
+            headers = {"idempotency-key": key}
             return service.request(
-                "POST", path, body=asked, headers={"idempotency-key": key}, idempotent=True
+                "POST", path, body=asked, headers=headers, idempotent=True, confirming=False
             )
 
+        def ask(asked: Mapping[str, Any]) -> Any:
+            # The password is asked for between two askings, when nothing is under way.
+            return service.confirmed(lambda: unanswered.ask(asked, send))
+
         if (before := unanswered.before()) is not None and not dry_run:
-            out.note("what became of it the last time is not known: it is not asked for a second time")
-            made = unanswered.ask(before["body"], send)
-            refunds.tell(out, made)
-            raise typer.Exit(1 if made["status"] == "failed" else 0)
-        plan = service.post(f"{path}/plan", body, idempotent=True)
-        refunds.show_plan(out, plan)
-        if dry_run:
-            out.data(plan)
-            out.note("nothing was changed")
-            return
-        if not out.confirm("give it back?", yes=yes):
-            out.note("nothing was changed")
-            raise typer.Exit(1)
-        # The amounts that were shown: what somebody else gives back meanwhile must not change them.
-        parts = {one["id"]: one["amount"] for one in plan["items"]}
-        made = unanswered.ask({**body, "amount": None, "items": parts}, send)
+            refunds.show_unanswered(out, found, before, unanswered.asked_at())
+            if not out.confirm("ask again?", yes=yes):
+                out.note("it was not asked again")
+                raise typer.Exit(1)
+            made = ask(before)
+        else:
+            plan = service.post(f"{path}/plan", body, idempotent=True)
+            refunds.show_plan(out, plan)
+            if dry_run:
+                out.data(plan)
+                out.note("nothing was changed")
+                return
+            if not out.confirm("give it back?", yes=yes):
+                out.note("nothing was changed")
+                raise typer.Exit(1)
+            # The amounts that were shown: what somebody else gives back meanwhile must not change them.
+            parts = {one["id"]: one["amount"] for one in plan["items"]}
+            made = ask({**body, "amount": None, "items": parts})
     refunds.tell(out, made)
     if made["status"] == "failed":
         raise typer.Exit(1)

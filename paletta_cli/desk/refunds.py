@@ -87,6 +87,25 @@ def show_plan(out: Output, plan: Mapping[str, Any]) -> None:
         out.note("the amount needs a second operator: it waits for them, reserved")
 
 
+def show_unanswered(out: Output, order: Mapping[str, Any], asked: Mapping[str, Any], asked_at: str) -> None:
+    """What was asked before and not answered, on stderr: this is asked again, whatever a plan would say today."""
+    currency = str(order["currency"])
+    titles = {item["id"]: item["title"] for item in order["items"]}
+    rows = [
+        {"id": item, "title": titles.get(item, ""), "back": money(part, currency)}
+        for item, part in asked["items"].items()
+    ]
+    columns = [
+        Column("id", "item"),
+        Column("title", "title", wrap=True),
+        Column("back", "back", right=True),
+    ]
+    out.summary(rows, columns)
+    sum_ = amount(sum(asked["items"].values()), currency)
+    out.note(f"{sum_} of order {order['number']} were asked for at {moment(asked_at)} UTC")
+    out.note("what became of it is not known: it is asked again, and not done twice")
+
+
 def show_list(out: Output, refunds: Sequence[Mapping[str, Any]], *, csv: bool) -> None:
     """Refunds, newest first."""
     if csv:

@@ -10,15 +10,16 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from paletta_cli.errors import ApiProblem, PalettaError
+from paletta_cli.errors import ApiProblem, Interrupted, PalettaError
 
 _KEPT_SECONDS = 7 * 86_400
 """Longer than anybody takes to look; by then `refunds list` is the way to find out."""
 _BEFORE_THE_KEY = (401, 403, 408, 425, 429)
-"""Answers that come before anybody looks at the key, and say nothing of what was asked before."""
+"""Answers that come before anybody looks at the key: they say nothing of what was asked before with it."""
 _OPEN = "it may have been done: the same command again asks what became of it, and does it once"
 
 
@@ -30,32 +31,58 @@ class Unanswered:
         self._path = folder / "unanswered" / f"{name[:32]}.json"
 
     def before(self) -> dict[str, Any] | None:
-        """What the same command asked before without getting an answer."""
+        """The body that the same command sent before without getting an answer."""
+        kept = self._kept()
+        return None if kept is None else kept["body"]
+
+    def asked_at(self) -> str:
+        """When that was first sent, in ISO 8601, UTC; "" when nothing is kept."""
+        with suppress(OSError):
+            return datetime.fromtimestamp(self._path.stat().st_mtime, UTC).isoformat()
+        return ""
+
+    def ask(self, body: Mapping[str, Any], send: Callable[[Mapping[str, Any], str], Any]) -> Any:
+        """Send a request with a key of its own, or the one of before once more, and remember it until it is answered.
+
+        `send` must not stop in between to ask somebody for a password: while it runs, the request may be under way.
+        Raises what `send` raises; where that leaves the outcome open, with a hint how to find out.
+        """
+        from paletta_cli.settings import write_private
+
+        before = self._kept()
+        kept = before or {"body": dict(body), "key": secrets.token_urlsafe(16)}
+        if before is None:  # its time is the one of the first asking
+            write_private(self._path, json.dumps(kept))
+        try:
+            answer = send(kept["body"], kept["key"])
+        except ApiProblem as problem:
+            if problem.unbegun and before is None:
+                self._forget()
+            elif (
+                problem.status < 500 and problem.status not in _BEFORE_THE_KEY
+            ):  # it was refused, for certain
+                self._forget()
+            elif problem.status >= 500 or before is None:
+                problem.hint = _OPEN
+            raise
+        except PalettaError as error:
+            if error.unbegun and before is None:
+                self._forget()
+            else:
+                error.hint = _OPEN
+            raise
+        except Interrupted as interrupted:
+            interrupted.hint = _OPEN
+            raise
+        self._forget()
+        return answer
+
+    def _kept(self) -> dict[str, Any] | None:
         with suppress(OSError, ValueError):
             if time.time() - self._path.stat().st_mtime < _KEPT_SECONDS:
                 found = json.loads(self._path.read_text())
                 return found if isinstance(found, dict) else None
         return None
 
-    def ask(self, body: Mapping[str, Any], send: Callable[[Mapping[str, Any], str], Any]) -> Any:
-        """Send a request with a key of its own, or the one of before once more, and remember it until it is answered.
-
-        Raises what `send` raises; where that leaves the outcome open, with a hint how to find out.
-        """
-        from paletta_cli.settings import write_private
-
-        kept = self.before() or {"body": dict(body), "key": secrets.token_urlsafe(16)}
-        write_private(self._path, json.dumps(kept))
-        try:
-            answer = send(kept["body"], kept["key"])
-        except ApiProblem as problem:
-            if problem.status < 500 and problem.status not in _BEFORE_THE_KEY:  # it was refused, for certain
-                self._path.unlink(missing_ok=True)
-            elif problem.status >= 500:
-                problem.hint = _OPEN
-            raise
-        except PalettaError as error:
-            error.hint = _OPEN
-            raise
+    def _forget(self) -> None:
         self._path.unlink(missing_ok=True)
-        return answer

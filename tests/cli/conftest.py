@@ -122,8 +122,9 @@ def on_a_terminal(url: str, people: dict[str, Person], tmp_path: Path) -> Run:
         termios.tcsetattr(theirs, termios.TCSANOW, attributes)
         environment = {name: value for name, value in (ours | more).items() if value}
         process = await asyncio.create_subprocess_exec(
-            *PROGRAM, *argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=tmp_path
-        )
+            *PROGRAM, *argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=tmp_path,
+            start_new_session=True,  # passwords are asked for here, not on the terminal of whoever runs the tests
+        )  # fmt: skip
         os.close(theirs)
         before = await asyncio.to_thread(_read_all, mine, asked.encode()) if asked else b""
         if meanwhile is not None:

@@ -183,8 +183,62 @@ async def test_a_refund_is_planned_made_and_restored(
     assert [line.split("\t")[2] for line in listed.out.splitlines()] == ["succeeded", "succeeded"]
 
 
+async def last_login(counter: Counter, *, hours_ago: int) -> None:
+    async with counter.runtime.db.transaction() as session:
+        await session.execute(
+            text("UPDATE api_tokens SET authenticated_at = now() - make_interval(hours => :hours)"),
+            {"hours": hours_ago},
+        )
+
+
+async def test_a_refund_that_was_refused_before_it_began_is_planned_and_asked_about_anew(
+    admin: Run,
+    counter: Counter,
+    people: dict[str, Person],
+    on_a_terminal: Run,
+    url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sold, _ = await paid(counter)
+    create = ("refunds", "create", sold.order.number, "--reason", "sorry", "--amount", "10.00", "--keep")
+    kept = tmp_path / "state" / "unanswered"
+    await last_login(counter, hours_ago=1)
+    stale = await admin(*create, "--yes")
+    assert (stale.code, "password once more" in stale.err) == (4, True), stale
+    assert not list(kept.glob("*.json"))
+    for answer, words in (("not it", "error: "), ("\x04", "the input ended")):
+        wrong = await on_a_terminal(
+            *("admin", *create, "--yes"),
+            asked="your password once more: ", answer=answer, PALETTA_TOKEN=people["admin"].token,
+        )  # fmt: skip
+        assert (wrong.code != 0, words in wrong.out, "may have been done" in wrong.out) == (
+            True, True, False,
+        ), wrong  # fmt: skip
+        assert not list(kept.glob("*.json"))
+    await last_login(counter, hours_ago=0)
+    anew = await admin(*create)
+    assert (anew.code, "goes back" in anew.err, "cannot ask" in anew.err) == (2, True, True), anew
+    assert "not known" not in anew.err
+
+    def block(exchange: Exchange) -> Fault | None:
+        return Fault("answer", status=403) if exchange.path.endswith("/refunds") else None
+
+    with FaultProxy(url, plan=block) as proxy:  # whatever that is: it does not know what the service did
+        monkeypatch.setenv("PALETTA_URL", proxy.url)
+        blocked = await admin(*create, "--yes")
+    assert (blocked.code, "may have been done" in blocked.err) == (4, True), blocked
+    assert len(list(kept.glob("*.json"))) == 1
+    assert (await admin("refunds", "list", "--order", sold.order.number)).out == ""
+
+
 async def test_a_refund_whose_answer_was_lost_is_not_made_twice(
-    admin: Run, counter: Counter, url: str, monkeypatch: pytest.MonkeyPatch
+    admin: Run,
+    counter: Counter,
+    people: dict[str, Person],
+    on_a_terminal: Run,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sold, _ = await paid(counter)
     create = (
@@ -207,15 +261,26 @@ async def test_a_refund_whose_answer_was_lost_is_not_made_twice(
         lost = await admin(*create)
         assert (lost.code, "it may have been done" in lost.err) == (5, True), lost
         proxy.plan = None
-        async with counter.runtime.db.transaction() as session:
-            await session.execute(text("UPDATE api_tokens SET authenticated_at = now() - interval '1 hour'"))
+        await last_login(counter, hours_ago=1)
         stale = await admin(*create)
         assert (stale.code, "password once more" in stale.err) == (4, True), stale
-        async with counter.runtime.db.transaction() as session:
-            await session.execute(text("UPDATE api_tokens SET authenticated_at = now()"))
+        await last_login(counter, hours_ago=0)
+        declined = await on_a_terminal(
+            *("admin", *create[:-1]),
+            answer="n", PALETTA_URL=proxy.url, PALETTA_TOKEN=people["admin"].token,
+        )  # fmt: skip
+        assert declined.code == 1, declined
+        words = (
+            sold.items[0].uid,
+            "10.00 USD of order",
+            "what became of it is not known",
+            "ask again? [y/N]",
+        )
+        assert [word for word in words if word not in declined.out] == []
+        narrow(declined.out)
         again = await admin(*create)
         assert again.code == 0, again
-        assert "not asked for a second time" in again.err
+        assert "asked again, and not done twice" in again.err
         assert "10.00 USD went back" in again.out
         listed = await admin("refunds", "list", "--order", sold.order.number)
         assert len(listed.out.splitlines()) == 1
