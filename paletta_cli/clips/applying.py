@@ -21,7 +21,10 @@ _ABOUT_FILES = frozenset({"missing_file", "ambiguous_file", "unmentioned"})
 
 @dataclass
 class Plan:
-    """What would change. `changes` are the service's: {ref, clip_id, file, changes: {field: [before, after]}}."""
+    """What would change. `changes` are the service's: {ref, clip_id, file, changes: {field: [before, after]}, stage}.
+
+    `stage` is [before, after] where a clip moves by it; an older service does not say.
+    """
 
     folder: "Folder"
     clips: "dict[str, Clip]"
@@ -34,6 +37,11 @@ class Plan:
     @property
     def refused(self) -> bool:
         return bool(self.problems)
+
+    @property
+    def leaving(self) -> int:
+        """Clips that leave the shop until they are reviewed again."""
+        return sum(change.get("stage") == ["live", "in_review"] for change in self.changes)
 
     def as_json(self, *, applied: bool) -> dict[str, Any]:
         return {

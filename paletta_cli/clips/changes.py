@@ -5,7 +5,7 @@ keywords: + hill, - yellow
 location.city: "Lisbon" → nothing
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from paletta_cli.text import clean
@@ -42,6 +42,14 @@ def lines(changes: Changes, width: int, indent: str = "    ") -> list[str]:
             else:
                 found += [f"{indent}{label}: {old}", f"{indent}{' ' * len(label)}→ {new}"]
     return found
+
+
+def moved(stage: Sequence[str] | None, *, done: bool, indent: str = "    ") -> list[str]:
+    """What a change does to where a clip stands: [before, after] as the service gives it, None where it stays."""
+    if not stage or stage[1] != "in_review" or stage[0] == "in_review":
+        return []
+    waits = "waits for review now" if done else "then waits for review"
+    return [f"{indent}{waits}, and is not for sale meanwhile" if stage[0] == "live" else f"{indent}{waits}"]
 
 
 def headed(mark: str, clip: str, file: str, changes: Changes, width: int) -> list[str]:

@@ -1,6 +1,6 @@
 """One clip changed by the words of a command line."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +15,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Edited:
-    """What changed, or would: `changes` are {field: [before, after]}. `version` is the clip's now."""
+    """What changed, or would: `changes` are {field: [before, after]}. `version` is the clip's now.
+
+    `stage` is [before, after] where the clip moves, as an approved one does that is reviewed again.
+    """
 
     id: str
     file: str
     version: int
     changes: dict[str, list[Any]]
     applied: bool
+    stage: list[str] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        return {"id": self.id, "version": self.version, "changes": self.changes, "applied": self.applied}
+        return {
+            "id": self.id,
+            "version": self.version,
+            "changes": self.changes,
+            "applied": self.applied,
+            "stage": self.stage,
+        }
 
 
 def edit(service: "Service", clip: str, wish: Wish, out: "Output", *, dry_run: bool) -> Edited:
@@ -53,9 +63,24 @@ def edit(service: "Service", clip: str, wish: Wish, out: "Output", *, dry_run: b
             if problem.status != 422:
                 raise
             _refuse(out, fields.troubles_of(problem))
-    changed = changes.between(before, after, (name for name in rules.clip_fields if name != "file"))
+    names = [name for name in rules.clip_fields if name != "file"]
+    changed = changes.between(before, after, names)
     applied = bool(changed) and not dry_run
-    return Edited(before["id"], before["file"], after["version"], changed, applied)
+    stage = [before["stage"], after["stage"]] if before["stage"] != after["stage"] else None
+    if changed and dry_run:
+        stage = _planned_stage(service, after, names)
+    return Edited(before["id"], before["file"], after["version"], changed, applied, stage)
+
+
+def _planned_stage(service: "Service", after: Mapping[str, Any], names: Sequence[str]) -> list[str] | None:
+    """Where the clip would go, as the service says for a manifest with the same words; nothing is written.
+
+    Whether a change is reviewed is the service's to know. One that is older than this answer says nothing.
+    """
+    metadata = {name: after[name] for name in names if after.get(name) is not None}
+    body = {"items": [{"clip_id": after["id"], "metadata": metadata}], "dry_run": True}
+    answer = service.post("/v1/clips/apply", body, idempotent=True)
+    return next((change.get("stage") for change in answer["changes"]), None)
 
 
 def _refuse(out: "Output", troubles: Sequence[Trouble]) -> None:

@@ -116,7 +116,9 @@ def edit(
 ) -> None:
     """change some fields of a clip, and show what changed
 
-    Fields that are not mentioned stay. If somebody else changed the clip meanwhile, nothing is changed.
+    Fields that are not mentioned stay. If somebody else changed the clip meanwhile, nothing is changed. Where clips are
+    reviewed by hand, a live one whose words, categories or releases change waits for review, and is not for sale
+    meanwhile: --dry-run says whether.
     """
     from paletta_cli.api import connect
     from paletta_cli.clips import changes, editing, fields
@@ -137,6 +139,8 @@ def edit(
         out.note("nothing to change: that is what the clip says already")
         return
     for line in changes.headed("~", edited.id, edited.file, edited.changes, _width(out)):
+        out.line(line)
+    for line in changes.moved(edited.stage, done=edited.applied):
         out.line(line)
 
 
@@ -227,7 +231,8 @@ def apply(
     """bring clips to what their manifest says now
 
     Clips are found by their bytes where this machine uploaded them and the file is unchanged, else by file name.
-    Everything is checked first and the plan is shown. A field that the manifest leaves out is emptied.
+    Everything is checked first and the plan is shown. A field that the manifest leaves out is emptied. Where clips are
+    reviewed by hand, the plan says which live ones wait for review then, and are not for sale meanwhile.
     """
     from paletta_cli import settings
     from paletta_cli.api import connect
@@ -262,7 +267,8 @@ def apply(
                 out.note(problem)
         applying.refuse(plan)
     out.data(plan.as_json(applied=True))
-    out.note(f"{plural(len(plan.changes), 'clip')} changed")
+    waiting = f", {plan.leaving:,} of them not for sale until reviewed" if plan.leaving else ""
+    out.note(f"{plural(len(plan.changes), 'clip')} changed{waiting}")
 
 
 def _show_plan(out: "Output", plan: "Plan") -> None:
@@ -275,10 +281,13 @@ def _show_plan(out: "Output", plan: "Plan") -> None:
     for change in plan.changes:
         for line in changes.headed("~", change["clip_id"], change["ref"], change["changes"], _width(out)):
             out.line(line)
+        for line in changes.moved(change.get("stage"), done=False):
+            out.line(line)
     if plan.problems:
         return
     same = len(plan.clips) - len(plan.changes) - len(plan.unmatched)
     counts = [plural(len(plan.changes), "clip") + " to change"]
+    counts += [f"{plan.leaving:,} of them not for sale until reviewed"] if plan.leaving else []
     counts += [f"{same:,} as they are"] if same else []
     counts += [f"{len(plan.unmatched):,} not found"] if plan.unmatched else []
     out.note(", ".join(counts))

@@ -19,6 +19,7 @@ from paletta_server.clips.schemas import (
     ApplyResponse,
     Unmatched,
 )
+from paletta_server.clips.service import STAGES
 from paletta_server.core.errors import Conflict, Invalid, NotFound, PreconditionFailed
 from paletta_server.core.settings import Settings
 from paletta_server.taxonomy import service as taxonomy
@@ -88,10 +89,23 @@ async def _write(
         await _move_poster(session, clip)
     if changes:
         await record(session, user, "clip:edited", clip.uid, details={"fields": sorted(changes)})
-    asked = "changes_requested" in (clip.review, clip.review_before)
-    if (asked and changes) or (settings.review == "manual" and REVIEWED & changes.keys()):
+    if _judged_again(settings, clip, changes):
         await review.submit_again(session, clip)
     return changes
+
+
+def _judged_again(settings: Settings, clip: Clip, changes: dict[str, Any]) -> bool:
+    """Whether a moderator has to look at the clip again after these changes, if one had decided about it."""
+    asked = "changes_requested" in (clip.review, clip.review_before)
+    return bool((asked and changes) or (settings.review == "manual" and REVIEWED & changes.keys()))
+
+
+def _move(settings: Settings, clip: Clip, changes: dict[str, Any]) -> tuple[str, str] | None:
+    """The stages from which and to which these changes take a clip that was not written yet; None where it stays."""
+    decided = clip.processing == "ready" and clip.review in review.JUDGED
+    if not decided or not _judged_again(settings, clip, changes):
+        return None
+    return STAGES[clip.review], STAGES["submitted"]
 
 
 async def _move_poster(session: AsyncSession, clip: Clip) -> None:
@@ -147,7 +161,13 @@ async def apply(
         changes = _difference(await views.described(session, clip), stored)
         if changes:
             answer.changes.append(
-                AppliedChange(ref=item.ref, clip_id=clip.uid, file=clip.file_name, changes=changes)
+                AppliedChange(
+                    ref=item.ref,
+                    clip_id=clip.uid,
+                    file=clip.file_name,
+                    changes=changes,
+                    stage=_move(settings, clip, changes),
+                )
             )
             to_write.append((clip, metadata))
     if not dry_run and not answer.problems:

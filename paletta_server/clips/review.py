@@ -33,7 +33,7 @@ _UNDECIDED = {
     "changes_requested": ("submitted",),
 }
 """What is wanted → where a clip may stand for it. Who asked for changes may think again before they come."""
-_JUDGED = ("approved", "changes_requested")
+JUDGED = ("approved", "changes_requested")
 """What is judged again once its owner has changed it."""
 _DECIDED = ("submitted", "approved", "rejected", "changes_requested")
 """Where a clip may stand that can be taken down. A rejected one may have been sold before."""
@@ -123,7 +123,7 @@ async def submit_again(session: AsyncSession, clip: Clip) -> None:
     """
     moved = await session.scalar(
         update(Clip)
-        .where(Clip.id == clip.id, Clip.review.in_(_JUDGED))
+        .where(Clip.id == clip.id, Clip.review.in_(JUDGED))
         .values(review="submitted", reason=None)
         .returning(Clip.id)
     )
@@ -133,7 +133,7 @@ async def submit_again(session: AsyncSession, clip: Clip) -> None:
         return
     await session.execute(
         update(Clip)
-        .where(Clip.id == clip.id, Clip.review == "taken_down", Clip.review_before.in_(_JUDGED))
+        .where(Clip.id == clip.id, Clip.review == "taken_down", Clip.review_before.in_(JUDGED))
         .values(review_before="submitted", reason=None)
     )
 

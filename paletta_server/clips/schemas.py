@@ -133,6 +133,8 @@ class AppliedChange(BaseModel):
     clip_id: str
     file: str
     changes: dict[str, tuple[Any, Any]]
+    stage: tuple[str, str] | None = None
+    """Before and after, where the change moves the clip: from `live` to `in_review` it is not for sale meanwhile."""
 
 
 class Unmatched(BaseModel):

@@ -310,7 +310,12 @@ async def test_what_a_reviewer_saw_is_reviewed_again_when_it_changes(
         assert [one["id"] for one in waiting["items"]] == [clip]
         await moderator.call("POST", f"/admin/clips/{clip}/approve")
         entry = {"clip_id": clip, "metadata": {**METADATA, "description": "From a manifest."}}
-        await up.call("POST", "/clips/apply", json={"items": [entry]})
+        for dry_run in (True, False):
+            answer = await up.call("POST", "/clips/apply", json={"items": [entry], "dry_run": dry_run})
+            assert [change["stage"] for change in answer["changes"]] == [["live", "in_review"]]
+        entry["metadata"]["description"] = "From another."
+        answer = await up.call("POST", "/clips/apply", json={"items": [entry], "dry_run": True})
+        assert [change["stage"] for change in answer["changes"]] == [None], "it waits already"
         assert (await up.call("GET", f"/clips/{clip}"))["stage"] == "in_review"
     finally:
         app.state.runtime = runtime

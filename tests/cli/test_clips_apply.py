@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import text
 
 from paletta_cli.api import Service
 from paletta_cli.transfer import fingerprint
 from paletta_cli.transfer.journal import Journal
+from paletta_server.core.runtime import Runtime
 from tests.cli.conftest import Run
 from tests.support.clips import Shelf
 from tests.support.uploading import METADATA
@@ -93,6 +96,50 @@ async def test_a_person_is_asked(shelf: Shelf, on_a_terminal: Run, write: Write)
     )
     agreed = await on_a_terminal("clips", "apply", "shoot", answer="y")
     assert (agreed.code, agreed.out.splitlines()[-1]) == (0, "change 1 clip? [y/N] 1 clip changed")
+
+
+@pytest.fixture
+def by_hand(app: FastAPI, runtime: Runtime) -> Iterator[None]:
+    """Clips are reviewed by people, as with PALETTA_REVIEW=manual."""
+    app.state.runtime = replace(runtime, settings=runtime.settings.model_copy(update={"review": "manual"}))
+    yield
+    app.state.runtime = runtime
+
+
+@pytest.mark.usefixtures("by_hand")
+async def test_who_changes_a_live_clip_is_told_that_it_leaves_the_shop_for_review(
+    shelf: Shelf, paletta: Run, on_a_terminal: Run, write: Write
+) -> None:
+    await shelf.put("tram")
+    await shelf.put("ferry")
+    await shelf.put("kart", stage="in_review")
+    write(tram={"title": "Green tram climbs"}, ferry={"source": "FX3"}, kart={"title": "A kart"})
+    declined = await on_a_terminal("clips", "apply", "shoot", answer="n")
+    assert declined.code == 1
+    leaving = "    then waits for review, and is not for sale meanwhile\n"
+    assert declined.out.count(leaving) == 1
+    assert f'→ "Green tram climbs"\n{leaving}' in declined.out
+    assert "3 clips to change, 1 of them not for sale until reviewed\nchange 3 clips?" in declined.out
+    planned = json.loads((await paletta("clips", "apply", "shoot", "--dry-run", "--json")).out)
+    assert {change["file"]: change["stage"] for change in planned["changes"]} == {
+        "tram.mov": ["live", "in_review"], "ferry.mov": None, "kart.mov": None,
+    }  # fmt: skip
+    applied = await paletta("clips", "apply", "shoot", "--yes")
+    assert applied.err.endswith("3 clips changed, 1 of them not for sale until reviewed\n")
+
+    for argv, stage, words in (
+        (("--set", "batch=spring"), None, None),
+        (("--title", "A ferry", "--dry-run"), ["live", "in_review"], leaving),
+        (("--title", "A ferry"), ["live", "in_review"], None),
+        (("--title", "The ferry"), None, None),
+    ):  # fmt: skip
+        if argv[-1] == "--dry-run":
+            told = await paletta("clips", "edit", FERRY, *argv)
+            assert told.out.endswith(str(words)), told
+        edited = await paletta("clips", "edit", FERRY, *argv, "--json")
+        assert json.loads(edited.out)["stage"] == stage, argv
+    told = await paletta("clips", "edit", TRAM, "--title", "Waits already")
+    assert "review" not in told.out + told.err
 
 
 async def test_an_unchanged_film_is_known_by_its_bytes_whatever_its_name(
