@@ -110,9 +110,16 @@ class _Run:
                 continue
             key = clip.node.entries.get(name)
             at = Position(clip.manifest, key[0].line, key[0].column) if key else clip.at
+            if key is not None:
+                self._forget_too_short(clip, key[1])
             what = "is empty" if key else "is missing"
             hint = f"give it here, or under `defaults` in `{MANIFEST}`" if name != "title" else None
             self._add(at, "error", "required", f"`{name}` {what} for `{clip.file}`", hint, clip.file)
+
+    def _forget_too_short(self, clip: Clip, node: Node) -> None:
+        """`title: ""` is empty; that it has no five characters either is not worth a second line."""
+        same = (clip.manifest, node.line, node.column, "too_short")
+        self.problems[:] = [p for p in self.problems if (p.file, p.line, p.col, p.code) != same]
 
     def _was_reported(self, clip: Clip, name: str) -> bool:
         """Whether the field is there but wrong, which has been said already."""
@@ -217,7 +224,8 @@ class _Run:
             for name in sorted(twins):
                 if composed(name) not in told:
                     self._ambiguous(self._place(name), name)
-            self._unmentioned(sorted(videos - mentioned - twins))
+            if not folder.unread:
+                self._unmentioned(sorted(videos - mentioned - folder.unread_sidecars - twins))
 
     def _twice(self, clip: Clip, first: Clip) -> None:
         at = self.folder.locate(clip, "/file")

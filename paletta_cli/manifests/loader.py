@@ -149,6 +149,7 @@ def _read_manifest(folder: Folder) -> None:
     name = MANIFEST
     if name not in folder.files:
         if "paletta.yml" in folder.files:
+            folder.unread = True
             at = _shown(folder, "paletta.yml")
             folder.problems.append(
                 Problem(
@@ -166,6 +167,7 @@ def _read_manifest(folder: Folder) -> None:
     document = read(folder.path / name, shown)
     folder.problems += document.problems
     root = document.root
+    folder.unread = not isinstance(root, MappingNode)
     if not isinstance(root, MappingNode):
         if not document.problems:
             what = "is empty" if root is None else "must be a mapping with `paletta: 1` and `clips:`"
@@ -208,6 +210,7 @@ def _read_clips(folder: Folder, root: MappingNode, problem: Report) -> None:
     if is_empty(clips):
         return
     if not isinstance(clips, SequenceNode):
+        folder.unread = True
         problem(clips, "type", "`clips` must be a list", "start each clip with `- file: …`")
         return
     for node in clips.items:
@@ -255,6 +258,7 @@ def _read_sidecars(folder: Folder) -> None:
         folder.problems += document.problems
         root = document.root
         if not isinstance(root, MappingNode):
+            folder.unread_sidecars.add(file)
             if not document.problems:
                 folder.problems.append(
                     Problem(

@@ -101,7 +101,8 @@ class Folder:
 
     `problems` are what reading alone found (broken YAML, conflicting entries). `files` has the name and size in
     bytes of every regular file in the folder; `probes`, by name, what `preflight` found in the clips. `only` names
-    the one clip that was asked for, or is None.
+    the one clip that was asked for, or is None. `unread` says that the manifest's list of clips could
+    not be read, so that nobody knows whom it mentions; `unread_sidecars` are the clips whose own could not be.
     """
 
     path: Path
@@ -114,6 +115,8 @@ class Folder:
     sidecars: int = 0
     probes: dict[str, "Probe"] = field(default_factory=dict)
     only: str | None = None
+    unread: bool = False
+    unread_sidecars: set[str] = field(default_factory=set)
     _composed: dict[str, list[str]] | None = None
 
     def __iter__(self) -> Iterator[Clip]:

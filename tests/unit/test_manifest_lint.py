@@ -67,6 +67,7 @@ def test_a_good_folder_has_no_problems(tmp_path: Path) -> None:
         ),
         (entry(title="-"), "required", (3, 3), "`title` is missing for `a.mov`", None),
         (entry(title=""), "required", (4, 3), "`title` is empty for `a.mov`", None),
+        (entry(title='""'), "required", (4, 3), "`title` is empty for `a.mov`", None),
         (
             entry(keywords="a, b, c"),
             "type",
@@ -419,3 +420,23 @@ def test_clips_to_be_renamed_are_shown_before_the_many(tmp_path: Path) -> None:
     found = [p for p in problems_of(tmp_path, entry(), files=names) if p.code == "unmentioned"]
     assert any(str(problem.hint).startswith("rename it") for problem in found)
     assert any(problem.message.startswith("10 more clips") for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("head", "code"),
+    [("paletta: 1\n\tdefaults:\n", "yaml"), ("paletta: 1\nclips: a.mov\n", "type"), ("", "manifest")],
+)
+def test_who_cannot_read_a_manifest_does_not_say_whom_it_leaves_out(
+    tmp_path: Path, head: str, code: str
+) -> None:
+    (tmp_path / "paletta.yaml").write_text(head)
+    for name in ("a.mov", "b.mov"):
+        (tmp_path / name).write_bytes(b"x")
+    assert [problem.code for problem in lint(load_folder(tmp_path), Rules.shipped())] == [code]
+
+
+def test_a_broken_sidecar_mentions_its_clip_all_the_same(tmp_path: Path) -> None:
+    folder = shoot(tmp_path, entry(), files=("a.mov", "b.mov", "c.mov"))
+    (folder.path / "b.mov.yaml").write_text("title: x\n\ttitle: y\n")
+    problems = lint(load_folder(tmp_path), Rules.shipped())
+    assert [(p.code, p.clip) for p in problems if p.severity == "warning"] == [("unmentioned", "c.mov")]
