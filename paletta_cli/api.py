@@ -60,9 +60,7 @@ def connect(settings: Settings | None = None, *, login: bool = True, tries: int 
     settings = settings or load()
     stored = token(settings)
     if login and stored is None:
-        raise NotAuthorised(
-            f"not logged in to {settings.url}", hint="run `paletta login`, or set PALETTA_TOKEN for scripts"
-        )
+        raise _not_logged_in(settings)
     service = Service(settings.url, stored, tries=tries)
     service.on_wait = Output().note
     if sys.stdin.isatty():
@@ -297,6 +295,18 @@ class Service:
         self._trouble = True
         if self.stop.wait(seconds):
             raise GaveUp("stopped while waiting for the service")
+
+
+def _not_logged_in(settings: Settings) -> NotAuthorised:
+    if settings.profiles and settings.profile not in settings.profiles:
+        known = ", ".join(f"`{name}`" for name in settings.profiles)
+        return NotAuthorised(
+            f"there is no profile `{settings.profile}`",
+            hint=f"there are {known}; `paletta --profile {settings.profile} login` makes another",
+        )
+    return NotAuthorised(
+        f"not logged in to {settings.url}", hint="run `paletta login`, or set PALETTA_TOKEN for scripts"
+    )
 
 
 def segment(text: str) -> str:

@@ -40,7 +40,7 @@ class ManifestInvalid(PalettaError):
 
 
 class NotAuthorised(PalettaError):
-    """No token, or one that does not allow this."""
+    """No token, or one that does not allow this: also of an account whose role does not."""
 
     exit_code = 4
 
@@ -58,7 +58,7 @@ class SomeFailed(PalettaError):
 
 
 class AccountRefused(PalettaError):
-    """The service refuses this account whatever is tried (suspended, over quota, not a contributor)."""
+    """The service refuses this account whatever is tried (suspended, closed, over quota)."""
 
     exit_code = 7
 
@@ -130,10 +130,8 @@ _REMEDIES = {
     errno.EISDIR: "move it out of the way",
 }
 
-# 403 codes that no other token of the same person would change.
-_ACCOUNT_CODES = frozenset(
-    {"account_suspended", "account_disabled", "account_closed", "quota_exceeded", "not_a_contributor"}
-)
+# 403 codes of an account that may do nothing at all, or no more of it. One whose role is another is not authorised.
+_ACCOUNT_CODES = frozenset({"account_suspended", "account_disabled", "account_closed", "quota_exceeded"})
 
 
 def _exit_code(status: int, code: str) -> int:

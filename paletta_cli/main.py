@@ -124,9 +124,31 @@ def _dispatch(argv: list[str], out: "Output") -> int:
             if message:
                 out.note(message)
             return 2
-        out.error(message[0].lower() + message[1:].removesuffix("."), _help_for(error))
+        out.error(_plainly(message), _help_for(error))
         return 2
     return result if isinstance(result, int) else 0
+
+
+_WORDS = (
+    (r"Value error, ", ""),
+    (r"Input should be a valid integer.*", "must be a whole number"),
+    (r"Input should be a valid number.*", "must be a number"),
+    (r"Input should be a valid boolean.*", "must be yes or no"),
+    (r"Input should be greater than or equal to ", "must be at least "),
+    (r"Input should be less than or equal to ", "must be at most "),
+    (r"Input should be ", "must be "),
+    (r"'([^']*)' does not match the formats? '%Y-%m-%d'", r"'\1' is no date such as 2026-05-01"),
+)
+"""What Typer's validator calls things → what a person would."""
+
+
+def _plainly(message: str) -> str:
+    """What the parser says, in our words: lower case, no full stop."""
+    import re
+
+    for pattern, words in _WORDS:
+        message = re.sub(pattern, words, message, flags=re.DOTALL)
+    return message[0].lower() + message[1:].removesuffix(".")
 
 
 def _help_for(error: Exception) -> str:

@@ -52,7 +52,7 @@ def main(
         Path | None, typer.Option("--data", help="Work on the stack that `up` runs on this data directory.")
     ] = None,
     _show_version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Settings come from PALETTA_… variables, a `.env` file, or a running stack (`--data`)."""

@@ -60,11 +60,13 @@ def report(
     """tell the operators what is wrong with a clip; its contributor is not told who did"""
     from paletta_cli.api import clip_segment, connect
     from paletta_cli.output import Output
+    from paletta_cli.wrong_values import told_of
 
     out = Output(json=json)
     with connect() as service:
         body = {"reason_code": reason, "text": text}
-        told = service.post(f"/v1/clips/{clip_segment(clip)}/reports", body)
+        with told_of({"reason_code": "--reason", "text": "--text"}, {"--reason": reason}):
+            told = service.post(f"/v1/clips/{clip_segment(clip)}/reports", body)
     out.data(told)
     out.line(f"{told['clip']} reported")
     out.note("thank you: an operator looks at it")

@@ -23,11 +23,12 @@ def earnings(
     from paletta_cli.errors import UsageError
     from paletta_cli.output import Output
     from paletta_cli.shop import earnings as showing
+    from paletta_cli.wrong_values import told_of
 
     if csv and json:
         raise UsageError("one of --csv and --json")
     out = Output(json=json)
-    with connect() as service:
+    with connect() as service, told_of({"month": "--month"}, {"--month": month}):
         found = showing.fetch(service, month)
     if csv:
         out.raw(showing.as_csv(found["lines"]))

@@ -122,13 +122,22 @@ def pay(
 def cancel(order: Order, yes: Yes = False, json: Json = False) -> None:
     """give up an order that waits for its payment; its clips go back into the cart"""
     from paletta_cli.api import connect, segment
+    from paletta_cli.errors import PalettaError
     from paletta_cli.output import Output
+    from paletta_cli.text import money
 
     out = Output(json=json)
     with connect() as service:
-        if not out.confirm(f"give up order `{order}`?", yes=yes):
+        found = service.get(f"/v1/orders/{segment(order)}")
+        if found["status"] != "pending":
+            raise PalettaError(
+                f"order {found['number']} is {found['status'].replace('_', ' ')}",
+                hint="only one that waits for its payment can be given up",
+            )
+        total = f"{money(found['total'], found['currency'])} {found['currency']}"
+        if not out.confirm(f"give up order {found['number']} of {total}?", yes=yes):
             raise typer.Exit(1)
-        found = service.post(f"/v1/orders/{segment(order)}/cancel")
+        found = service.post(f"/v1/orders/{segment(found['id'])}/cancel")
     out.data(found)
     out.note(f"order {found['number']} is cancelled; its clips are in the cart again")
 

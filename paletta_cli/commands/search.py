@@ -84,6 +84,7 @@ def search(
     from paletta_cli.api import connect
     from paletta_cli.clips import finding
     from paletta_cli.output import Output
+    from paletta_cli.wrong_values import told_of
 
     out = Output(json=json)
     params = {
@@ -108,13 +109,15 @@ def search(
         **finding.between("price", price, "--price"),
         **finding.days("filmed", filmed, "--filmed"),
     }
+    sizes = {"--min-res": min_res, "--max-res": max_res}
     with connect(login=False) as service:
-        found = finding.find(
-            service,
-            {name: value for name, value in params.items() if value not in (None, [])},
-            limit,
-            facets=facets,
-        )
+        with told_of({"min_res": "--min-res", "max_res": "--max-res"}, sizes):
+            found = finding.find(
+                service,
+                {name: value for name, value in params.items() if value not in (None, [])},
+                limit,
+                facets=facets,
+            )
         if not found["items"]:
             finding.explain_nothing(service, out, category or ())
     finding.show(out, found, facets=facets)

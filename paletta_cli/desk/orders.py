@@ -130,7 +130,7 @@ def _money(out: Output, order: Mapping[str, Any], currency: str) -> None:
         [Column("id", "payment"), state, Column("sums", "sums", wrap=True), where],
     )
     for one in order["payments"]:
-        if one["failure"]:
+        if one["failure"] and not one["captured"]:  # an attempt before the one that paid is history
             out.warn(f"{one['id']}: {one['failure']}")
     refunds = [
         {**one, "sum": money(one["amount"], currency), "why": one["failure"] or one["reason"]}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 WORDS = {"approved": "approved", "rejected": "rejected", "changes_requested": "sent back for changes"}
 _VERBS = {"approved": "approve", "rejected": "reject", "changes_requested": "ask for changes of"}
+_OPTIONS = {"reason_code": "--reason-code", "reason": "--reason"}
 _MOST_NOTED = 20
 
 
@@ -68,6 +69,7 @@ def decide(
     Raises UsageError, and what went wrong at the end, as `Several` does.
     """
     from paletta_cli.api import connect
+    from paletta_cli.wrong_values import told_of
 
     choice.check()
     wish: dict[str, Any] = {"verdict": verdict}
@@ -87,7 +89,8 @@ def decide(
         def decide_some(some: list[str]) -> Any:
             versions = {clip: seen[clip] for clip in some if clip in seen}
             body = {**wish, "clips": some, **({"versions": versions} if versions else {})}
-            return service.post("/v1/admin/clips/decide", body)
+            with told_of(_OPTIONS, {"--reason-code": reason_code, "--reason": reason}):
+                return service.post("/v1/admin/clips/decide", body)
 
         several.together(decide_some, "decided")
     done = [{key: clip[key] for key in ("id", "title", "stage")} for clip in several.done]

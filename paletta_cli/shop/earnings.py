@@ -48,19 +48,23 @@ def show(out: Output, found: Mapping[str, Any]) -> None:
     if not sums:
         out.note(f"nothing earned until the end of {found['month']}")
         return None
+    plain = out.mode == "plain"  # without the heading, which names the currency
     rows = [
-        {"what": words, **{currency: money(one[key], currency) for currency, one in sums.items()}}
+        {
+            "what": words,
+            **{code: money(one[key], code) + (f" {code}" if plain else "") for code, one in sums.items()},
+        }
         for key, words in _SUMS.items()
     ]
     columns = [Column("what", f"{found['month']} (UTC)")]
     out.table(rows, columns + [Column(currency, currency, right=True) for currency in sums])
     if found["lines"]:
         out.line("")
-        _show_lines(out, found["lines"], several=len(sums) > 1)
+        _show_lines(out, found["lines"], named=plain or len(sums) > 1)
     return None
 
 
-def _show_lines(out: Output, lines: Sequence[Mapping[str, Any]], *, several: bool) -> None:
+def _show_lines(out: Output, lines: Sequence[Mapping[str, Any]], *, named: bool) -> None:
     plain = out.mode == "plain"
     rows = [
         {
@@ -71,7 +75,7 @@ def _show_lines(out: Output, lines: Sequence[Mapping[str, Any]], *, several: boo
             "licence": one["licence"],
             "net": "" if one["net"] is None else money(one["net"], one["currency"]),
             "rate": f"{one['rate']} %" if one["rate"] else "",
-            "royalty": money(one["royalty"], one["currency"]) + (f" {one['currency']}" if several else ""),
+            "royalty": money(one["royalty"], one["currency"]) + (f" {one['currency']}" if named else ""),
         }
         for one in lines
     ]

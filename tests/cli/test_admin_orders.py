@@ -113,6 +113,17 @@ async def test_orders_are_listed_shown_and_written_as_a_sheet(
     assert (await admin("orders", "show", "P-2020-000001")).code == 1
 
 
+async def test_a_declined_attempt_is_history_once_the_order_is_paid(admin: Run, counter: Counter) -> None:
+    sold = await counter.till.sell(Wanted("Tram", price=4900), paid=False, store=False)
+    payment = await counter.begin(sold.order.id)
+    await press(counter, payment, "decline")
+    declined = await admin("orders", "show", sold.order.number)
+    assert f"warning: {payment.uid}: " in declined.err, declined
+    await press(counter, payment, "success")
+    settled = await admin("orders", "show", sold.order.number)
+    assert ("captured 49.00" in settled.out, settled.err.count("warning")) == (True, 0), settled
+
+
 async def test_orders_are_cancelled_paid_and_mailed_for_customers(
     admin: Run, counter: Counter, people: dict[str, Person]
 ) -> None:

@@ -107,7 +107,9 @@ async def test_changes_are_asked_for_with_a_published_reason(shelf: Shelf, palet
     waiting = await paletta("admin", "clips", "pending", as_="admin")
     assert waiting.out.startswith(f"{TRAM}\tLine 28")
     unknown = await paletta("admin", "clips", "reject", "tram22", "--reason-code", "ugly", as_="admin")
-    assert (unknown.code, unknown.err.splitlines()[0]) == (1, "error: reason_code: there is no reason `ugly`")
+    assert (unknown.code, unknown.err.splitlines()[0]) == (
+        2, "error: --reason-code: there is no reason `ugly`",
+    )  # fmt: skip
 
 
 async def test_a_whole_batch_or_contributor_is_decided_after_a_question(
@@ -171,6 +173,12 @@ async def test_a_report_goes_from_whoever_sees_the_clip_to_the_operators(
     people["customer"] = await make_user("customer")
     nothing = await paletta("admin", "reports", "list", as_="admin")
     assert (nothing.code, nothing.out, nothing.err) == (0, "", "no open reports\n")
+    for reason, words in (
+        ("tradmark", "error: --reason: there is no reason `tradmark`"),
+        ("other", "error: --text: `other` says nothing by itself"),
+    ):
+        refused = await paletta("clip", "report", "tram22", "--reason", reason, as_="customer")
+        assert (refused.code, refused.err.splitlines()[0]) == (2, words)
     filed = await paletta(
         "clip", "report", "tram22", "--reason", "trademark", "--text", "a logo\x1b[2J", as_="customer"
     )

@@ -61,12 +61,12 @@ async def test_a_contributor_reads_what_was_earned(
     shown = await paletta("earnings")
     day = f"{month}-{told['lines'][0]['at'][8:10]}"
     assert shown.out.splitlines() == [
-        "opening balance\t0.00", "sales\t84.50", "refunds\t-15.00", "disputes\t0.00", "payouts\t0.00",
-        "closing balance\t69.50", "  on hold\t69.50", "  payable\t0.00", "paid out, on its way\t0.00",
-        "paid out, arrived\t0.00", "",
-        f"{day}\tsale\tYellow tram climbs a steep street\tHD\tbusiness\t120.00\t50 %\t60.00",
-        f"{day}\tsale\t=HYPERLINK([31m)\toriginal\tindividual\t49.00\t50 %\t24.50",
-        f"{day}\trefund\tYellow tram climbs a steep street\tHD\tbusiness\t-30.00\t50 %\t-15.00",
+        "opening balance\t0.00 USD", "sales\t84.50 USD", "refunds\t-15.00 USD", "disputes\t0.00 USD",
+        "payouts\t0.00 USD", "closing balance\t69.50 USD", "  on hold\t69.50 USD", "  payable\t0.00 USD",
+        "paid out, on its way\t0.00 USD", "paid out, arrived\t0.00 USD", "",
+        f"{day}\tsale\tYellow tram climbs a steep street\tHD\tbusiness\t120.00\t50 %\t60.00 USD",
+        f"{day}\tsale\t=HYPERLINK([31m)\toriginal\tindividual\t49.00\t50 %\t24.50 USD",
+        f"{day}\trefund\tYellow tram climbs a steep street\tHD\tbusiness\t-30.00\t50 %\t-15.00 USD",
     ]  # fmt: skip
     rows = list(csv.DictReader(io.StringIO((await paletta("earnings", "--csv")).out)))
     assert [(row["title"], row["royalty"]) for row in rows][1:] == [
@@ -81,8 +81,11 @@ async def test_a_contributor_reads_what_was_earned(
         assert "Ada" not in said
         assert people["customer"].email not in said
     wrong = await paletta("earnings", "--month", "May")
-    assert (wrong.code, wrong.err) == (1, "error: `May` is not a month\nhint: months are like `2026-05`\n")
-    assert (await paletta("earnings", as_="customer")).code == 7
+    assert (wrong.code, wrong.err) == (
+        2,
+        "error: --month: `May` is not a month\nhint: months are like `2026-05`\n",
+    )
+    assert (await paletta("earnings", as_="customer")).code == 4
 
 
 async def test_bank_details_are_set_shown_and_removed(paletta: Run) -> None:

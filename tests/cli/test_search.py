@@ -114,7 +114,9 @@ async def test_what_cannot_be_meant_is_refused_before_asking(shop: Shelf, palett
     shot = await paletta("search", "--shot", "tall")
     assert (shot.code, shot.err.splitlines()[0]) == (2, "error: `tall` is no kind of shot")
     size = await paletta("search", "--min-res", "huge")
-    assert (size.code, size.err.splitlines()[0]) == (1, "error: `huge` is not a resolution")
+    assert (size.code, size.err.splitlines()[0]) == (2, "error: --min-res: `huge` is not a resolution")
+    size = await paletta("search", "--min-res", "4k", "--max-res", "4x")
+    assert (size.code, size.err.splitlines()[0]) == (2, "error: --max-res: `4x` is not a resolution")
 
 
 async def test_more_results_are_announced_and_fetched_page_by_page(

@@ -149,6 +149,8 @@ async def test_an_order_is_paid_later_or_given_up(paletta: Run, shop: list[str],
     assert done.code == 0, done.err
     number = json.loads(done.out)["number"]
     assert "pay here:\nhttp://127.0.0.1:" in done.err
+    done = await paletta("orders", "cancel", number, as_="customer")
+    assert (done.code, f"give up order {number} of 298.00 USD?" in done.err) == (2, True), done
     done = await paletta("orders", "cancel", number, "--yes", as_="customer")
     assert done.err == f"order {number} is cancelled; its clips are in the cart again\n"
     done = await paletta("checkout", "--yes", "--no-wait", "--json", as_="customer")
@@ -157,3 +159,6 @@ async def test_an_order_is_paid_later_or_given_up(paletta: Run, shop: list[str],
     assert (done.code, f"paid: `paletta orders download {number}`" in done.err) == (0, True)
     done = await paletta("orders", "pay", number, as_="customer")
     assert (done.code, "is paid" in done.err) == (1, True)
+    for order, words in ((number, "is paid\n"), ("P-1999-000001", "no order `P-1999-000001`")):
+        done = await paletta("orders", "cancel", order, as_="customer")  # and nobody is asked
+        assert (done.code, words in done.err) == (1, True), done

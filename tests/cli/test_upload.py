@@ -739,7 +739,7 @@ async def test_who_may_not_upload_hears_so_before_anything_is_read(
     (folder / "paletta.yaml").write_text("clips: nonsense\n")  # which nobody looks at
     monkeypatch.setenv("PALETTA_TOKEN", (await make_user("customer")).token)
     assert await paletta("upload", folder, "--no-check-media", *dry) == Ran(
-        7,
+        4,
         "",
         "error: this is for contributors\nhint: ask with `paletta profile become-contributor`\n",
     )

@@ -13,6 +13,7 @@ import pytest
 from paletta_cli import __version__, main, settings
 from paletta_cli.errors import AccountRefused, ApiProblem, Interrupted, PalettaError, SomeFailed
 from paletta_cli.main import COMMANDS
+from paletta_server.cli import app as server
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +30,15 @@ def python(code: str) -> str:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     return done.stdout.strip()
+
+
+@pytest.mark.parametrize("option", ["-V", "--version"])
+def test_both_programs_name_their_version_alike(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main([option]) == 0
+    with pytest.raises(SystemExit) as ended:
+        server([option], prog_name="paletta-server")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"paletta {__version__}\npaletta-server {__version__}\n"
 
 
 def test_version_loads_no_library() -> None:
@@ -88,6 +98,13 @@ def test_a_mistake_leads_to_the_help_of_what_was_meant(
         (["uplaod"], "error: no such command 'uplaod'"),
         (["upload", "--until", "sold"], "error: invalid value for '--until'"),
         (["upload", "--no-such"], "error: no such option"),
+        (["search", "--limit", "0"], "error: invalid value for '--limit': must be at least 1\n"),
+        (["search", "--limit", "few"], "error: invalid value for '--limit': must be a whole number\n"),
+        (
+            ["search", "--since", "yesterday"],
+            "error: invalid value for '--since': 'yesterday' is no date such as 2026-05-01\n",
+        ),
+        (["search", "--tier", "q"], "error: invalid value for '--tier': 'q' is not one of 'hd', "),
         (
             ["upload", "--limit-rate", "fast", "x"],
             "error: --limit-rate: `fast` is not a size such as 20M or 512K",
@@ -103,6 +120,20 @@ def test_mistakes_in_the_line_are_exit_2(
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.startswith(said)
+
+
+def test_a_profile_that_is_not_there_is_named_with_those_that_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PALETTA_CONFIG_DIR", str(tmp_path))
+    monkeypatch.setattr(settings, "flags", settings._Flags())
+    for name in ("olga", "ana"):
+        settings.save_profile(settings.load(), name, settings.Profile("http://127.0.0.1:9"))
+    assert main.main(["--profile", "nobody", "whoami"]) == 4
+    assert capsys.readouterr().err == (
+        "error: there is no profile `nobody`\n"
+        "hint: there are `olga`, `ana`; `paletta --profile nobody login` makes another\n"
+    )
 
 
 def test_not_logged_in_is_exit_4(capsys: pytest.CaptureFixture[str]) -> None:
