@@ -12,6 +12,8 @@ markup.
 
 import json
 import os
+import re
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,6 +83,30 @@ def _fitting(cells: Sequence[Sequence[str]], columns: Sequence[Column], room: in
             break
         widths[min(texts, key=lambda n: (rank(n), -widths[n]))] -= 1
     return widths
+
+
+def _at_words(line: str, width: int) -> str:
+    """`line` in lines of at most `width` columns, broken between words; a command in backticks stays whole if it fits.
+
+    A terminal breaks lines wherever they end, also in the middle of a word.
+    """
+    if (
+        len(line) <= width // 2
+    ):  # no character is wider than two columns; the library that counts takes its time
+        return line
+    from rich.cells import cell_len
+
+    if cell_len(line) <= width:
+        return line
+    found: list[str] = []
+    for word in re.findall(r"(?:`[^`]*`|\S)+", line):
+        parts = [word] if cell_len(word) <= width else word.split(" ")
+        for part in parts:
+            if found and cell_len(found[-1]) + 1 + cell_len(part) <= width:
+                found[-1] += f" {part}"
+            else:
+                found.append(part)
+    return "\n".join(found)
 
 
 class Output:
@@ -272,7 +298,11 @@ class Output:
         console.print(table)
 
     def _labelled(self, label: str, text: object) -> None:
-        self._write(self.stderr, f"{self._paint(label + ':', label)} {clean_block(text)}")
+        said = f"{label}: {clean_block(text)}"
+        if self.stderr.isatty():
+            width = shutil.get_terminal_size().columns
+            said = "\n".join(_at_words(line, width) for line in said.split("\n"))
+        self._write(self.stderr, self._paint(label + ":", label) + said.removeprefix(label + ":"))
 
     def _paint(self, text: str, style: str) -> str:
         if not self.stderr.isatty() or _no_color() or os.environ.get("TERM") == "dumb":

@@ -12,6 +12,9 @@ from paletta_cli.text import clean, closest
 
 PER_PAGE = 100
 _LEAST_TITLE = 16
+_LEAST_START = 2
+_LONGEST_TAG = 100  # the service's limit of a question
+_MOST_TAGS = 1000
 _NUMBER = re.compile(r"\d+(?:\.\d+)?\Z")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}\Z")
 
@@ -95,8 +98,10 @@ def find(service: Service, params: Mapping[str, Any], limit: int, *, facets: boo
             return {**first, "items": items[:limit], "next_cursor": cursor}
 
 
-def explain_nothing(service: Service, out: Output, categories: Sequence[str]) -> None:
-    """Where nothing was found, whether a category is meant that is not there."""
+def explain_nothing(service: Service, out: Output, categories: Sequence[str], tags: Sequence[str]) -> None:
+    """Where nothing was found, whether a category or a tag is meant that is not there."""
+    for name in tags:
+        _explain_tag(service, out, name)
     if not categories:
         return
     there = {str(one["slug"]) for one in service.pages("/v1/categories")}
@@ -104,6 +109,21 @@ def explain_nothing(service: Service, out: Output, categories: Sequence[str]) ->
         if slug.casefold() not in there:
             near = closest(slug, there)
             out.hint(f"there is no category `{slug}`" + (f"; did you mean `{near}`?" if near else ""))
+
+
+def _explain_tag(service: Service, out: Output, name: str) -> None:
+    """A hint where there is no such tag; synonyms count as theirs."""
+    folded = name.strip().casefold()
+    # There may be more tags than anybody wants to fetch: those that have its beginning in them are enough.
+    start = folded[: max(_LEAST_START, len(folded) // 2)]
+    if not start or len(folded) > _LONGEST_TAG:
+        return
+    there: dict[str, str] = {}
+    for one in service.pages("/v1/tags", most=_MOST_TAGS, q=start, limit=200):
+        there |= {str(word).casefold(): str(one["name"]) for word in (*one["synonyms"], one["name"])}
+    if folded not in there:
+        near = closest(folded, there)
+        out.hint(f"there is no tag `{name}`" + (f"; did you mean `{there[near]}`?" if near else ""))
 
 
 def show(out: Output, found: Mapping[str, Any], *, facets: bool) -> None:

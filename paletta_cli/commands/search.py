@@ -119,5 +119,5 @@ def search(
                 facets=facets,
             )
         if not found["items"]:
-            finding.explain_nothing(service, out, category or ())
+            finding.explain_nothing(service, out, category or (), (*(tag or ()), *(any_tag or ())))
     finding.show(out, found, facets=facets)

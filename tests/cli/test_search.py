@@ -119,6 +119,19 @@ async def test_what_cannot_be_meant_is_refused_before_asking(shop: Shelf, palett
     assert (size.code, size.err.splitlines()[0]) == (2, "error: --max-res: `4x` is not a resolution")
 
 
+async def test_a_tag_that_is_not_there_is_told_apart_from_one_without_clips(
+    shop: Shelf, paletta: Run
+) -> None:
+    for option in ("--tag", "--any-tag"):
+        typo = await paletta("search", option, "lisbpn")
+        assert (typo.code, typo.out) == (0, "")
+        assert "hint: there is no tag `lisbpn`; did you mean `lisbon`?\n" in typo.err
+    unknown = await paletta("search", "--tag", "zeppelin")
+    assert "hint: there is no tag `zeppelin`\n" in unknown.err
+    known = await paletta("search", "--tag", "lisbon", "--max-res", "720p")
+    assert (known.out, known.err) == ("", "no clips found\n")
+
+
 async def test_more_results_are_announced_and_fetched_page_by_page(
     shop: Shelf, paletta: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,25 @@ def sink(*, json: bool = False, terminal: bool = False) -> tuple[Output, io.Stri
     return Output(json=json, stdout=out, stderr=err), out, err
 
 
+def test_what_is_too_long_for_a_terminal_breaks_between_words_and_not_in_commands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    words = "nobody knows about it yet: `paletta orders show P-2026` says what became of it"
+    person, _, err = sink(terminal=True)
+    person.error("it\x60s short", words)
+    person.hint("`paletta admin refunds list --order P-2026-000001` ends")
+    assert err.getvalue() == (
+        "error: it`s short\n"
+        "hint: nobody knows about it yet:\n`paletta orders show P-2026` says what\nbecame of it\n"
+        "hint: `paletta admin refunds list\n--order P-2026-000001` ends\n"
+    )
+    plain, _, err = sink()
+    plain.hint(words)
+    assert err.getvalue() == f"hint: {words}\n", "logs are not read in 40 columns"
+
+
 def test_all_modes_of_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "60")
