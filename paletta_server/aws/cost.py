@@ -6,6 +6,7 @@ Prices and assumptions are in `prices.yaml`; nothing here knows a figure. Dollar
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -117,8 +118,14 @@ def _entry(section: str, name: str, value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = {key: value}
     known = isinstance(value, dict) and (key in value or (section == "prices" and "tiers" in value))
-    if not known or not isinstance(value.get(key, 0), int | float) or value.get(key, 0) < 0:
+    number = value.get(key, 0) if known else None
+    if not isinstance(number, int | float) or not math.isfinite(number) or number < 0:
         raise PricesRefused(f"{section}: `{name}` has to be a number, zero or more")
+    is_share = name.startswith("share_") or name in ("spot_share", "worker_utilisation")
+    if is_share and number > 1:
+        raise PricesRefused(f"{section}: `{name}` is a share, 1 at most")
+    if name == "worker_utilisation" and number == 0:
+        raise PricesRefused(f"{section}: `{name}` has to be more than zero")
     return value
 
 

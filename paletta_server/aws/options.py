@@ -26,6 +26,8 @@ cfn-lint carries them; a test compares)."""
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = re.compile(rf"(?:{_LABEL}\.)+[a-z]{{2,63}}\Z")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]\Z")
+_RESERVED = re.compile(r"(?:xn--|sthree-|amzn-s3-demo-).*|.*(?:-s3alias|--ol-s3|\.mrap|--x-s3|--table-s3)\Z")
+"""Beginnings and ends of buckets' names that S3 keeps to itself."""
 _REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d\Z")
 _ZONE = re.compile(r"Z[A-Z0-9]{1,31}\Z")
 _PEM = re.compile(
@@ -63,7 +65,7 @@ class Options:
     def __post_init__(self) -> None:
         _refuse(not _DOMAIN.match(self.domain), f"`{self.domain}` is no domain")
         _refuse(
-            self.bucket is not None and (not _BUCKET.match(self.bucket) or ".." in self.bucket),
+            self.bucket is not None and not _is_bucket(self.bucket),
             f"`{self.bucket}` is no name for a bucket",
         )
         _refuse(
@@ -114,6 +116,10 @@ def _has_mediaconvert(region: str) -> bool:
         region in session.get_available_regions("mediaconvert", partition)
         for partition in session.get_available_partitions()
     )
+
+
+def _is_bucket(name: str) -> bool:
+    return bool(_BUCKET.match(name)) and ".." not in name and not _RESERVED.match(name)
 
 
 def _refuse(wrong: bool, why: str) -> None:

@@ -16,6 +16,7 @@ from paletta_server.aws.template.environment import (
 from paletta_server.aws.template.parts import NOTHING
 
 SERVICES = {
+    "ApplicationAutoScaling": "how many API nodes and workers",
     "CertificateManager": "certificates",
     "CloudFront": "delivery with signed addresses",
     "CloudWatch": "alarms",
@@ -24,7 +25,9 @@ SERVICES = {
     "ECS": "API, workers, handlers",
     "ElasticLoadBalancingV2": "the way in",
     "Events": "news of transcoding",
+    "IAM": "roles",
     "KMS": "a key of our own",
+    "Logs": "logs, and figures made of them",
     "MediaConvert": "transcoding",
     "OpenSearchService": "search",
     "RDS": "PostgreSQL",
@@ -70,9 +73,8 @@ def _services(options: Options) -> list[Need]:
         service = resource["Type"].split("::")[1]
         counts[service] = counts.get(service, 0) + 1
     return [
-        Need("service", name, f"{what}: {counts[name]} resource{'s' if counts[name] > 1 else ''}")
-        for name, what in SERVICES.items()
-        if name in counts
+        Need("service", name, f"{SERVICES[name]}: {count} resource{'s' if count > 1 else ''}")
+        for name, count in sorted(counts.items())
     ]
 
 
