@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from paletta_cli import api
 from paletta_cli.api import Service
+from paletta_cli.desk.unanswered import Unanswered
 from paletta_cli.errors import ApiProblem, GaveUp, PalettaError, UsageError
 
 Reply = tuple[int, dict[str, str], Any]
@@ -290,3 +294,91 @@ def test_trouble_is_told_once_per_outage() -> None:
         with pytest.raises(GaveUp):
             service.get("/v1/me")
     assert told == ["cannot reach http://127.0.0.1:1; trying again"]
+
+
+def refused(status: int, code: str) -> Reply:
+    return status, PROBLEM, {"detail": "no", "code": code}
+
+
+NOT_FRESH = refused(403, "login_not_fresh")
+
+
+@pytest.mark.parametrize(
+    ("script", "kept"),
+    [
+        ([FINE], False),
+        ([NOT_FRESH], False),
+        ([refused(401, "not_logged_in")], False),
+        ([refused(408, "too_slow")], False),
+        ([refused(429, "too_many_requests")] * 4, False),
+        ([refused(503, "overloaded")] * 4, False),
+        ([refused(503, "service_paused")], False),
+        ([refused(409, "refund_too_large")], False),
+        # Something before the service, which does not know:
+        ([(403, {}, {})], True),
+        ([(403, {}, b"<html>")], True),
+        ([(408, {}, b"<html>")], True),
+        ([(429, {}, {})] * 4, True),
+        ([(504, {}, b"<html>")] * 4, True),
+        # The service, but after a try of which nobody knows:
+        ([LOST, NOT_FRESH], True),
+        ([(502, {}, b"<html>"), refused(401, "not_logged_in")], True),
+        ([LOST] * 4, True),
+        ([refused(503, "overloaded"), NOT_FRESH], False),
+    ],
+)
+def test_a_request_is_remembered_where_it_may_have_been_begun(
+    server: Server, service: Service, tmp_path: Path, script: list[Reply], kept: bool
+) -> None:
+    unanswered = Unanswered(tmp_path, server.url, ["refund"])
+
+    def send(body: Mapping[str, Any], key: str) -> Any:
+        headers = {"idempotency-key": key}
+        return service.request("POST", "/v1/x", body=body, headers=headers, idempotent=True, confirming=False)
+
+    server.script = list(script)
+    with suppress(PalettaError):
+        unanswered.ask({"amount": 1}, send)
+    assert (unanswered.before() is not None) is kept
+    first = server.asked[-1][2]["idempotency-key"]
+    server.script = [NOT_FRESH]
+    with suppress(PalettaError):
+        unanswered.ask({"amount": 1}, send)
+    assert (unanswered.before() is not None) is kept, "a second asking does not say what became of the first"
+    assert (server.asked[-1][2]["idempotency-key"] == first) is kept
+    server.script = [FINE]
+    unanswered.ask({"amount": 1}, send)
+    assert unanswered.before() is None
+
+
+def test_a_request_that_never_left_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "jitter", lambda _attempt: 0.0)
+    with socket.socket() as unheard:  # bound and not listening: nobody else gets the port
+        unheard.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unheard.getsockname()[1]}"
+        unanswered = Unanswered(tmp_path, url, ["refund"])
+        with Service(url, "plt_token", tries=2) as service, pytest.raises(GaveUp) as caught:
+            unanswered.ask({}, lambda body, _: service.post("/v1/x", body, idempotent=True))
+    assert unanswered.before() is None
+    assert "may have been done" not in str(caught.value.hint)
+
+
+def test_the_password_is_asked_for_while_nothing_is_under_way(
+    server: Server, service: Service, tmp_path: Path
+) -> None:
+    unanswered = Unanswered(tmp_path, server.url, ["refund"])
+    seen: list[object] = []
+
+    def password() -> str:
+        seen.append(unanswered.before())
+        return "secret"
+
+    def send(body: Mapping[str, Any], _: str) -> Any:
+        return service.request("POST", "/v1/x", body=body, idempotent=True, confirming=False)
+
+    service.ask_password = password
+    server.script = [NOT_FRESH, (204, {}, b""), FINE]
+    assert service.confirmed(lambda: unanswered.ask({}, send)) == {"ok": True}
+    assert ([path for _, path, _, _ in server.asked], seen) == (
+        ["/v1/x", "/v1/auth/confirm", "/v1/x"], [None],
+    )  # fmt: skip
