@@ -12,7 +12,7 @@ from paletta_cli.transfer.fingerprint import Stamp
 from paletta_cli.transfer.items import ENDED, Item, Part
 from paletta_cli.transfer.pipeline import GATHER_SECONDS, Pipeline
 from paletta_cli.transfer.retry import DIGEST_TRIES, TRIES, Verdict
-from paletta_cli.transfer.sending import Sender
+from paletta_cli.transfer.sending import Outcome, Sender
 
 _COMPLETERS = 2  # one waits for the store while the other gathers
 _SIGNERS = 2  # a call begins a multipart upload per file and may be slow: the other's parts go meanwhile
@@ -95,30 +95,38 @@ class Delivery:
             self._line.spawn("sender", self._send_loop)
 
     def _send_loop(self) -> None:
-        while (taken := self._line.ready.take()) and not self._line.stop.is_set():
+        while (taken := self._line.ready.take(admit=self._admit)) and not self._line.stop.is_set():
             part = taken[0]
-            if part.item.transferred or part.number not in part.item.pending:
-                continue
-            if part.signed is None or part.signed.age > self._line.protocol.limits.url_seconds * _URL_SHARE:
-                part.signed = None
-                self._line.unsigned.put(part, first=True)
-                continue
-            if not self._line.budget.acquire():
-                return
             began, stored = time.monotonic(), 0
             try:
-                verdict, detail, asked = self._sender.send(part, self._count, self._rewind)
-                stored = part.length if verdict is Verdict.STORED else 0
+                outcome = self._send(part)
+                stored = part.length if outcome and outcome[0] is Verdict.STORED else 0
             finally:
+                self._line.flow.end(part, arrived=stored > 0)
                 self._line.budget.release(stored, time.monotonic() - began)
-            self._act(part, verdict, detail, asked)
-            self._staff_senders()
+            if outcome:
+                self._act(part, *outcome)
+                self._staff_senders()
+
+    def _admit(self, part: Part) -> bool:
+        return self._line.budget.try_acquire(lambda: self._line.flow.begin(part))
+
+    def _send(self, part: Part) -> Outcome | None:
+        """PUT the part; None when there is no need to, or its address is too old."""
+        if part.item.transferred or part.number not in part.item.pending:
+            return None
+        if part.signed is None or part.signed.age > self._line.protocol.limits.url_seconds * _URL_SHARE:
+            part.signed = None
+            self._line.unsigned.put(part, first=True)
+            return None
+        return self._sender.send(part, self._count, self._rewind)
 
     def _count(self, part: Part, count: int) -> None:
         reach("part")
         with self._line.lock:
             self._line.meter.sent += count
             part.item.sent += count
+        self._line.flow.moved(part, count)
 
     def _act(self, part: Part, verdict: Verdict, detail: str, asked: float | None) -> None:
         """Go on after one PUT."""
@@ -129,6 +137,8 @@ class Delivery:
             self._stored(part)
             return
         self._rewind(part)
+        if self._line.winding_down.is_set():
+            return
         if verdict is Verdict.CHANGED:
             self._line.set_aside(item)
         elif verdict is Verdict.GONE:
@@ -196,7 +206,7 @@ class Delivery:
             if self._line.last_success < part.first_trouble:
                 raise GaveUp(
                     f"the object store stayed out of reach for {now - part.first_trouble:.0f} s: {detail}",
-                    hint="run the same command again to go on: nothing that arrived is sent again",
+                    hint="run the same command again to go on: finished parts are not sent again",
                 )
             self._line.fail(
                 part.item, f"gave up after {part.tries} tries: {detail}", "run the same command again"

@@ -4,8 +4,9 @@ PALETTA_TEST_KILL_AT=<state>:<n> makes the process SIGKILL itself the n-th time 
 (fingerprint, register, sign, part, complete, poll; of a download: range, block, verify, publish). Without the
 setting, `reach` is an empty function.
 
-PALETTA_TEST_HASTE=<factor> divides the waits between tries of a part, and the time that the store has for an
-answer, so that a drill meets the end of the patience within seconds. Without it, `hurried` changes nothing.
+PALETTA_TEST_HASTE=<factor> divides the waits between tries of a part, the time that the store has for an answer, and
+the time that parts have after Ctrl-C, so that a drill meets the end of the patience within seconds (or, below 1, does
+not meet it on a slow machine). Without it, `hurried` changes nothing.
 
 PALETTA_TEST_RANGE=<bytes> makes downloads ask for so much at once, so that small files have many ranges.
 """

@@ -102,12 +102,15 @@ class Intake:
             reach("register")
             answered = [item for item in items if item.ref in answers]
             late += [item for item in items if item.ref not in answers]
-            for item in answered:
-                self._registered(item, answers[item.ref])
+            # All of a call at once, for the queues to have them in their order.
+            parts = [part for item in answered for part in self._registered(item, answers[item.ref])]
+            self._line.ready.put(*(part for part in parts if part.signed))
+            self._line.unsigned.put(*(part for part in parts if not part.signed))
             self._line.note(answered)
 
-    def _registered(self, item: Item, answer: Mapping[str, Any]) -> None:
-        """Act on the service's answer for one file."""
+    def _registered(self, item: Item, answer: Mapping[str, Any]) -> list[Part]:
+        """Act on the service's answer for one file; the parts to send of it."""
+        item.found(answer)
         item.doubts = list(answer.get("warnings") or ())
         item.outcome = str(answer["outcome"])
         item.upload_id = str(answer.get("upload_id") or "")
@@ -116,11 +119,11 @@ class Intake:
             item.problems = list(answer.get("problems") or ())
             item.reason = "; ".join(str(problem["message"]) for problem in item.problems)
             self._line.end(item, "invalid")
-            return
+            return []
         stage = str(answer.get("stage") or "")
         if item.outcome == "already_yours" or stage in PROCESSING or stage in ENDED:
             self._line.end_found(item, stage or "stored")
-            return
+            return []
         assert item.print is not None
         part_size = int(answer["part_size"])
         if part_size != item.print.part_size:
@@ -128,24 +131,22 @@ class Intake:
                 item.print = fingerprint.recut(item.path, item.print, part_size)
             except (Changed, OSError):
                 self._line.set_aside(item)
-                return
-        self._plan_parts(item, answer)
+                return []
+        return self._plan_parts(item, answer)
 
-    def _plan_parts(self, item: Item, answer: Mapping[str, Any]) -> None:
+    def _plan_parts(self, item: Item, answer: Mapping[str, Any]) -> list[Part]:
         assert item.print is not None
         item.part_count = int(answer["part_count"])
         there = set(answer.get("uploaded_parts") or ())
         item.pending = set(range(1, item.part_count + 1)) - there
-        already = sum(item.print.length(number) for number in there)
         with self._line.lock:
-            self._line.meter.skipped += already
-        item.sent = already
+            self._line.meter.skipped += item.there
+        item.sent = item.there
         item.stage = "uploading"
         if not item.pending:
             self._line.sent.put(item)
-            return
+            return []
         put = answer.get("put")
         if isinstance(put, dict):
-            self._line.ready.put(Part(item, 1, SignedPut(put["url"], put["headers"])))
-        else:
-            self._line.unsigned.put(*(Part(item, number) for number in sorted(item.pending)))
+            return [Part(item, 1, SignedPut(put["url"], put["headers"]))]
+        return [Part(item, number) for number in sorted(item.pending)]

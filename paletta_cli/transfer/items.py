@@ -61,6 +61,8 @@ class Item:
     pending: set[int] = field(default_factory=set)
     adrift: set[int] = field(default_factory=set)
     """Parts of which the store and we know different things, until the service says which it is."""
+    there: int = 0
+    """Bytes that the store had before this run."""
     sent: int = 0
     """Bytes that are in the store or on their way."""
     progress: float | None = None
@@ -77,6 +79,20 @@ class Item:
     @property
     def ended(self) -> bool:
         return self.stage in ENDED
+
+    @property
+    def left(self) -> int:
+        """Bytes that are still to be sent."""
+        return max(0, self.size - self.sent)
+
+    def found(self, answer: Mapping[str, Any]) -> None:
+        """Take over from a registration's answer, or a rehearsal's, how much of the file is there."""
+        stage, part_size = answer.get("stage"), int(answer.get("part_size") or 0)
+        if answer["outcome"] == "already_yours" or stage in PROCESSING or stage in ENDED:
+            self.there = self.size
+        else:
+            parts = answer.get("uploaded_parts") or ()
+            self.there = sum(min(part_size, self.size - (number - 1) * part_size) for number in parts)
 
 
 def mark_twins(items: Iterable[Item]) -> None:

@@ -1,7 +1,8 @@
 """How much at once, and how fast: one budget for all files and parts.
 
 `Budget` bounds requests in flight and adapts the bound: one more while more helps, one less when it does not,
-half of it when the store asks for less. `RateLimit` is --limit-rate.
+half of it when the store asks for less. `RateLimit` is --limit-rate. Of uploads, `flow` holds back what a slow
+line would only share out.
 """
 
 import threading
@@ -63,6 +64,20 @@ class Budget:
                     return True
                 self._changed.wait(wait if wait > 0 else None)
             return False
+
+    def try_acquire(self, also: Callable[[], bool]) -> bool:
+        """Take a slot if there is one now, nobody pauses, and `also` agrees."""
+        with self._changed:
+            if (
+                self._stopped
+                or self._clock() < self._not_before
+                or self.in_flight >= self.limit
+                or not also()
+            ):
+                return False
+            self.in_flight += 1
+            self._window_peak = max(self._window_peak, self.in_flight)
+            return True
 
     def release(self, size: int = 0, seconds: float = 0.0) -> None:
         """Give the slot back. `size` bytes were stored in `seconds`; 0 if none were."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from paletta_cli.errors import PalettaError
+from paletta_cli.transfer.flow import Flow
 from paletta_cli.transfer.items import ENDED, Item, Meter, Part
 from paletta_cli.transfer.journal import Entry, Journal, Run
 from paletta_cli.transfer.pacing import Budget
@@ -30,21 +31,25 @@ class Pipeline:
         batch_id: str,
         items: Sequence[Item],
         budget: Budget,
+        flow: Flow,
     ) -> None:
         self.protocol, self.journal, self.run, self.batch_id = protocol, journal, run, batch_id
         self.items = items
         self.budget = budget
+        self.flow = flow
         self.meter = Meter(total=sum(item.size for item in items))
         self.error: BaseException | None = None
         self.stop = threading.Event()
+        self.winding_down = threading.Event()
         self.finished = threading.Event()
         self.lock = threading.Lock()
         self.started = time.monotonic()
         self.last_success = self.started
         self.unread: Inbox[Item] = Inbox()
         self.read: Inbox[Item] = Inbox()
-        self.unsigned: Inbox[Part] = Inbox()
-        self.ready: Inbox[Part] = Inbox()
+        # What has the least to go comes first, and with it what was begun: of a run that is cut off, most files arrive.
+        self.unsigned: Inbox[Part] = Inbox(lambda part: part.item.left)
+        self.ready: Inbox[Part] = Inbox(lambda part: part.item.left)
         self.sent: Inbox[Item] = Inbox()
         self.reading = len(items)
         """Items that are still to be read."""
@@ -140,6 +145,20 @@ class Pipeline:
         self.journal.note(
             self.run, [Entry(i.ref, str(i.path), i.stage, i.upload_id, i.clip_id, i.reason) for i in items]
         )
+
+    def wind_down(self) -> int:
+        """Begin nothing more, without stopping what is nearly there; how many parts are waited for."""
+        self.winding_down.set()
+        kept = self.flow.wind_down()
+        for inbox in (self.unread, self.read, self.unsigned, self.ready):
+            inbox.clear()
+        return kept
+
+    @property
+    def wound_down(self) -> bool:
+        """What was waited for is there, and its files are put together."""
+        arrived = (item for item in self.items if item.part_count and not item.pending)
+        return not self.flow.awaited and all(item.transferred for item in arrived)
 
     # Threads
 

@@ -17,7 +17,7 @@ from paletta_cli.transfer.journal import Journal
 from paletta_cli.transfer.plan import Plan, shortened
 from paletta_cli.transfer.protocol import Protocol
 from paletta_cli.transfer.report import hint_differing
-from paletta_cli.transfer.view import OUTCOME_NAMES, counted, outcomes
+from paletta_cli.transfer.view import counted, outcomes, would_be
 
 _MOST_COMPARED = 1000
 """Clips whose words are compared, 100 in a third of a second: a second upload of 10,000 would take half a minute."""
@@ -29,6 +29,7 @@ def rehearse(protocol: Protocol, journal: Journal, plan: Plan, out: Output) -> i
     readable = [item for item in plan.items if _read(item, protocol, journal)]
     for item, answer in _answers(protocol, readable):
         item.outcome = answer["outcome"]
+        item.found(answer)
         item.problems = answer["problems"]
         item.doubts = list(answer.get("warnings") or ())
     mark_twins(plan.items)
@@ -76,7 +77,11 @@ def foretell(protocol: Protocol, items: Sequence[Item], read: Sequence[Item], ou
     if not read:
         return ""
     mark_twins(read)
-    words = counted("twin" if item.twin else answer["outcome"] for item, answer in _answers(protocol, read))
+    answers = []
+    for item, answer in _answers(protocol, read):
+        item.found(answer)
+        answers.append(("twin" if item.twin else str(answer["outcome"]), item))
+    words = counted(answers)
     unread = [item for item in items if item.print is None]
     if not unread:
         out.note(words)
@@ -134,7 +139,8 @@ def _show(plan: Plan, out: Output, *, uncompared: int) -> int:
             "same_bytes_as": item.twin or None,
             "differs": item.differs,
             "size": item.size,
-            "words": _would_be(item),
+            "bytes_there": None if item.twin else item.there,
+            "words": would_be(item),
         }
         for item in plan.items
     ]
@@ -147,10 +153,3 @@ def _show(plan: Plan, out: Output, *, uncompared: int) -> int:
     out.note(f"nothing was sent: {outcomes(plan.items)}")
     hint_differing(out, plan, uncompared)
     return 6 if any(item.outcome == "invalid" for item in plan.items) else 0
-
-
-def _would_be(item: Item) -> str:
-    if item.twin:
-        return f"same bytes as `{item.twin}`"
-    words = OUTCOME_NAMES.get(item.outcome, item.outcome)
-    return f"{words}, described otherwise" if item.differs else words

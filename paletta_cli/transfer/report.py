@@ -102,6 +102,7 @@ def _rows(items: Sequence[Item]) -> list[dict[str, Any]]:
             "outcome": item.outcome,
             "same_bytes_as": item.twin or None,
             "differs": item.differs,
+            "bytes_there": None if item.twin else item.there,
             "clip_id": item.clip_id,
             "upload_id": item.upload_id,
             "reason": item.reason or None,

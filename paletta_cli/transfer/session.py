@@ -15,6 +15,7 @@ from paletta_cli.text import plural, size
 from paletta_cli.transfer import again as failures
 from paletta_cli.transfer import plan as planning
 from paletta_cli.transfer import rehearsal, report
+from paletta_cli.transfer.flow import GRACE_SECONDS
 from paletta_cli.transfer.items import Item, mark_twins
 from paletta_cli.transfer.journal import Journal, Run
 from paletta_cli.transfer.plan import Plan
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 _API_TRIES = 12  # as patient with the service as with the store
 _TICK = 0.2
-_GO_ON = "run the same command again to go on: nothing that arrived is sent again"
+_GO_ON = "run the same command again to go on: finished parts are not sent again"
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,7 @@ class _Session:
                 self._watch()
         except (Interrupted, KeyboardInterrupt):
             self._view.close()
-            self._out.note("stopping; what has arrived stays there")
-            uploader.halt()
+            self._stop(uploader)
             raise Interrupted(_GO_ON) from None
         finally:
             self._view.close()
@@ -161,6 +161,22 @@ class _Session:
         while not uploader.wait(_TICK):
             self._tick(uploader, batch_id)
         self._tick(uploader, batch_id)
+
+    def _stop(self, uploader: Uploader) -> None:
+        """What is nearly there may arrive, unless Ctrl-C is pressed once more."""
+        try:
+            if waited_for := uploader.wind_down():
+                parts, verb = plural(waited_for, "part"), "is" if waited_for == 1 else "are"
+                self._out.note(
+                    f"stopping: {parts} {verb} nearly there, {GRACE_SECONDS:.1f} s at most;"
+                    " Ctrl-C again ends it at once"
+                )
+                uploader.see_off()
+            else:
+                self._out.note("stopping; finished parts stay there")
+        except (Interrupted, KeyboardInterrupt):
+            pass
+        uploader.halt()
 
     def _hold_back(self, words: str) -> None:
         """From the thread that registers; said at the next tick, since the picture is the main thread's."""

@@ -6,9 +6,11 @@ when its batch is full, or when the stage after it would run dry. Nothing has to
 what the store and the service have acknowledged is what the next run starts from.
 """
 
+import time
 from collections.abc import Sequence
 
 from paletta_cli.transfer.delivery import Delivery
+from paletta_cli.transfer.flow import GRACE_SECONDS, Flow
 from paletta_cli.transfer.intake import Intake
 from paletta_cli.transfer.items import Item, Meter
 from paletta_cli.transfer.journal import Journal, Run
@@ -37,7 +39,9 @@ class Uploader:
         limit_rate: int | None = None,
     ) -> None:
         self.budget = Budget(fixed=concurrency)
-        self._line = line = Pipeline(protocol, journal, run, batch_id, items, self.budget)
+        # Whoever names a number of connections gets it.
+        flow = Flow(least=concurrency or 1)
+        self._line = line = Pipeline(protocol, journal, run, batch_id, items, self.budget, flow)
         rate = RateLimit(limit_rate, wait=line.stop.wait) if limit_rate else None
         self._sender = Sender(line.stop, rate)
         self._intake = Intake(line)
@@ -73,6 +77,16 @@ class Uploader:
     def note_ends(self) -> None:
         """Tell the journal how every file ended."""
         self._line.note(self._line.items)
+
+    def wind_down(self) -> int:
+        """Begin nothing more, and give up what will not be there in a moment; how many parts are waited for."""
+        return self._line.wind_down()
+
+    def see_off(self, seconds: float = GRACE_SECONDS) -> None:
+        """Wait up to `seconds` for them, and for their files to be put together."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not (self._line.wound_down or self._line.error):
+            time.sleep(0.02)
 
     def halt(self, seconds: float = 1.5) -> None:
         """Stop now: cut connections, and give the threads up to `seconds` to go."""

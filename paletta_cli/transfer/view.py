@@ -90,18 +90,39 @@ class Speed:
 
 
 def outcomes(items: Sequence[Item]) -> str:
-    """How the service took the files: `12 new, 3 resumed, 40 already yours, 1 invalid`."""
-    return counted(_outcome(item) for item in items)
+    """How the service took the files: `12 new, 3 resumed (5.00 MiB of 31.0 MiB there), 40 already yours`."""
+    return counted((_outcome(item), item) for item in items)
+
+
+def counted(answers: Iterable[tuple[str, Item]]) -> str:
+    """How many files there are of each outcome, in words; of those resumed, how much is there already."""
+    found: dict[str, list[Item]] = {}
+    for outcome, item in answers:
+        found.setdefault(outcome, []).append(item)
+    words = []
+    for outcome, name in OUTCOME_NAMES.items():
+        if those := found.get(outcome):
+            there = f" ({_there(those)} there)" if outcome == "resumed" else ""
+            words.append(f"{len(those)} {name}{there}")
+    return ", ".join(words)
+
+
+def _there(items: Sequence[Item]) -> str:
+    return f"{size(sum(item.there for item in items))} of {size(sum(item.size for item in items))}"
+
+
+def would_be(item: Item) -> str:
+    """What an upload would do with a file: `new`, `resumed, 0 B of 5.00 MiB are there`."""
+    if item.twin:
+        return f"same bytes as `{item.twin}`"
+    words = OUTCOME_NAMES.get(item.outcome, item.outcome)
+    if item.outcome == "resumed":
+        words += f", {_there([item])} are there"
+    return f"{words}, described otherwise" if item.differs else words
 
 
 def _outcome(item: Item) -> str:
     return "twin" if item.twin else item.outcome or ("invalid" if item.stage == "invalid" else "")
-
-
-def counted(outcomes: Iterable[str]) -> str:
-    """How many there are of each outcome, in words."""
-    found = Counter(outcomes)
-    return ", ".join(f"{found[key]} {name}" for key, name in OUTCOME_NAMES.items() if found[key])
 
 
 def stages(items: Sequence[Item]) -> str:

@@ -46,8 +46,11 @@ async def own(runtime: Runtime, user: Principal, uids: Sequence[str]) -> dict[st
         return {upload.uid: upload for upload in rows}
 
 
-async def stored_parts(runtime: Runtime, upload: Upload) -> list[int]:
-    """The parts that the store holds in full: its own list, not what anybody claims."""
+async def stored_parts(runtime: Runtime, upload: Upload, *, forget: bool = True) -> list[int]:
+    """The parts that the store holds in full: its own list, not what anybody claims.
+
+    `forget` lets go of a multipart upload that the store does not know any more.
+    """
     if upload.part_count == 1:
         info = await runtime.store.head(upload.key)
         return [1] if info and info.size == upload.size else []
@@ -61,7 +64,8 @@ async def stored_parts(runtime: Runtime, upload: Upload) -> list[int]:
         info = await runtime.store.head(upload.key)
         if info and fits(info, upload):
             return list(range(1, upload.part_count + 1))
-        await forget_multipart(runtime, upload)
+        if forget:
+            await forget_multipart(runtime, upload)
         return []
     plan = Cut(upload.size, upload.part_size)
     return [

@@ -1,5 +1,6 @@
 """What registering files would answer, without a trace: the plan of `paletta upload --dry-run`."""
 
+import asyncio
 from collections.abc import Collection, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -9,6 +10,7 @@ from paletta_server.clips import service as clips
 from paletta_server.core.runtime import Runtime
 from paletta_server.uploads import progress, revival
 from paletta_server.uploads.models import Upload
+from paletta_server.uploads.parts import STORE_CALLS, stored_parts
 from paletta_server.uploads.registration import TRANSFERRING, examine
 from paletta_server.uploads.schemas import Item, NewItem
 
@@ -19,7 +21,8 @@ async def rehearse(runtime: Runtime, user: Principal, items: Sequence[NewItem]) 
     async with runtime.db.transaction() as session:
         checked, valid = await examine(session, runtime.settings, user, items)
         uploads, revivable = await _known(session, user, list(valid), lost_bytes)
-    answers = []
+    answers: list[Item] = []
+    half_sent: list[tuple[Item, Upload]] = []
     for one in checked:
         ref, sha = one.item.ref, one.item.file.sha256
         if one.problems:
@@ -31,9 +34,19 @@ async def rehearse(runtime: Runtime, user: Principal, items: Sequence[NewItem]) 
             goes_on = sha in revivable or upload.state in TRANSFERRING
             answer.outcome = "resumed" if goes_on else "already_yours"
             answer.upload_id, answer.clip_id, answer.stage = upload.uid, upload.clip_uid, upload.stage
+            answer.part_size, answer.part_count = upload.part_size, upload.part_count
+            if upload.state in ("created", "uploading") and valid[sha] is one:
+                half_sent.append((answer, upload))
         if valid[sha] is not one:  # the same bytes under an earlier name
             answer.outcome = "already_yours"
         answers.append(answer)
+    limit = asyncio.Semaphore(STORE_CALLS)
+
+    async def add(answer: Item, upload: Upload) -> None:
+        async with limit:
+            answer.uploaded_parts = await stored_parts(runtime, upload, forget=False)
+
+    await asyncio.gather(*(add(answer, upload) for answer, upload in half_sent))
     return answers
 
 

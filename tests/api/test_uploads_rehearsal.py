@@ -112,6 +112,22 @@ async def test_what_another_machine_has_half_sent_is_resumed(shelf: Shelf) -> No
     assert (await shelf.up.put(part, data[registered["part_size"] :])).status_code == 200
     (told,) = await rehearse(shelf.up, item(data))
     assert (told["outcome"], told["upload_id"]) == ("resumed", registered["upload_id"])
+    assert (told["part_size"], told["uploaded_parts"]) == (registered["part_size"], [2])
+
+
+async def test_a_multipart_upload_that_the_store_forgot_is_told_and_left_as_it_is(
+    shelf: Shelf, runtime: Runtime
+) -> None:
+    data = os.urandom(17 * 1024 * 1024)
+    (registered,) = await shelf.up.register(await shelf.up.batch("another machine"), item(data))
+    await shelf.up.sign(registered["upload_id"], data, registered["part_size"], [2])
+    async with runtime.db.transaction() as session:
+        (upload,) = (await session.execute(text("SELECT key, multipart_id FROM uploads"))).all()
+    await runtime.store.abort_multipart(upload.key, upload.multipart_id)
+    before = await everything(runtime)
+    (told,) = await rehearse(shelf.up, item(data))
+    assert (told["outcome"], told["uploaded_parts"]) == ("resumed", [])
+    assert await everything(runtime) == before
 
 
 async def test_other_people_s_clips_are_not_mentioned(

@@ -36,7 +36,7 @@ def sell(person: Person, password: str) -> list[dict[str, Any]]:
 
     say("The upload is killed half way …")
     person.run_and_kill("paletta upload lisbon --limit-rate 1M", _some_arrived)
-    say("… and the same command goes on: what arrived is not sent again.")
+    say("… and the same command goes on: finished parts are not sent again.")
     # 6: the damaged clip is rejected, and the command says so.
     person.run("paletta upload lisbon", expect=6)
 

@@ -24,6 +24,34 @@ def test_held_back_things_come_later_but_not_after_closing() -> None:
     assert inbox.take(10) == []
 
 
+def test_the_least_comes_first_and_what_was_put_off_is_not_left_behind() -> None:
+    inbox: Inbox[int] = Inbox(float)
+    inbox.put(3, 1)
+    inbox.put(2, delay=1e-9)
+    inbox.put(9, first=True)
+    assert len(inbox) == 4
+    assert inbox.take(10, lambda *_: True) == [9, 1, 2, 3]
+
+
+def test_one_that_is_not_admitted_stays_and_who_comes_before_it_is_asked_instead() -> None:
+    inbox: Inbox[int] = Inbox(float)
+    inbox.put(5)
+    asked = threading.Event()
+
+    def admit(thing: int) -> bool:
+        asked.set()
+        return thing < 5
+
+    taken: list[list[int]] = []
+    taker = threading.Thread(target=lambda: taken.append(inbox.take(admit=admit)))
+    taker.start()
+    assert asked.wait(5)
+    inbox.put(4)
+    taker.join(5)
+    assert taken == [[4]]
+    assert len(inbox) == 1
+
+
 def test_a_full_batch_goes_at_once_and_a_small_one_when_it_is_ripe() -> None:
     inbox: Inbox[int] = Inbox()
     inbox.put(1, 2, 3)
