@@ -56,15 +56,18 @@ class Retries(procrastinate.BaseRetryStrategy):
     def get_retry_decision(
         self, *, exception: BaseException, job: procrastinate.jobs.Job
     ) -> procrastinate.RetryDecision | None:
-        if job.attempts >= self._most:
-            log.error(
-                "job given up", extra={"job": job.task_name, "job_id": job.id, "tries": job.attempts + 1}
-            )
+        tries = job.attempts - self._not_counted(job)
+        if tries >= self._most:
+            log.error("job given up", extra={"job": job.task_name, "job_id": job.id, "tries": tries + 1})
             return None
         # 3 ** 15 is half a year already, and nobody needs the power of a thousand.
         return procrastinate.RetryDecision(
-            retry_in={"seconds": min(3 ** (min(job.attempts, 14) + 1), self._longest_wait)}
+            retry_in={"seconds": min(3 ** (min(tries, 14) + 1), self._longest_wait)}
         )
+
+    def _not_counted(self, job: procrastinate.jobs.Job) -> int:
+        """How often it only met workers of an older release, which leaves it all the tries of its own."""
+        return 0 if self is UNKNOWN else cast(int, job.task_kwargs.get(PUT_OFF, 0))
 
 
 RETRIES = Retries(8, longest_wait=6561)
@@ -74,6 +77,8 @@ INSISTENT = Retries(174, longest_wait=3600)
 """A week. For what nobody looks for again when it is not done, such as deleting what no row points at any more."""
 
 
+PUT_OFF = "_put_off"
+"""An argument of jobs: how often workers that did not know them put them off."""
 UNKNOWN = Retries(48, longest_wait=300)
 """Four hours. A job of a newer release, met by a worker that is restarted later."""
 
@@ -96,6 +101,12 @@ async def _put_off(context: procrastinate.JobContext, /, **_arguments: Any) -> N
         f"`{context.job.task_name}` is no job of this release: are all workers of the newest one?"
     )
     await note_failure(runtime.db, cast(int, context.job.id), context.job.task_name, error)
+    so_far = cast(int, context.job.task_kwargs.get(PUT_OFF, 0))
+    async with runtime.db.transaction() as session:
+        await session.execute(
+            text("UPDATE procrastinate_jobs SET args = args || CAST(:more AS jsonb) WHERE id = :id"),
+            {"more": json.dumps({PUT_OFF: so_far + 1}), "id": context.job.id},
+        )
     raise error
 
 
@@ -121,6 +132,7 @@ def job(
         async def run(context: procrastinate.JobContext, /, **arguments: Any) -> None:
             bind_job(context.task.name, context.job.id)
             arguments.pop("timestamp", None)  # what the scheduler adds
+            arguments.pop(PUT_OFF, None)
             carrier = arguments.pop(CARRIER, None)
             runtime = cast(Runtime, context.additional_context["runtime"])
             tallies: Tallies = context.additional_context["tallies"]

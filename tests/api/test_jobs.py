@@ -240,6 +240,35 @@ async def test_a_job_of_a_newer_release_waits_for_a_worker_that_knows_it(
     assert given_up.__dict__["job"] == "mail.of_tomorrow"
 
 
+async def test_being_put_off_by_older_workers_costs_a_job_none_of_its_own_tries(runtime: Runtime) -> None:
+    known, other = "ingest.discard", "ingest.discard_of_tomorrow"
+    rename = text("UPDATE procrastinate_jobs SET task_name = :name")
+    async with runtime.db.transaction() as session:
+        await defer(session, known, prefix="media/clip_x/run_x/")
+        await session.execute(rename, {"name": other})
+    for _ in range(3):
+        await tried(runtime, other)
+    async with (
+        runtime.db.transaction() as session
+    ):  # a worker of the new release takes it, and its store is away
+        await session.execute(rename, {"name": known})
+    nowhere = runtime.settings.model_copy(update={"s3_endpoint": f"http://127.0.0.1:{free_ports(1)[0]}"})
+    async with ObjectStore(nowhere) as store:
+        status, wait = await tried(replace(runtime, store=store), known)
+    assert (status, 0 < wait <= 3) == ("todo", True), "the first of its own"
+    await tried_well(runtime, known)
+
+
+async def tried_well(runtime: Runtime, name: str) -> None:
+    """Let the waiting job `name` run now: it does its work."""
+    async with runtime.db.transaction() as session:
+        await session.execute(text("UPDATE procrastinate_jobs SET scheduled_at = now()"))
+    await run_worker(runtime, name="test", concurrency=1, wait=False)
+    async with runtime.db.transaction() as session:
+        left = text("SELECT status::text FROM procrastinate_jobs WHERE task_name = :name")
+        assert list(await session.scalars(left, {"name": name})) == []
+
+
 async def test_a_connection_on_which_no_job_can_be_queued_is_given_up(runtime: Runtime) -> None:
     async def pid_of(session: AsyncSession) -> int:
         return int(await session.scalar(text("SELECT pg_backend_pid()")) or 0)
