@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -181,6 +182,34 @@ async def test_turns_that_nobody_was_there_for_are_made_up_for(runtime: Runtime)
     await run_worker(runtime, name="test", concurrency=1, wait=False)
     async with runtime.db.transaction() as session:
         assert await queue.listed(session, task="accounts.sweep") == []
+
+
+async def test_a_worker_that_stays_makes_up_and_keeps_the_schedule_and_one_that_empties_queues_does_not(
+    runtime: Runtime,
+) -> None:
+    ran = "SELECT count(*) FROM job_tallies WHERE task = 'accounts.sweep' AND last_at > now() - interval '1 hour'"
+    kept = "SELECT count(*) FROM procrastinate_periodic_defers WHERE task_name = 'mail.sweep'"
+    async with runtime.db.transaction() as session:
+        await session.execute(
+            text(
+                "INSERT INTO job_tallies (task, hour, queue, last_at, last_outcome) VALUES ('accounts.sweep',"
+                " date_trunc('hour', now() - interval '30 hours'), 'default', now() - interval '30 hours', 'done')"
+            )
+        )
+    await run_worker(runtime, name="test", concurrency=1, wait=False)
+    async with runtime.db.transaction() as session:
+        assert (await session.scalar(text(ran)), await session.scalar(text(kept))) == (0, 0)
+    staying = asyncio.create_task(run_worker(runtime, name="test", concurrency=1))
+    try:
+        async with asyncio.timeout(60):
+            found = (0, 0)
+            while not all(found):
+                await asyncio.sleep(0.05)  # a tally is written now and then, and announces nothing
+                async with runtime.db.transaction() as session:
+                    found = (await session.scalar(text(ran)) or 0, await session.scalar(text(kept)) or 0)
+    finally:
+        staying.cancel()
+        await asyncio.gather(staying, return_exceptions=True)
 
 
 async def test_what_was_to_stop_and_lost_its_worker_is_over(runtime: Runtime) -> None:
