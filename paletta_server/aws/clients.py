@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 CONNECT_SECONDS, READ_SECONDS = 5, 30
-"""The latter is longer than the longest poll of a queue (20 s)."""
+ANSWER_SECONDS = 5
+"""For what takes a service no time: longer than that is no answer."""
 TRIES = {"mediaconvert": 1}
 """Its token makes one job of two requests for a minute only, which two tries that hang take: what was not heard is
 found by asking. Others are tried three times."""
@@ -35,8 +36,15 @@ def client(settings: Settings, service: str) -> Any:
 
 
 def quick(settings: Settings, service: str) -> Any:
-    """The same for who looks whether anything answers at all, and waits for no poll."""
-    return _made(settings, service, CONNECT_SECONDS, 2)
+    """The same for who looks whether anything answers at all, or is about to stop, and waits for no poll."""
+    return _made(settings, service, ANSWER_SECONDS, 2)
+
+
+def polling(settings: Settings, wait_seconds: float) -> SQSClient:
+    """For polls of a queue that wait so long. Tried once: who polls asks again anyway, and a poll has to have an end
+    that a process which was told to stop can wait for."""
+    made: SQSClient = _made(settings, "sqs", wait_seconds + ANSWER_SECONDS, 1)
+    return made
 
 
 def _made(settings: Settings, service: str, read_seconds: float, tries: int) -> Any:

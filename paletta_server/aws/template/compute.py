@@ -27,7 +27,7 @@ STOP_SECONDS: dict[Service, int] = {
     "api": 80,
     # Jobs have 3 s (`core.jobs.STOP_SECONDS`), ffmpeg is ended with them; the next worker begins again.
     "worker": 30,
-    # A message in hand is finished; at worst it comes again.
+    # A message in hand is finished, or the last poll ends and is given back; at worst it comes again.
     "completions": 60,
     "mail-events": 60,
 }
