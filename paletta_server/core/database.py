@@ -72,7 +72,9 @@ class Database:
                 # Whoever looks for a lock's holder in `pg_stat_activity` finds process and machine.
                 application_name=f"paletta {os.getpid()} {socket.gethostname()}",
                 options="-c timezone=UTC -c statement_timeout=30000 -c lock_timeout=10000"
-                " -c idle_in_transaction_session_timeout=60000",
+                " -c idle_in_transaction_session_timeout=60000"
+                # The server's side of it: what belonged to a machine that is gone is closed within minutes, not hours.
+                " -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10",
             )
 
         def pool(size: int, overflow: int) -> AsyncEngine:

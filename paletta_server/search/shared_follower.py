@@ -46,6 +46,9 @@ PER_TURN = 2_000
 """Changes taken up under the lock at a time."""
 WAIT_SECONDS = 10.0
 """For the lock, before a build that is ready catches up once more and waits again."""
+STILL_SECONDS = 60.0
+"""After so long without a word from who has a lock, it is free again: a node that is suspended, or gone with its whole
+machine, says none. Who works says something four times as often."""
 RETIRED_SECONDS = 5.0
 """How long a replaced index stays for those who search in it right now."""
 LOCK_WRITING, LOCK_BUILDING = 0x73656172636877, 0x73656172636862
@@ -218,12 +221,40 @@ async def _lock(database: Database, key: int, *, wait: bool = False) -> AsyncIte
     nothing and written nothing, so that it holds up no vacuum, however long it is open.
     """
     async with database.transaction() as session:
-        await session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        most = round(STILL_SECONDS * 1000)
+        await session.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = {most}"))
         if wait:
             await session.execute(text(f"SET LOCAL lock_timeout = {round(WAIT_SECONDS * 1000)}"))
-            yield await _granted(session, key)
+            mine = await _granted(session, key)
         else:
-            yield bool(await session.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": key}))
+            mine = bool(await session.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": key}))
+        if mine:
+            async with _alive(session):
+                yield True
+        else:
+            yield False
+
+
+@asynccontextmanager
+async def _alive(session: AsyncSession) -> AsyncIterator[None]:
+    """Let the database hear of us for as long as the block takes, which leaves the session alone."""
+    over = asyncio.Event()
+
+    async def say() -> None:
+        while not over.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), STILL_SECONDS / 4)
+                return
+            await session.execute(text("SELECT 1"))
+
+    saying = asyncio.create_task(say())
+    try:
+        yield
+    finally:
+        over.set()
+        await asyncio.wait({saying})  # a statement under way has the connection
+        if not saying.cancelled() and saying.exception() is not None:
+            log.warning("the search index's lock was lost", exc_info=saying.exception())
 
 
 async def _granted(session: AsyncSession, key: int) -> bool:

@@ -8,6 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -541,6 +544,86 @@ async def test_a_build_that_dies_leaves_the_live_index(
     assert await rebuild(runtime.db, client, ALIAS) is not None
     assert len(opensearch.indexes) == 1
     client.close()
+
+
+HOLDER = """
+import asyncio, sys
+from paletta_server.core.database import Database
+from paletta_server.core.settings import Settings
+from paletta_server.search import shared_follower
+
+async def hold(url, key):
+    shared_follower.STILL_SECONDS = 2.0
+    async with shared_follower._lock(Database(Settings(_env_file=None, database_url=url)), key) as mine:
+        print("holds" if mine else "has it not", flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(hold(sys.argv[1], int(sys.argv[2])))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing suspends a process there")
+@pytest.mark.parametrize("lock", [shared_follower.LOCK_WRITING, shared_follower.LOCK_BUILDING])
+async def test_a_node_that_stands_still_loses_its_lock(
+    shelf: Shelf, runtime: Runtime, node: Callable[[], SharedFollower], lock: int
+) -> None:
+    """Its connection is open and answers on the network's level, so that nothing else would tell."""
+    await shelf.put("tram")
+    next_one = node()
+    url = runtime.settings.libpq_url
+    holder = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOLDER, url, str(lock), stdout=subprocess.PIPE
+    )
+    try:
+        assert holder.stdout is not None
+        assert await holder.stdout.readline() == b"holds\n"
+        await next_one.catch_up()
+        assert not next_one.ready
+        holder.send_signal(signal.SIGSTOP)
+        async with asyncio.timeout(30):
+            while not next_one.ready:
+                await asyncio.sleep(0.05)
+                await next_one.catch_up()
+    finally:
+        holder.kill()
+        await holder.wait()
+    assert len(await found(next_one, "tram")) == 1
+
+
+async def test_a_node_that_works_for_long_keeps_its_lock(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_follower, "STILL_SECONDS", 4.0)
+    key = shared_follower.LOCK_BUILDING
+    looking = (
+        "SELECT state_change FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE locktype = 'advisory' AND granted"
+        " AND datname = current_database() AND (classid::bigint << 32) + objid::bigint = :key"
+    )
+
+    async def heard() -> Any:
+        async with runtime.db.transaction() as session:
+            return await session.scalar(text(looking), {"key": key})
+
+    async with shared_follower._lock(runtime.db, key) as mine, asyncio.timeout(60):
+        assert mine
+        began = last = await heard()
+        assert began is not None
+        while (last - began).total_seconds() < 5:
+            await asyncio.sleep(0.1)
+            last = await heard()
+            assert last is not None, "the lock is lost"
+
+
+async def test_the_server_looks_whether_we_are_there(runtime: Runtime) -> None:
+    """Of what a connection is told; through a socket of this machine it is of no use, and shows as 0."""
+    async with runtime.db.transaction() as session:
+        told = await session.execute(
+            text("SELECT name, source, reset_val FROM pg_settings WHERE name ~ 'keepalives_i' ORDER BY name")
+        )
+        assert [tuple(row) for row in told] == [
+            ("tcp_keepalives_idle", "client", "30"),
+            ("tcp_keepalives_interval", "client", "10"),
+        ]
 
 
 async def test_a_build_that_is_ready_waits_for_a_busy_writer(
