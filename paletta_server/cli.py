@@ -534,7 +534,9 @@ def _explain_settings(error: ValueError) -> None:
         raise error
     for problem in error.errors(include_input=False, include_url=False, include_context=False):
         name = "_".join(["PALETTA", *(str(part).upper() for part in problem["loc"])])
-        terminal.error(f"{name if problem['loc'] else 'settings'}: {problem['msg']}")
+        terminal.error(
+            f"{name if problem['loc'] else 'settings'}: {problem['msg'].removeprefix('Value error, ')}"
+        )
     raise SystemExit(2) from error
 
 

@@ -3,12 +3,13 @@
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from paletta_server.core import readable
 from paletta_server.core.folders import default_state_dir
 
 Words = Annotated[tuple[str, ...], NoDecode]
@@ -181,6 +182,20 @@ class Settings(BaseSettings):
     fresh_login_minutes: int = Field(10, ge=1, le=10)
     """How long a given password is enough for money, roles and erasure."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_not_set(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """What may be left out counts so when it is empty, as compose files write it. An empty secret above all: that
+        is one which everybody knows."""
+        return {
+            name: value for name, value in given.items() if not (cls._is_optional(name) and _is_empty(value))
+        }
+
+    @classmethod
+    def _is_optional(cls, name: str) -> bool:
+        field = cls.model_fields.get(name)
+        return field is not None and not field.is_required() and field.get_default() is None
+
     @field_validator(
         "ingest_containers", "ingest_codecs", "gateways", "trusted_proxies", "operator_emails", mode="before"
     )
@@ -189,6 +204,11 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(word.strip().lower() for word in value.split(",") if word.strip())
         return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return readable.proxies(value)
 
     @field_validator("public_url", "s3_endpoint", "otel_endpoint")
     @classmethod
@@ -247,6 +267,11 @@ class Settings(BaseSettings):
     @property
     def sqlalchemy_url(self) -> str:
         return self.libpq_url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+def _is_empty(value: object) -> bool:
+    written = value.get_secret_value() if isinstance(value, SecretStr) else value
+    return isinstance(written, str) and not written.strip()
 
 
 @lru_cache(maxsize=1)

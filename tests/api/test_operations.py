@@ -135,6 +135,21 @@ async def test_metrics_with_a_token_are_for_who_brings_it(settings: Settings) ->
         assert given.headers["content-type"].startswith("text/plain")
 
 
+async def test_an_empty_token_opens_metrics_to_nobody(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PALETTA_METRICS_TOKEN", "")
+    token = Settings(_env_file=None).metrics_token
+    app = create_app(settings.model_copy(update={"metrics_token": token}))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(app, client=("203.0.113.7", 1)), base_url=settings.public_url
+        ) as client,
+    ):
+        assert (await client.get("/metrics", headers={"Authorization": "Bearer "})).status_code == 403
+
+
 async def test_an_error_of_the_database_tells_nobodys_data(runtime: Runtime) -> None:
     row = text("INSERT INTO users (uid, email, password_hash) VALUES (:uid, :email, :hash)")
     person = {"uid": "user_2", "email": "ana@example.org", "hash": "$argon2id$v=19$secret"}
