@@ -154,7 +154,10 @@ class Collector:
         try:
             while True:
                 try:
-                    await asyncio.wait_for(self._full.wait(), FLUSH_SECONDS)
+                    async with asyncio.timeout(
+                        FLUSH_SECONDS
+                    ):  # a stop is lost in `wait_for` when both come at once
+                        await self._full.wait()
                 except TimeoutError:
                     pass
                 else:

@@ -91,7 +91,10 @@ class Switches:
     async def _follow(self, changed: asyncio.Event) -> None:
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), RECHECK_SECONDS)
+                async with asyncio.timeout(
+                    RECHECK_SECONDS
+                ):  # a stop is lost in `wait_for` when both come at once
+                    await changed.wait()
             changed.clear()
             await self._read()
 

@@ -88,7 +88,10 @@ class Follower:
                 with shrugged("following the catalogue failed; trying again"):
                     await self.catch_up()
                 try:
-                    await asyncio.wait_for(woken.wait(), POLL_SECONDS)
+                    async with asyncio.timeout(
+                        POLL_SECONDS
+                    ):  # a stop is lost in `wait_for` when both come at once
+                        await woken.wait()
                 except TimeoutError:
                     continue
         finally:

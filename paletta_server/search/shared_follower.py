@@ -117,7 +117,10 @@ class SharedFollower:
                     await self.catch_up()
                 await asyncio.sleep(PAUSE_SECONDS)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(woken.wait(), POLL_SECONDS)
+                    async with asyncio.timeout(
+                        POLL_SECONDS
+                    ):  # a stop is lost in `wait_for` when both come at once
+                        await woken.wait()
         finally:
             self._notify.unsubscribe(TOPIC, woken)
 

@@ -135,6 +135,13 @@ async def test_metrics_with_a_token_are_for_who_brings_it(settings: Settings) ->
         assert given.headers["content-type"].startswith("text/plain")
 
 
+async def test_a_node_that_is_stopped_as_it_starts_does_stop(settings: Settings) -> None:
+    """What follows changes is woken by the notifier's first word at just that moment."""
+    app = create_app(settings)
+    async with asyncio.timeout(30), app.router.lifespan_context(app):
+        pass
+
+
 async def test_an_empty_token_opens_metrics_to_nobody(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
