@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import prometheus_client
 from starlette.responses import JSONResponse
 
+from paletta_server.core import asking
 from paletta_server.core.errors import Overloaded, PalettaError, TooSlow
 from paletta_server.core.logging import PROBES
 from paletta_server.core.metrics import REGISTRY
@@ -72,7 +73,8 @@ class Admission:
         if kind == "poll":
             WAITING.inc()
         try:
-            await self.app(scope, receive, self._giving_way(kind, send))
+            with asking.a_request():
+                await self.app(scope, receive, self._giving_way(kind, send))
         finally:
             self._now[kind] -= 1
             if kind == "poll":

@@ -35,7 +35,7 @@ class Runtime:
         database = Database(settings)
         telemetry.watch(database.engine.sync_engine)
         notifier = Notifier(settings)
-        async with ObjectStore(settings) as store:
+        async with ObjectStore(settings, brief=listen) as store:
             if listen:
                 notifier.start()
             try:

@@ -20,8 +20,8 @@ class Signer(StoreClient):
     """Makes addresses. Those for other people's machines lead over the accelerated endpoint where that is set; our
     own requests never do: from inside AWS it is no quicker, and it is paid for by the byte."""
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
+    def __init__(self, settings: Settings, *, brief: bool = False) -> None:
+        super().__init__(settings, brief=brief)
         self._base, self._outside = bases(settings)
 
     def _credentials(self) -> Credentials:

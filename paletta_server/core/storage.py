@@ -80,14 +80,14 @@ class StoredPart:
 
 
 class ObjectStore(Signer):
-    """One bucket. An async context manager; safe to use from many tasks."""
+    """One bucket. An async context manager; safe to use from many tasks. `brief`: an API's, not a worker's."""
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
+    def __init__(self, settings: Settings, *, brief: bool = False) -> None:
+        super().__init__(settings, brief=brief)
         self.delivery = delivery(settings, self)
         """Addresses for customers and visitors; those for uploads are always the store's own."""
         self._http: httpx.AsyncClient | None = None
-        self._pool = PoolManager(maxsize=CONNECTIONS, timeout=Timeout(connect=5, read=20))
+        self._pool = PoolManager(maxsize=CONNECTIONS, timeout=Timeout(connect=5, read=5 if brief else 20))
 
     async def __aenter__(self) -> Self:
         self._http = httpx.AsyncClient(
@@ -104,7 +104,8 @@ class ObjectStore(Signer):
 
     async def head(self, key: str) -> ObjectInfo | None:
         """What is stored under `key`, or None. Raises `Unavailable` when the store does not answer."""
-        return await run_sync(self._head, key, limiter=self._threads)
+        async with self._share.ask():
+            return await run_sync(self._head, key, limiter=self._threads)
 
     def _head(self, key: str) -> ObjectInfo | None:
         """In a thread and with urllib3: a HEAD per small file is the most frequent request of all, and this costs

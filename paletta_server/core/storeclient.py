@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 from anyio.to_thread import run_sync
 
+from paletta_server.core.asking import Share
 from paletta_server.core.errors import Unavailable
 from paletta_server.core.settings import Settings
 
@@ -20,6 +21,11 @@ T = TypeVar("T")
 CONNECTIONS = 16
 """Control requests in flight at once; boto3's pool is sized to match."""
 
+READ_SECONDS, TRIES = 60, 4
+READ_SECONDS_BRIEF, TRIES_BRIEF = 14, 2
+"""How long a control request waits for each word of the store, and how often it is sent; briefly for requests of the
+API. A thread cannot be called off, and must not outlive by much who waits for it."""
+
 
 class StoreError(Exception):
     """The store said no. `code` is S3's own error code, such as `BadDigest` or `NoSuchUpload`."""
@@ -30,9 +36,11 @@ class StoreError(Exception):
 
 
 class StoreClient:
-    """One bucket's boto3 client, made on first use."""
+    """One bucket's boto3 client, made on first use. `brief`: with limits for who has people waiting."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, brief: bool = False) -> None:
+        self._brief = brief
+        self._share = Share(max(1, settings.requests_at_once // 2))
         self._settings = settings
         self.bucket = settings.s3_bucket
         self._boto: S3Client | None = None
@@ -59,9 +67,12 @@ class StoreClient:
                         if settings.s3_endpoint or "." in self.bucket
                         else "virtual"
                     },
-                    retries={"mode": "standard", "max_attempts": 4},
+                    retries={
+                        "mode": "standard",
+                        "max_attempts": TRIES_BRIEF if self._brief else TRIES,
+                    },
                     connect_timeout=5,
-                    read_timeout=60,
+                    read_timeout=READ_SECONDS_BRIEF if self._brief else READ_SECONDS,
                     max_pool_connections=CONNECTIONS,
                 ),
             )
@@ -77,7 +88,8 @@ class StoreClient:
             return function(self._client())
 
         try:
-            return await run_sync(run, limiter=self._threads)
+            async with self._share.ask():
+                return await run_sync(run, limiter=self._threads)
         except ClientError as error:
             raise failure(error) from error
         except S3UploadFailedError as error:

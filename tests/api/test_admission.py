@@ -22,7 +22,7 @@ from sqlalchemy import event, text
 
 from paletta_server.app import create_app
 from paletta_server.commands import connection
-from paletta_server.core import admission
+from paletta_server.core import admission, asking
 from paletta_server.core.admission import LONG_POLLS
 from paletta_server.core.logging import PROBES
 from paletta_server.core.runtime import Runtime
@@ -30,7 +30,7 @@ from paletta_server.core.settings import Settings
 from tests.conftest import MakeUser
 from tests.support.locks import blocked
 from tests.support.serving import serving
-from tests.support.uploading import Uploader
+from tests.support.uploading import Uploader, item
 
 
 @dataclass
@@ -311,6 +311,67 @@ async def test_half_sent_requests_keep_nobody_out(
             task.cancel()
         shed = (await client.get("/metrics")).text
         assert 'paletta_http_requests_shed_total{kind="body"}' in shed
+
+
+@dataclass
+class Mute:
+    """A store that takes whatever it is sent and never says a word."""
+
+    settings: Settings
+    asked: asyncio.Semaphore
+    """Released for each connection."""
+
+
+@pytest.fixture
+async def mute(settings: Settings) -> AsyncIterator[Mute]:
+    asked = asyncio.Semaphore(0)
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.release()
+        with suppress(ConnectionError):
+            while await reader.read(65536):
+                pass
+        writer.close()
+
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    yield Mute(settings.model_copy(update={"s3_endpoint": f"http://127.0.0.1:{port}"}), asked)
+    server.close()
+
+
+async def test_a_store_that_says_nothing_keeps_no_others_waiting(
+    settings: Settings, mute: Mute, up: Uploader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "REQUEST_SECONDS", 4.0)
+    batch = await up.batch()
+    items = [item(b"film %d" % number, f"{number}.mp4") for number in range(6)]
+    uids = [found["upload_id"] for found in await up.register(batch, *items)]
+    app = create_app(mute.settings.model_copy(update={"requests_at_once": 4}))
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url=settings.public_url, timeout=30) as client,
+    ):
+
+        async def complete(uid: str) -> dict[str, Any]:
+            body = {"uploads": [{"upload_id": uid}]}
+            answer = await client.post("/v1/uploads/complete", json=body, headers=up.headers)
+            assert answer.status_code == 200, answer.text
+            (only,) = answer.json()["uploads"]
+            problem: dict[str, Any] = only["problem"]
+            return problem
+
+        began = time.monotonic()
+        taken = [asyncio.create_task(complete(uid)) for uid in uids[:2]]
+        async with asyncio.timeout(20):
+            for _ in taken:
+                await mute.asked.acquire()
+        problems = [await complete(uid) for uid in uids[2:]]
+        for _ in range(10):
+            assert (await client.get("/v1/categories")).status_code == 200
+        problems += await asyncio.gather(*taken)
+        assert time.monotonic() - began < 20, "one limit over all tries"
+    assert {(one["code"], one["retryable"]) for one in problems} == {("store_unavailable", True)}
 
 
 class Pipeliner:
