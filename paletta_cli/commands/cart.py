@@ -38,20 +38,23 @@ def add(
     tier: Annotated[
         Tier | None, typer.Option(help="hd, uhd4k or original; a higher one includes the lower")
     ] = None,
-    licence: Annotated[Licence, typer.Option(help="who may use it, and how widely")] = Licence.INDIVIDUAL,
+    licence: Annotated[
+        Licence | None, typer.Option(help="who may use it, and how widely; individual unless you say")
+    ] = None,
     json: Json = False,
 ) -> None:
     """put clips into the cart, the best tier there is unless you say
 
-    A clip that is in the cart already changes its tier and licence. All of them go in, or none.
+    A clip that is in the cart already changes its tier or licence where you give one. All of them go in, or none.
     """
     from paletta_cli.api import connect
     from paletta_cli.output import Output
     from paletta_cli.shop.showing import show_cart
 
     out = Output(json=json)
+    given = {"tier": tier, "licence": licence}
     wishes = [
-        {"clip_id": clip, "tier": tier.value if tier else None, "licence": licence.value} for clip in clips
+        {"clip_id": clip} | {name: choice.value for name, choice in given.items() if choice} for clip in clips
     ]
     with connect() as service:
         found = service.post("/v1/cart/items", {"clips": wishes}, idempotent=True)

@@ -128,7 +128,9 @@ def delete(name: List, yes: Yes = False, json: Json = False) -> None:
 def to_cart(
     name: List,
     tier: Annotated[Tier | None, typer.Option(help="the best there is, unless you say")] = None,
-    licence: Annotated[Licence, typer.Option(help="who may use it, and how widely")] = Licence.INDIVIDUAL,
+    licence: Annotated[
+        Licence | None, typer.Option(help="who may use it, and how widely; individual unless you say")
+    ] = None,
     json: Json = False,
 ) -> None:
     """put every clip of a list into the cart"""
@@ -143,10 +145,9 @@ def to_cart(
         found = service.get(f"/v1/collections/{segment(name)}")
         if not found["items"]:
             raise PalettaError(f"nothing in `{found['name']}` is for sale")
-        wishes = [
-            {"clip_id": clip["id"], "tier": tier.value if tier else None, "licence": licence.value}
-            for clip in found["items"]
-        ]
+        given = {"tier": tier, "licence": licence}
+        choice = {name: one.value for name, one in given.items() if one}
+        wishes = [{"clip_id": clip["id"]} | choice for clip in found["items"]]
         cart = service.post("/v1/cart/items", {"clips": wishes}, idempotent=True)
     show_cart(out, cart)
     if found["absent"]:

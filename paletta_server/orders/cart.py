@@ -102,7 +102,7 @@ async def view(session: AsyncSession, user: Principal) -> CartView:
 
 
 async def add(session: AsyncSession, user: Principal, wishes: Sequence[CartWish]) -> CartView:
-    """Put clips into the cart; one that is there already changes its tier and licence. All or nothing.
+    """Put clips into the cart; one that is there already changes what is given of tier and licence. All or nothing.
 
     Raises `NotFound` for clips that the caller cannot see, `Invalid` (`not_for_sale`) with every reason.
     """
@@ -135,10 +135,14 @@ async def _choices(session: AsyncSession, user: Principal, wishes: Sequence[Cart
     for wish in wishes:
         found[(await clips.find(session, user, wish.clip_id)).id] = wish
     known = await sale.for_sale(session, found)
-    return [
-        Choice(clip_id, wish.tier or next(reversed(known[clip_id].tiers), "original"), wish.licence)
-        for clip_id, wish in found.items()
-    ]
+    there = {item.clip_id: item for item in await contents(session, user.user_id)}
+    chosen = []
+    for clip_id, wish in found.items():
+        tiers, item = known[clip_id].tiers, there.get(clip_id)
+        tier = item.tier if item and item.tier in tiers else next(reversed(tiers), "original")
+        licence = item.licence if item else "individual"
+        chosen.append(Choice(clip_id, wish.tier or tier, wish.licence or licence))
+    return chosen
 
 
 def _refuse(bad: Sequence[Quote]) -> None:

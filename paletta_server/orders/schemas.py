@@ -59,11 +59,12 @@ class PricesPlan(BaseModel):
 
 
 class CartWish(_Strict):
-    """A clip to put into the cart. Without a tier, the best that there is; without a licence, `individual`."""
+    """A clip to put into the cart. Without a tier, the best that there is, without a licence, `individual`; one that is
+    in the cart keeps what is not given."""
 
     clip_id: Annotated[str, Field(max_length=100)]
     tier: Tier | None = None
-    licence: LicenceName = "individual"
+    licence: LicenceName | None = None
 
 
 class CartWishes(_Strict):

@@ -46,6 +46,9 @@ async def test_a_clip_goes_in_once_at_the_best_tier(customer: Customer, shelf: S
         ("hd", "business", 9900)
     ]
     assert (cart["total"], cart["acceptable"]) == (9900, True)
+    for given, kept in (({}, ("hd", "business")), ({"licence": "individual"}, ("hd", "individual"))):
+        [item] = (await customer.add(clip, **given))["items"]
+        assert (item["tier"], item["licence"]) == kept, "what is not given stays"
 
 
 async def test_one_cart_on_two_machines_at_once(customer: Customer, shelf: Shelf) -> None:
