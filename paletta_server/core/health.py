@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import secrets
 from collections.abc import Callable
 from functools import lru_cache
@@ -13,9 +14,10 @@ from typing import Any
 import psycopg
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import QueuePool
 
 from paletta_server.core.database import OVERFLOW
@@ -31,10 +33,13 @@ from paletta_server.core.metrics import (
     MAILS,
     REGISTRY,
     SCRAPED,
+    Scraped,
 )
 from paletta_server.core.queue import stats
 from paletta_server.core.runtime import Runtime, RuntimeDep
 from paletta_server.core.storage import StoreError
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["operations"])
 
@@ -82,11 +87,12 @@ async def metrics(request: Request, runtime: RuntimeDep) -> Response:
     """Prometheus' text format, for this machine or with `PALETTA_METRICS_TOKEN` as bearer token."""
     _check_reader(request, runtime)
     _pool(runtime)
-    try:
-        await asyncio.wait_for(_count(runtime), PROBE_SECONDS)
-    except (TimeoutError, SQLAlchemyError, psycopg.Error, OSError):
-        for gauge in (JOBS, MAILS, JOB_SECONDS, JOB_FAILED_RUNS, JOB_OLDEST):
-            gauge.clear()  # better no figure than an old one
+    await asyncio.gather(
+        _figures(runtime, _jobs, JOBS),
+        _figures(runtime, _loads, JOB_SECONDS, JOB_FAILED_RUNS, JOB_OLDEST),
+        _figures(runtime, _mails, MAILS),
+        *(_figures(runtime, bring_up_to_date) for bring_up_to_date in SCRAPED),
+    )
     return PlainTextResponse(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -141,17 +147,32 @@ async def _store(runtime: Runtime) -> None:
     await runtime.store.head("_paletta/ready")
 
 
-async def _count(runtime: Runtime) -> None:
+async def _figures(runtime: Runtime, count: Scraped, *gauges: Gauge) -> None:
+    """Bring some gauges up to date. Each group has its own time, and a slow one silences no other's alerts."""
+
+    async def counted() -> None:
+        async with runtime.db.engine.connect() as connection:
+            await count(connection)
+
+    try:
+        await asyncio.wait_for(counted(), PROBE_SECONDS)
+    except (TimeoutError, SQLAlchemyError, psycopg.Error, OSError) as error:
+        log.warning("figures are missing", extra={"of": count.__name__, "error": type(error).__name__})
+        for gauge in gauges:
+            gauge.clear()  # better no figure than an old one
+
+
+async def _jobs(connection: AsyncConnection) -> None:
     counting = text("SELECT queue_name, status::text, count(*) FROM procrastinate_jobs GROUP BY 1, 2")
-    async with runtime.db.engine.connect() as connection:
-        rows = (await connection.execute(counting)).all()
-        waiting, given_up = await unsent(connection)
-        loads = await stats(connection)
-        for bring_up_to_date in SCRAPED:
-            await bring_up_to_date(connection)
+    rows = (await connection.execute(counting)).all()
     JOBS.clear()
+    JOBS.labels("default", "todo").set(0)  # that there is no job is a figure too
     for queue, status, count in rows:
         JOBS.labels(queue, status).set(count)
+
+
+async def _loads(connection: AsyncConnection) -> None:
+    loads = await stats(connection)
     for gauge in (JOB_SECONDS, JOB_FAILED_RUNS, JOB_OLDEST):
         gauge.clear()
     oldest: dict[str, float] = {}
@@ -162,6 +183,10 @@ async def _count(runtime: Runtime) -> None:
         oldest[load.queue] = max(oldest.get(load.queue, 0.0), load.oldest_seconds or 0.0)
     for queue, seconds in oldest.items():
         JOB_OLDEST.labels(queue).set(seconds)
+
+
+async def _mails(connection: AsyncConnection) -> None:
+    waiting, given_up = await unsent(connection)
     MAILS.labels("waiting").set(waiting)
     MAILS.labels("given up").set(given_up)
 

@@ -27,6 +27,7 @@ from sqlalchemy import (
     or_,
     select,
     table,
+    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
@@ -64,7 +65,11 @@ class OutboxEmail(Row, Base):
     """A mail to send. `dedup_key` makes asking twice the same as asking once."""
 
     __tablename__ = "outbox_emails"
-    __table_args__ = (Index("ix_outbox_emails_recipient", "recipient", "id"),)
+    __table_args__ = (
+        Index("ix_outbox_emails_recipient", "recipient", "id"),
+        # Nearly all mails are sent, and kept.
+        Index("ix_outbox_emails_unsent", "id", postgresql_where=text("sent_at IS NULL")),
+    )
 
     dedup_key: Mapped[str] = mapped_column(unique=True)
     recipient: Mapped[str]

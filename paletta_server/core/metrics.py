@@ -70,7 +70,7 @@ DATABASE_MOST = Gauge(
 
 Scraped = Callable[["AsyncConnection"], Awaitable[None]]
 SCRAPED: list[Scraped] = []
-"""What domains bring up to date before the metrics are told, one after the other."""
+"""What domains bring up to date before the metrics are told, each on a connection and with a time of its own."""
 
 
 def when_scraped(function: Scraped) -> Scraped:

@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from paletta_server.core import mail
 from paletta_server.core.runtime import Runtime
+from tests.support.explained import listening, ways
 from tests.support.stack import MailSink
 
 RunJobs = Callable[[], Awaitable[None]]
@@ -100,6 +101,21 @@ async def test_a_mail_that_is_refused_for_good_is_given_up(
     figures = (await client.get("/metrics")).text
     assert 'paletta_mails_unsent{state="given up"} 1.0' in figures
     assert 'paletta_mails_unsent{state="waiting"} 0.0' in figures
+
+
+async def test_what_is_unsent_is_counted_without_what_is_sent(runtime: Runtime) -> None:
+    """Sent mails are kept, and who asks for figures waits three seconds at most."""
+    await sql(
+        runtime,
+        "INSERT INTO outbox_emails (dedup_key, recipient, subject, body, sent_at)"
+        " SELECT n, 'ana@paletta.example', 'Hello', 'The words.', CASE WHEN n > 20 THEN now() END"
+        " FROM generate_series(1, 5000) n",
+    )
+    await sql(runtime, "ANALYZE outbox_emails")
+    async with runtime.db.transaction() as session:
+        async with listening(session) as heard:
+            assert await mail.unsent(await session.connection()) == (20, 0)
+        assert await ways(session, heard) == {"all of ix_outbox_emails_unsent"}
 
 
 @pytest.mark.parametrize(("secret", "age", "kept"), [(False, "2 days", True), (True, "2 days", False)])

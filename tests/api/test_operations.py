@@ -106,6 +106,19 @@ async def test_unknown_paths_and_methods_share_one_label(client: httpx.AsyncClie
     assert "PROPFIND" not in text
 
 
+async def test_figures_that_take_too_long_silence_no_others(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    told = (await client.get("/metrics")).text
+    assert "\npaletta_jobs{" in told, "no job is a figure too"
+    assert "\npaletta_mails_unsent{" in told
+    async with runtime.db.transaction() as session:
+        await session.execute(text("LOCK TABLE outbox_emails IN ACCESS EXCLUSIVE MODE"))
+        told = (await client.get("/metrics")).text
+    assert "\npaletta_jobs{" in told
+    assert "\npaletta_mails_unsent{" not in told, "better no figure than an old one"
+
+
 async def test_metrics_are_for_this_machine(app: FastAPI, settings: Settings) -> None:
     for client_address, headers, status in (
         ("127.0.0.1", {}, 200),
