@@ -62,9 +62,9 @@ class Asking:
                 self._without_answer()
             raise Silent from error
         except Exception:
-            self._in_vain = 0  # it was an answer
+            self._with_answer(sent.is_set())  # an error is one too
             raise
-        self._in_vain = 0
+        self._with_answer(sent.is_set())
         return found
 
     def close(self) -> None:
@@ -77,6 +77,13 @@ class Asking:
         if now < self._again_at:
             raise Silent
         self._again_at = now + PAUSE_SECONDS
+
+    def _with_answer(self, sent: bool) -> None:
+        if sent:
+            self._in_vain = 0
+        elif self._in_vain >= IN_VAIN:
+            # It needed no request (nothing to complete, a cursor that is none), and tried nothing: the next one may.
+            self._again_at = time.monotonic()
 
     def _without_answer(self) -> None:
         self._in_vain += 1

@@ -36,7 +36,13 @@ def nothing_comes() -> None:
         raise Silent
 
 
+def it_answers() -> str:
+    with opensearch_client.asking():
+        return "an answer"
+
+
 def it_is_being_built() -> None:
+    it_answers()
     raise Unavailable("the search index is being built", code="index_building")
 
 
@@ -125,15 +131,39 @@ async def test_after_several_in_vain_one_tries_and_the_others_wait_for_how_it_go
     for _ in range(IN_VAIN - 1):
         with pytest.raises(Silent):
             await asking.ask(nothing_comes)
-    assert await asking.ask(lambda: "not several in a row")
+    assert await asking.ask(it_answers)  # not several in a row
     for _ in range(IN_VAIN):
         with pytest.raises(Silent):
             await asking.ask(nothing_comes)
     monkeypatch.setattr(opensearch_asking, "PAUSE_SECONDS", 600.0)
-    trying = asyncio.create_task(asking.ask(free.wait))
+    trying = asyncio.create_task(asking.ask(lambda: free.wait() and it_answers()))
     await asyncio.sleep(0)  # it was let in
     with pytest.raises(Silent):
         await asking.ask(lambda: pytest.fail("it was asked"))
     free.set()
     assert await trying
     assert await asking.ask(lambda: "as before")
+
+
+def a_bad_cursor() -> None:
+    raise ValueError("no cursor of ours")
+
+
+async def test_what_needs_no_request_is_no_sign_of_an_answer(
+    asking: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While somebody types, or sends a bad cursor, everybody else would wait three seconds for nothing."""
+    monkeypatch.setattr(opensearch_asking, "PAUSE_SECONDS", 600.0)
+    for _ in range(IN_VAIN - 1):
+        with pytest.raises(Silent):
+            await asking.ask(nothing_comes)
+        assert await asking.ask(list) == []
+        with pytest.raises(ValueError, match="no cursor"):
+            await asking.ask(a_bad_cursor)
+    with pytest.raises(Silent):
+        await asking.ask(nothing_comes)
+    with pytest.raises(Silent):
+        await asking.ask(lambda: pytest.fail("it was asked"))
+    asking._again_at = 0.0  # the pause is over
+    assert await asking.ask(list) == []  # which does not use up the one question that may try
+    assert await asking.ask(it_answers) == "an answer"
