@@ -313,6 +313,34 @@ async def test_half_sent_requests_keep_nobody_out(
         assert 'paletta_http_requests_shed_total{kind="body"}' in shed
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        [b""],
+        [b"\r\n"],
+        [b"GET /v1/categories HTTP/1.1\r\nHost: shop\r\nX-Slow: "],
+        [b"GET /healthz HTTP/1.1\r\nHost: shop\r\n\r\n", b"GET /v1/cat"],
+        [b"GET /healthz HTTP/1.1\r\nHost: shop\r\n\r\n", b"\r\n"],
+    ],
+)
+async def test_a_head_that_never_ends_is_hung_up_on(
+    app: FastAPI, monkeypatch: pytest.MonkeyPatch, sent: list[bytes]
+) -> None:
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.3)
+    async with serving(app) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(url).port)
+        for bytes_ in sent[:-1]:
+            writer.write(bytes_)
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", head.lower())
+            assert length
+            await reader.readexactly(int(length[1]))
+        writer.write(sent[-1])
+        with suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 20) == b""
+        writer.close()
+
+
 @dataclass
 class Mute:
     """A store that takes whatever it is sent and never says a word."""
