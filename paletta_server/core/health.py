@@ -87,12 +87,14 @@ async def metrics(request: Request, runtime: RuntimeDep) -> Response:
     """Prometheus' text format, for this machine or with `PALETTA_METRICS_TOKEN` as bearer token."""
     _check_reader(request, runtime)
     _pool(runtime)
-    await asyncio.gather(
-        _figures(runtime, _jobs, JOBS),
-        _figures(runtime, _loads, JOB_SECONDS, JOB_FAILED_RUNS, JOB_OLDEST),
-        _figures(runtime, _mails, MAILS),
-        *(_figures(runtime, bring_up_to_date) for bring_up_to_date in SCRAPED),
-    )
+    groups: list[tuple[Scraped, *tuple[Gauge, ...]]] = [
+        (_jobs, JOBS),
+        (_loads, JOB_SECONDS, JOB_FAILED_RUNS, JOB_OLDEST),
+        (_mails, MAILS),
+        *((bring_up_to_date,) for bring_up_to_date in SCRAPED),
+    ]
+    lanes = asyncio.Semaphore(2)  # of the pool's connections, which are for requests
+    await asyncio.gather(*(_figures(runtime, lanes, count, *gauges) for count, *gauges in groups))
     return PlainTextResponse(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -147,7 +149,7 @@ async def _store(runtime: Runtime) -> None:
     await runtime.store.head("_paletta/ready")
 
 
-async def _figures(runtime: Runtime, count: Scraped, *gauges: Gauge) -> None:
+async def _figures(runtime: Runtime, lanes: asyncio.Semaphore, count: Scraped, *gauges: Gauge) -> None:
     """Bring some gauges up to date. Each group has its own time, and a slow one silences no other's alerts."""
 
     async def counted() -> None:
@@ -155,7 +157,8 @@ async def _figures(runtime: Runtime, count: Scraped, *gauges: Gauge) -> None:
             await count(connection)
 
     try:
-        await asyncio.wait_for(counted(), PROBE_SECONDS)
+        async with lanes:
+            await asyncio.wait_for(counted(), PROBE_SECONDS)
     except (TimeoutError, SQLAlchemyError, psycopg.Error, OSError) as error:
         log.warning("figures are missing", extra={"of": count.__name__, "error": type(error).__name__})
         for gauge in gauges:
