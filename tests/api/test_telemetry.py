@@ -22,6 +22,7 @@ from sqlalchemy import text
 
 from paletta_server.app import create_app
 from paletta_server.core import jobs, telemetry
+from paletta_server.core.metrics import REGISTRY
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
 from paletta_server.core.telemetry_ids import trace_ids
@@ -207,8 +208,7 @@ async def test_dashboard_and_alerts_ask_for_metrics_that_there_are(
     deploy = repository / "paletta_server" / "deploy"
     dashboard = json.loads((deploy / "grafana-dashboard.json").read_text())
     rules = yaml.safe_load((deploy / "alerts.yaml").read_text())["groups"][0]["rules"]
-    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    asked += [rule["expr"] for rule in rules]
+    asked = expressions(repository)
     assert len(dashboard["panels"]) >= 12
     for rule in rules:
         assert {"alert", "expr", "for", "labels", "annotations"} == set(rule)
@@ -223,3 +223,105 @@ async def test_dashboard_and_alerts_ask_for_metrics_that_there_are(
     families = {name.removesuffix("_bucket") for name in names}
     unseen = {name.removesuffix("_bucket") for name in ours} - families
     assert not {name for name in unseen if f"{name}_total" not in families}, unseen
+
+
+def expressions(repository: Path) -> list[str]:
+    """What the dashboard and the alert rules ask."""
+    deploy = repository / "paletta_server" / "deploy"
+    dashboard = json.loads((deploy / "grafana-dashboard.json").read_text())
+    rules = yaml.safe_load((deploy / "alerts.yaml").read_text())["groups"][0]["rules"]
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    return asked + [rule["expr"] for rule in rules]
+
+
+FROM_THE_SCRAPER = {"job", "instance"}
+SELECTED = re.compile(r"\b((?:paletta|process)_[a-z_]+)(?:\{([^}]*)\})?")
+MATCHED = re.compile(r'([a-z_]+)(=~|!~|!=|=)"([^"]*)"')
+
+
+def label_faults(expression: str, labels: dict[str, set[str]], values: dict[str, set[str]]) -> list[str]:
+    """Labels that a metric has not, and values that none of its labels ever has."""
+    wrong = []
+    used = {name for name, _ in SELECTED.findall(expression)}
+    for name, matchers in SELECTED.findall(expression):
+        for label, how, value in MATCHED.findall(matchers):
+            if label in FROM_THE_SCRAPER:
+                continue
+            if label not in labels.get(name, ()):  # a process's own figures have none
+                wrong.append(f"{name} has no label {label}")
+                continue
+            for one in value.split("|") if "~" in how else [value]:
+                if not any(re.fullmatch(one, known) for known in values[label]):
+                    wrong.append(f"{label} is never {one}")
+    some = set[str]().union(*(labels.get(name, set()) for name in used)) | FROM_THE_SCRAPER
+    for grouping in re.findall(r"\b(?:by|on|without|ignoring) ?\(([^)]*)\)", expression):
+        wrong += [
+            f"nothing has a label {label}" for label in re.findall(r"[a-z_]+", grouping) if label not in some
+        ]
+    return wrong
+
+
+@pytest.fixture
+def labels() -> dict[str, set[str]]:
+    """The labels of each metric, by each of its names."""
+    found: dict[str, set[str]] = {}
+    for collector in set(REGISTRY._collector_to_names):
+        names = set(getattr(collector, "_labelnames", ()))
+        for name in REGISTRY._collector_to_names[collector]:
+            found[name] = names | ({"le"} if name.endswith("_bucket") else set())
+    return found
+
+
+@pytest.fixture
+async def values(client: httpx.AsyncClient, runtime: Runtime) -> dict[str, set[str]]:
+    """What the labels can be: as the database knows a job's status, and as the code sets the others."""
+    async with runtime.db.transaction() as session:
+        statuses = await session.scalars(
+            text("SELECT unnest(enum_range(NULL::procrastinate_job_status))::text")
+        )
+        status = set(statuses) | {str(number) for number in range(200, 600)}
+    for path in ("/v1/clips", "/healthz", "/readyz", "/startupz", "/metrics"):
+        await client.get(path)
+    told = (await client.get("/metrics")).text
+    return {
+        "status": status,
+        "queue": {*jobs.FILMS, *jobs.REST},
+        "state": set(re.findall(r'state="([^"]*)"', told)),
+        "route": set(re.findall(r'route="([^"]*)"', told)),
+    }
+
+
+async def test_dashboard_and_alerts_ask_for_labels_that_there_are(
+    repository: Path, labels: dict[str, set[str]], values: dict[str, set[str]]
+) -> None:
+    wrong = {one: found for one in expressions(repository) if (found := label_faults(one, labels, values))}
+    assert wrong == {}
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        'max(paletta_mails_unsent{state="dead"}) > 0',
+        'sum(paletta_jobs{status="dead"}) > 0',
+        'max(paletta_job_oldest_seconds{lane!="ingest"})',
+        'max(paletta_job_oldest_seconds{queue!="films"})',
+        "max by (line) (paletta_jobs)",
+        'sum(rate(paletta_http_requests_total{status=~"5..",route!~"/readyz|/ready"}[5m]))',
+    ],
+)
+def test_a_label_that_is_not_there_is_found(
+    expression: str, labels: dict[str, set[str]], values: dict[str, set[str]]
+) -> None:
+    assert len(label_faults(expression, labels, values)) == 1
+
+
+def test_probes_are_no_errors(repository: Path) -> None:
+    """A node that stops says so with 503, once a second to each of its balancers."""
+    rules = yaml.safe_load((repository / "paletta_server/deploy/alerts.yaml").read_text())["groups"][0][
+        "rules"
+    ]
+    (errors,) = [rule["expr"] for rule in rules if rule["alert"] == "PalettaErrors"]
+    left_out = re.findall(r'route!~"([^"]*)"', errors)
+    assert len(left_out) == errors.count("paletta_http_requests_total")
+    probes = {"/healthz", "/readyz", "/startupz", "/metrics"}
+    assert [set(one.split("|")) for one in left_out] == [probes] * len(left_out)
