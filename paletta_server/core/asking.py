@@ -1,4 +1,5 @@
-"""What one request of the API may have of the object store: so much time in all, and with others so many places.
+"""What one request of the API may have of the object store: so much time in all, and with others so many places; and
+how long it may be at the database.
 
 A store that takes connections and says nothing would otherwise hold every request that asks it, for longer than those
 who sent them wait, and with them the places of all the rest. Workers have nobody waiting: theirs is what no request
@@ -17,6 +18,10 @@ from paletta_server.core.errors import Unavailable
 
 REQUEST_SECONDS = 15.0
 """All that a request asks of the store, tries and queues included; the command line waits 30 s for an answer."""
+
+DATABASE_SECONDS = 35.0
+"""A transaction of a request. PostgreSQL ends a statement after 30 s itself, unless it hangs while its connections stay
+up: then nobody but us does."""
 
 
 class _Request:
@@ -38,6 +43,22 @@ def a_request() -> Iterator[None]:
         yield
     finally:
         _request.reset(token)
+
+
+@asynccontextmanager
+async def transaction_in_time() -> AsyncIterator[None]:
+    """Ends what a request does inside by cancelling it, which makes SQLAlchemy drop the connection. Raises
+    `Unavailable` then."""
+    if _request.get() is None:
+        yield
+        return
+    try:
+        async with asyncio.timeout(DATABASE_SECONDS) as limit:
+            yield
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise Unavailable("the database does not answer in time") from error
 
 
 class Share:

@@ -12,12 +12,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import fastapi.routing
 import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import SecretStr
 from sqlalchemy import event, text
 
 from paletta_server.app import create_app
@@ -339,6 +342,53 @@ async def test_a_head_that_never_ends_is_hung_up_on(
         with suppress(ConnectionError):
             assert await asyncio.wait_for(reader.read(), 20) == b""
         writer.close()
+
+
+async def test_a_database_that_hangs_with_its_connections_up_is_given_up(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between us and it, somebody stops passing anything on: on connections of the pool, which were good just now."""
+    passing = asyncio.Event()
+    passing.set()
+    known = conninfo_to_dict(settings.libpq_url)
+    host = str(known.get("host") or "127.0.0.1")
+    number = int(known.get("port") or 5432)
+    pumps: set[asyncio.Task[None]] = set()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while block := await reader.read(65536):
+                await passing.wait()
+                writer.write(block)
+                await writer.drain()
+        writer.close()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if host.startswith("/"):
+            theirs, ours = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{number}")
+        else:
+            theirs, ours = await asyncio.open_connection(host, number)
+        for way in (pump(reader, ours), pump(theirs, writer)):
+            pumps.add(task := asyncio.create_task(way))
+            task.add_done_callback(pumps.discard)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    login = f"{known['user']}:{quote(str(known.get('password') or ''))}"
+    through = f"postgresql://{login}@127.0.0.1:{port}/{known['dbname']}"
+    async with node(settings, database_url=SecretStr(through)) as small:
+        assert (await small.client.get("/v1/categories")).status_code == 200
+        passing.clear()
+        asyncio.get_running_loop().call_later(25, passing.set)  # for a test that fails to end too
+        began = time.monotonic()
+        with monkeypatch.context() as short:
+            short.setattr(asking, "DATABASE_SECONDS", 0.5)
+            answer = await small.client.get("/v1/categories")
+        assert time.monotonic() - began < 20
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+        passing.set()
+        assert (await small.client.get("/v1/categories")).status_code == 200
+    server.close()
 
 
 @dataclass
