@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     mail_events_queue_url: str | None = None
     """The SQS queue with SES's reports, which `paletta-server mail-events` handles."""
     smtp_host: str = "127.0.0.1"
-    smtp_port: int = 25
+    smtp_port: int = Field(25, ge=1, le=65535)
     smtp_username: str | None = None
     smtp_password: SecretStr | None = None
     smtp_tls: Literal["none", "starttls", "tls"] = "none"
@@ -115,12 +115,12 @@ class Settings(BaseSettings):
     worker_concurrency: int = Field(1, ge=1)
     sandbox: Literal["require", "prefer", "off"] | None = None
 
-    ingest_min_long_edge: int = 1280
-    ingest_min_seconds: float = 3.0
-    ingest_max_seconds: float = 120.0
-    ingest_max_bytes: int = 4 * 1024**3
-    ingest_max_pixels: int = 36_000_000
-    ingest_max_fps: float = 120.0
+    ingest_min_long_edge: int = Field(1280, ge=1)
+    ingest_min_seconds: float = Field(3.0, ge=0)
+    ingest_max_seconds: float = Field(120.0, gt=0)
+    ingest_max_bytes: int = Field(4 * 1024**3, ge=1)
+    ingest_max_pixels: int = Field(36_000_000, ge=1)
+    ingest_max_fps: float = Field(120.0, gt=0)
     ingest_containers: Words = ("mov", "mp4", "m4v", "mxf")
     ingest_codecs: Words = ("h264", "hevc", "prores", "mjpeg", "dnxhd")
     ingest_attempts: int = Field(3, ge=1)
@@ -176,9 +176,9 @@ class Settings(BaseSettings):
     """How long single events are kept; their sums by day stay for good."""
 
     password_min_length: int = Field(15, ge=8)
-    token_idle_days: int = 30
-    token_absolute_days: int = 90
-    mail_link_minutes: int = 60
+    token_idle_days: int = Field(30, ge=1)
+    token_absolute_days: int = Field(90, ge=1)
+    mail_link_minutes: int = Field(60, ge=1)
     fresh_login_minutes: int = Field(10, ge=1, le=10)
     """How long a given password is enough for money, roles and erasure."""
 
@@ -226,7 +226,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _production_is_strict(self) -> Self:
-        if self.env == "production" and self.public_url.startswith("http://"):
+        if self.env == "production" and not self.public_url.lower().startswith("https://"):
             raise ValueError("PALETTA_PUBLIC_URL must be https in production")
         if self.s3_accelerate and (self.s3_endpoint or "." in self.s3_bucket):
             raise ValueError(
@@ -246,6 +246,12 @@ class Settings(BaseSettings):
             raise ValueError("PALETTA_GATEWAYS: `sandbox` sells for nothing and is refused in production")
         if self.transcoder == "mediaconvert" and not self.mediaconvert_role:
             raise ValueError("PALETTA_TRANSCODER=mediaconvert needs PALETTA_MEDIACONVERT_ROLE")
+        return self
+
+    @model_validator(mode="after")
+    def _ingest_takes_something(self) -> Self:
+        if self.ingest_min_seconds > self.ingest_max_seconds:
+            raise ValueError("PALETTA_INGEST_MIN_SECONDS must not be over PALETTA_INGEST_MAX_SECONDS")
         return self
 
     @model_validator(mode="after")

@@ -36,3 +36,15 @@ def test_what_may_be_left_out_is_not_set_when_it_is_empty(monkeypatch: pytest.Mo
     assert {name: getattr(empty, name) for name in optional} == dict.fromkeys(optional)
     assert not empty.model_fields_set & set(optional)
     assert Settings(_env_file=None, metrics_token=SecretStr(" ")).metrics_token is None
+
+
+def test_a_number_that_cannot_work_is_refused() -> None:
+    for name, value in (("smtp_port", 99999), ("ingest_max_bytes", -1), ("token_idle_days", 0)):
+        assert refused(**{name: value}).startswith(f"{name}: ")
+    assert "PALETTA_INGEST_MIN_SECONDS" in refused(ingest_min_seconds=200)
+
+
+def test_production_is_reached_by_https_alone() -> None:
+    for address in ("HTTP://shop.example", "ftp://shop.example", "shop.example"):
+        assert "PALETTA_PUBLIC_URL must be https" in refused(env="production", public_url=address)
+    assert Settings(_env_file=None, env="production", public_url="https://shop.example") is not None
