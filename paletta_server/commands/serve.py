@@ -55,10 +55,15 @@ def api(*, host: str, port: int, reload: bool) -> int:
 
     from paletta_server.commands.connection import Connection
     from paletta_server.commands.draining import DrainingServer
+    from paletta_server.core.delivering import read_keys
     from paletta_server.core.folders import own_folder
     from paletta_server.core.settings import get_settings
 
     settings = get_settings()
+    if settings.cloudfront_keys is not None:
+        read_keys(
+            settings.cloudfront_keys.get_secret_value()
+        )  # for words before uvicorn makes a traceback of it
     if settings.search_backend == "tantivy":
         # The replica looks for itself, but in the background: a service that can never search had better not start.
         own_folder(settings.search_dir, "PALETTA_SEARCH_DIR")

@@ -210,6 +210,13 @@ class Settings(BaseSettings):
     def _proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return readable.proxies(value)
 
+    @field_validator("database_url")
+    @classmethod
+    def _postgresql(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("postgresql://", "postgresql+psycopg://")):
+            raise ValueError("write it as postgresql://USER:PASSWORD@HOST/DATABASE")
+        return value
+
     @field_validator("public_url", "s3_endpoint", "otel_endpoint")
     @classmethod
     def _no_trailing_slash(cls, value: str | None) -> str | None:

@@ -48,3 +48,9 @@ def test_production_is_reached_by_https_alone() -> None:
     for address in ("HTTP://shop.example", "ftp://shop.example", "shop.example"):
         assert "PALETTA_PUBLIC_URL must be https" in refused(env="production", public_url=address)
     assert Settings(_env_file=None, env="production", public_url="https://shop.example") is not None
+
+
+def test_another_database_is_refused_without_telling_its_password() -> None:
+    said = refused(database_url="mysql://paletta:hunter22@db/paletta")
+    assert said.startswith("database_url: write it as postgresql://")
+    assert "hunter22" not in said
