@@ -20,8 +20,8 @@ REQUEST_SECONDS = 15.0
 """All that a request asks of the store, tries and queues included; the command line waits 30 s for an answer."""
 
 DATABASE_SECONDS = 35.0
-"""A transaction of a request. PostgreSQL ends a statement after 30 s itself, unless it hangs while its connections stay
-up: then nobody but us does."""
+"""A statement of a request. PostgreSQL ends it after 30 s itself, unless it hangs while its connections stay up: then
+nobody but us does."""
 
 
 class _Request:
@@ -45,20 +45,9 @@ def a_request() -> Iterator[None]:
         _request.reset(token)
 
 
-@asynccontextmanager
-async def transaction_in_time() -> AsyncIterator[None]:
-    """Ends what a request does inside by cancelling it, which makes SQLAlchemy drop the connection. Raises
-    `Unavailable` then."""
-    if _request.get() is None:
-        yield
-        return
-    try:
-        async with asyncio.timeout(DATABASE_SECONDS) as limit:
-            yield
-    except TimeoutError as error:
-        if not limit.expired():
-            raise
-        raise Unavailable("the database does not answer in time") from error
+def database_seconds() -> float | None:
+    """How long a statement is waited for here; None where no request waits."""
+    return None if _request.get() is None else DATABASE_SECONDS
 
 
 class Share:

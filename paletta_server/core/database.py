@@ -21,7 +21,6 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from paletta_server.core.asking import transaction_in_time
 from paletta_server.core.dbconnect import connect_async, is_read_only
 from paletta_server.core.settings import Settings
 
@@ -101,7 +100,7 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """One transaction: committed at the end of the block, rolled back when it raises."""
-        async with transaction_in_time(), self._sessions() as session, session.begin():
+        async with self._sessions() as session, session.begin():
             yield session
 
     async def answers(self) -> None:

@@ -11,6 +11,7 @@ import psycopg
 from botocore.exceptions import BotoCoreError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from paletta_server.core.asking import database_seconds
 from paletta_server.core.settings import Settings
 
 READ_ONLY = "25006"
@@ -48,6 +49,20 @@ async def conninfo_async(settings: Settings) -> str:
     return conninfo(settings)
 
 
+class _Patient(psycopg.AsyncConnection[Any]):
+    """Waits for the server's words, in a request for so long only."""
+
+    async def wait(self, gen: Any, *how: Any, **more: Any) -> Any:
+        try:
+            async with asyncio.timeout(database_seconds()) as limit:
+                # Cut off, it asks the server to cancel, and where that says nothing either, closes the connection.
+                return await super().wait(gen, *how, **more)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise psycopg.OperationalError("the database does not answer in time") from error
+
+
 def connect(settings: Settings, **options: Any) -> psycopg.Connection[Any]:
     """A connection, as psycopg makes it."""
     return psycopg.connect(conninfo(settings), **options)
@@ -55,7 +70,7 @@ def connect(settings: Settings, **options: Any) -> psycopg.Connection[Any]:
 
 async def connect_async(settings: Settings, **options: Any) -> psycopg.AsyncConnection[Any]:
     """A connection, as psycopg makes it."""
-    return await psycopg.AsyncConnection.connect(await conninfo_async(settings), **options)
+    return await _Patient.connect(await conninfo_async(settings), **options)
 
 
 def _token(settings: Settings, given: dict[str, Any]) -> str:

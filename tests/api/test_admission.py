@@ -379,12 +379,12 @@ async def test_a_database_that_hangs_with_its_connections_up_is_given_up(
     async with node(settings, database_url=SecretStr(through)) as small:
         assert (await small.client.get("/v1/categories")).status_code == 200
         passing.clear()
-        asyncio.get_running_loop().call_later(25, passing.set)  # for a test that fails to end too
+        asyncio.get_running_loop().call_later(100, passing.set)  # for a test that fails to end too
         began = time.monotonic()
         with monkeypatch.context() as short:
             short.setattr(asking, "DATABASE_SECONDS", 0.5)
             answer = await small.client.get("/v1/categories")
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 60
         assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
         passing.set()
         assert (await small.client.get("/v1/categories")).status_code == 200
