@@ -86,9 +86,10 @@ def _fitting(cells: Sequence[Sequence[str]], columns: Sequence[Column], room: in
 
 
 def _at_words(line: str, width: int) -> str:
-    """`line` in lines of at most `width` columns, broken between words; a command in backticks stays whole if it fits.
+    """`line` in lines of at most `width` columns, broken between words, and never within backticks.
 
-    A terminal breaks lines wherever they end, also in the middle of a word.
+    A terminal breaks lines wherever they end, also in the middle of a word. What it breaks itself is copied as one
+    line, and a command that is pasted as two would run without its options.
     """
     if (
         len(line) <= width // 2
@@ -100,12 +101,10 @@ def _at_words(line: str, width: int) -> str:
         return line
     found: list[str] = []
     for word in re.findall(r"(?:`[^`]*`|\S)+", line):
-        parts = [word] if cell_len(word) <= width else word.split(" ")
-        for part in parts:
-            if found and cell_len(found[-1]) + 1 + cell_len(part) <= width:
-                found[-1] += f" {part}"
-            else:
-                found.append(part)
+        if found and cell_len(found[-1]) + 1 + cell_len(word) <= width:
+            found[-1] += f" {word}"
+        else:
+            found.append(word)
     return "\n".join(found)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from paletta_cli.clips import changes, fields
 from paletta_cli.clips.fields import Trouble, Wish
-from paletta_cli.errors import ApiProblem, UsageError
+from paletta_cli.errors import ApiProblem, PalettaError, UsageError
 
 if TYPE_CHECKING:
     from paletta_cli.api import Service
@@ -79,7 +79,10 @@ def _planned_stage(service: "Service", after: Mapping[str, Any], names: Sequence
     """
     metadata = {name: after[name] for name in names if after.get(name) is not None}
     body = {"items": [{"clip_id": after["id"], "metadata": metadata}], "dry_run": True}
-    answer = service.post("/v1/clips/apply", body, idempotent=True)
+    try:
+        answer = service.post("/v1/clips/apply", body, idempotent=True)
+    except PalettaError:  # such as a service that is read-only for now: the plan stands without it
+        return None
     return next((change.get("stage") for change in answer["changes"]), None)
 
 

@@ -1,6 +1,7 @@
 """Searching the shop: what was typed as the service's parameters, and results as people read them."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -113,17 +114,25 @@ def explain_nothing(service: Service, out: Output, categories: Sequence[str], ta
 
 def _explain_tag(service: Service, out: Output, name: str) -> None:
     """A hint where there is no such tag; synonyms count as theirs."""
-    folded = name.strip().casefold()
+    folded = _folded(name)
     # There may be more tags than anybody wants to fetch: those that have its beginning in them are enough.
     start = folded[: max(_LEAST_START, len(folded) // 2)]
     if not start or len(folded) > _LONGEST_TAG:
         return
     there: dict[str, str] = {}
-    for one in service.pages("/v1/tags", most=_MOST_TAGS, q=start, limit=200):
-        there |= {str(word).casefold(): str(one["name"]) for word in (*one["synonyms"], one["name"])}
-    if folded not in there:
-        near = closest(folded, there)
-        out.hint(f"there is no tag `{name}`" + (f"; did you mean `{there[near]}`?" if near else ""))
+    for count, one in enumerate(service.pages("/v1/tags", most=_MOST_TAGS, q=start, limit=200), 1):
+        there |= {_folded(word): str(one["name"]) for word in (*one["synonyms"], one["name"])}
+        if count >= _MOST_TAGS:
+            return  # it may be behind those
+    # Only where there is one to suggest: the service knows former names, which no list has.
+    if folded not in there and (near := closest(folded, there)):
+        out.hint(f"no tag is called `{name}` now; did you mean `{there[near]}`?")
+
+
+def _folded(word: object) -> str:
+    """As the search compares words: without case, accents and doubled spaces."""
+    plain = unicodedata.normalize("NFKD", str(word).casefold())
+    return " ".join("".join(one for one in plain if not unicodedata.combining(one)).split())
 
 
 def show(out: Output, found: Mapping[str, Any], *, facets: bool) -> None:

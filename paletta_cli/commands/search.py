@@ -1,5 +1,6 @@
 """`paletta search WORDS…`: find clips in the shop. Needs no account."""
 
+from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
@@ -83,6 +84,7 @@ def search(
     """
     from paletta_cli.api import connect
     from paletta_cli.clips import finding
+    from paletta_cli.errors import PalettaError
     from paletta_cli.output import Output
     from paletta_cli.wrong_values import told_of
 
@@ -118,6 +120,7 @@ def search(
                 limit,
                 facets=facets,
             )
+        finding.show(out, found, facets=facets)
         if not found["items"]:
-            finding.explain_nothing(service, out, category or (), (*(tag or ()), *(any_tag or ())))
-    finding.show(out, found, facets=facets)
+            with suppress(PalettaError):  # the answer is there; a hint is worth no error
+                finding.explain_nothing(service, out, category or (), (*(tag or ()), *(any_tag or ())))

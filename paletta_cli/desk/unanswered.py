@@ -58,11 +58,10 @@ class Unanswered:
         except ApiProblem as problem:
             if problem.unbegun and before is None:
                 self._forget()
-            elif (
-                problem.status < 500 and problem.status not in _BEFORE_THE_KEY
-            ):  # it was refused, for certain
+            elif problem.body.get("code") and problem.status < 500 and problem.status not in _BEFORE_THE_KEY:
+                # The service refused it, for certain. What stands before it may answer so too, and knows nothing.
                 self._forget()
-            elif problem.status >= 500 or before is None:
+            elif problem.status not in _BEFORE_THE_KEY or before is None:
                 problem.hint = _OPEN
             raise
         except PalettaError as error:

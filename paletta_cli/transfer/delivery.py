@@ -101,11 +101,14 @@ class Delivery:
             try:
                 outcome = self._send(part)
                 stored = part.length if outcome and outcome[0] is Verdict.STORED else 0
+                if outcome and stored:
+                    self._act(part, *outcome)  # while it counts as on the way: who winds down waits for it
             finally:
                 self._line.flow.end(part, arrived=stored > 0)
                 self._line.budget.release(stored, time.monotonic() - began)
-            if outcome:
+            if outcome and not stored:
                 self._act(part, *outcome)
+            if outcome:
                 self._staff_senders()
 
     def _admit(self, part: Part) -> bool:
@@ -216,7 +219,8 @@ class Delivery:
 
     def _completer(self) -> None:
         def ripe(_count: int, waited: float) -> bool:
-            return waited >= (0.0 if self._line.idle and not self._line.reading else GATHER_SECONDS)
+            at_once = self._line.winding_down.is_set() or (self._line.idle and not self._line.reading)
+            return waited >= (0.0 if at_once else GATHER_SECONDS)
 
         while items := self._line.sent.take(self._line.protocol.limits.items_per_call, ripe):
             if self._line.stop.is_set():

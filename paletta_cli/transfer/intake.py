@@ -93,7 +93,7 @@ class Intake:
                 items = self._line.read.take(most, ripe)
             else:
                 items, late = late[:most], late[most:]
-            if self._line.stop.is_set() or not (items or late):
+            if self._line.stop.is_set() or self._line.winding_down.is_set() or not (items or late):
                 return
             if not items:
                 continue
@@ -140,8 +140,8 @@ class Intake:
         there = set(answer.get("uploaded_parts") or ())
         item.pending = set(range(1, item.part_count + 1)) - there
         with self._line.lock:
-            self._line.meter.skipped += item.there
-        item.sent = item.there
+            self._line.meter.skipped += item.there or 0
+        item.sent = item.there or 0
         item.stage = "uploading"
         if not item.pending:
             self._line.sent.put(item)

@@ -61,8 +61,8 @@ class Item:
     pending: set[int] = field(default_factory=set)
     adrift: set[int] = field(default_factory=set)
     """Parts of which the store and we know different things, until the service says which it is."""
-    there: int = 0
-    """Bytes that the store had before this run."""
+    there: int | None = 0
+    """Bytes that the store had before this run; None where the service does not say."""
     sent: int = 0
     """Bytes that are in the store or on their way."""
     progress: float | None = None
@@ -90,6 +90,8 @@ class Item:
         stage, part_size = answer.get("stage"), int(answer.get("part_size") or 0)
         if answer["outcome"] == "already_yours" or stage in PROCESSING or stage in ENDED:
             self.there = self.size
+        elif stage == "completing" or (answer["outcome"] == "resumed" and not part_size):
+            self.there = None  # being put together; or a service that is older than the question
         else:
             parts = answer.get("uploaded_parts") or ()
             self.there = sum(min(part_size, self.size - (number - 1) * part_size) for number in parts)

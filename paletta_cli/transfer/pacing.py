@@ -125,6 +125,10 @@ class Budget:
         # A window needs time, and enough parts that each connection has been heard.
         if elapsed < _WINDOW or self._window_parts < 2 * self.limit:
             return
+        if self._step > 0 and self._window_peak < self.limit:
+            # The extra connection was not used yet (`flow` holds parts back as well): that says nothing of it.
+            self._begin(now, rate=self._last_rate, step=self._step, hold=self._hold)
+            return
         rate = self._window_bytes / elapsed
         step, hold = 0, max(0, self._hold - 1)
         if self._step > 0 and rate < self._last_rate * _GAIN:

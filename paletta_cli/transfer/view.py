@@ -102,13 +102,17 @@ def counted(answers: Iterable[tuple[str, Item]]) -> str:
     words = []
     for outcome, name in OUTCOME_NAMES.items():
         if those := found.get(outcome):
-            there = f" ({_there(those)} there)" if outcome == "resumed" else ""
+            there = f" ({_there(those)} there)" if outcome == "resumed" and _known(those) else ""
             words.append(f"{len(those)} {name}{there}")
     return ", ".join(words)
 
 
+def _known(items: Sequence[Item]) -> bool:
+    return all(item.there is not None for item in items)
+
+
 def _there(items: Sequence[Item]) -> str:
-    return f"{size(sum(item.there for item in items))} of {size(sum(item.size for item in items))}"
+    return f"{size(sum(item.there or 0 for item in items))} of {size(sum(item.size for item in items))}"
 
 
 def would_be(item: Item) -> str:
@@ -116,7 +120,7 @@ def would_be(item: Item) -> str:
     if item.twin:
         return f"same bytes as `{item.twin}`"
     words = OUTCOME_NAMES.get(item.outcome, item.outcome)
-    if item.outcome == "resumed":
+    if item.outcome == "resumed" and _known([item]):
         words += f", {_there([item])} are there"
     return f"{words}, described otherwise" if item.differs else words
 

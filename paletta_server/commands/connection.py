@@ -22,6 +22,9 @@ fits into the socket's buffers counts for nothing: long polls and streams that s
 HEAD_SECONDS = 10.0
 """How long a request's head may take from its first byte. A connection that has said nothing yet may be as idle as one
 between two requests."""
+REST_SECONDS = 120.0
+"""How long somebody may go on sending a body that was answered already: most clients look for an answer when they have
+sent all."""
 
 
 class Connection(HttpToolsProtocol):
@@ -30,6 +33,8 @@ class Connection(HttpToolsProtocol):
     _patience: asyncio.TimerHandle | None = None
     _head: asyncio.TimerHandle | None = None
     """Runs out where a head is not there in time."""
+    _sending = False
+    """Whether a request's body is under way."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -38,7 +43,8 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self._head is None and self._is_idle() and not self.transport.is_closing():
-            self._await_head(HEAD_SECONDS)  # empty lines: they begin no request, and end the wait for one
+            # Else empty lines: they begin no request, and end the wait for one.
+            self._await_head(REST_SECONDS if self._sending else HEAD_SECONDS)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -46,7 +52,12 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._stop_head()
+        self._sending = True
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._sending = False
+        super().on_message_complete()
 
     def _await_head(self, seconds: float) -> None:
         self._stop_head()
@@ -58,7 +69,8 @@ class Connection(HttpToolsProtocol):
             self._head = None
 
     def _give_head_up(self) -> None:
-        if not self._is_idle():  # the head of a request behind others: meanwhile we may not be reading
+        if not self._is_idle() or self.transport.get_write_buffer_size():
+            # The head of a request behind others, while we may not be reading, or answers that are being taken.
             self._await_head(HEAD_SECONDS)
             return
         log.info("a request's head did not come", extra={"client": self.client})

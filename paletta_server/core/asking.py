@@ -21,7 +21,7 @@ REQUEST_SECONDS = 15.0
 
 DATABASE_SECONDS = 35.0
 """A statement of a request. PostgreSQL ends it after 30 s itself, unless it hangs while its connections stay up: then
-nobody but us does."""
+nobody but us does. Calling it off takes up to 10 s more."""
 
 
 class _Request:

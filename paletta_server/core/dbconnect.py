@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import psycopg
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from paletta_server.core.asking import database_seconds
@@ -81,7 +81,7 @@ def _token(settings: Settings, given: dict[str, Any]) -> str:
         token: str = _rds(settings).generate_db_auth_token(
             DBHostname=host, Port=int(given.get("port") or 5432), DBUsername=user
         )
-    except BotoCoreError as error:
+    except (BotoCoreError, ClientError, RuntimeError) as error:  # the last: renewed, and run out already
         # As for any connection that cannot be made: callers know what to do about those.
         raise psycopg.OperationalError(f"no token to log in to the database with: {error}") from error
     return token

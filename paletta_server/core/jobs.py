@@ -56,7 +56,7 @@ class Retries(procrastinate.BaseRetryStrategy):
     def get_retry_decision(
         self, *, exception: BaseException, job: procrastinate.jobs.Job
     ) -> procrastinate.RetryDecision | None:
-        tries = job.attempts - self._not_counted(job)
+        tries = max(0, job.attempts - self._not_counted(job))
         if tries >= self._most:
             log.error("job given up", extra={"job": job.task_name, "job_id": job.id, "tries": tries + 1})
             return None

@@ -43,7 +43,7 @@ class Job:
 
 
 _LIST = """
-    SELECT jobs.id, task_name, queue_name, jobs.status::text, args - '_trace', attempts,
+    SELECT jobs.id, task_name, queue_name, jobs.status::text, args - '_trace' - '_put_off', attempts,
         CASE WHEN jobs.status = 'todo' AND scheduled_at > now() THEN scheduled_at
             ELSE (SELECT max(at) FROM procrastinate_events WHERE job_id = jobs.id) END AS at,
         failures.error, abort_requested
@@ -82,7 +82,7 @@ async def retry(session: AsyncSession, job_id: int) -> str:
             task = await session.scalar(
                 text(
                     "UPDATE procrastinate_jobs SET status = 'todo', attempts = 0, scheduled_at = NULL,"
-                    " abort_requested = false WHERE id = :id RETURNING task_name"
+                    " args = args - '_put_off', abort_requested = false WHERE id = :id RETURNING task_name"
                 ),
                 {"id": job_id},
             )

@@ -303,6 +303,10 @@ def given() -> dict[str, str]:
     for name in sorted(settings.model_fields_set):
         value = getattr(settings, name)
         text = written.get(f"PALETTA_{name.upper()}")
-        if text is not None:
-            found[name] = str(value.absolute()) if isinstance(value, Path) else text
+        if text is None:
+            continue
+        if name == "cloudfront_keys":
+            pairs = (one.strip().partition(":") for one in text.split(",") if one.strip())
+            text = ",".join(f"{key}:{Path(path).absolute()}" for key, _, path in pairs)
+        found[name] = str(value.absolute()) if isinstance(value, Path) else text
     return found

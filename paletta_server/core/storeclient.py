@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CONNECTIONS = 16
-"""Control requests in flight at once; boto3's pool is sized to match."""
+"""Control requests in flight at once; boto3's pool is sized to match. What a request gave up may still run beside."""
 
 READ_SECONDS, TRIES = 60, 4
 READ_SECONDS_BRIEF, TRIES_BRIEF = 14, 2
@@ -69,7 +69,7 @@ class StoreClient:
                     },
                     retries={
                         "mode": "standard",
-                        "max_attempts": TRIES_BRIEF if self._brief else TRIES,
+                        "total_max_attempts": TRIES_BRIEF if self._brief else TRIES,
                     },
                     connect_timeout=5,
                     read_timeout=READ_SECONDS_BRIEF if self._brief else READ_SECONDS,

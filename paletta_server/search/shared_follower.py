@@ -363,7 +363,9 @@ async def rebuild(
                 log.info("the new search index waits for its turn", extra={"index": name})
         except BaseException:
             with shrugged("an unfinished search index was left; the next build removes it"):
-                await to_the_end(opensearch_indexes.drop, client, name)
+                # It may be the live one already, where the lock was lost, or a stop came, just as it became that.
+                if await to_the_end(opensearch_indexes.live, client, alias) != name:
+                    await to_the_end(opensearch_indexes.drop, client, name)
             raise
         await asyncio.sleep(RETIRED_SECONDS)
         await _sweep(client, alias)

@@ -461,6 +461,10 @@ async def test_ctrl_c_says_so_stops_and_goes_on(
     folder = shoot(a=1000, large=LARGE)
     process = await Process.start("upload", folder, *FAST, "--limit-rate", "2M")
     await process.says("2 new\n")
+    async with asyncio.timeout(60):
+        # The large one is far from its end then.
+        while (await stored(runtime)).get("a.mov") != ("stored", 1):  # noqa: ASYNC110 (another process's doing)
+            await asyncio.sleep(0.02)
     process.process.send_signal(signal.SIGINT)
     stopped = await process.ends()
     assert stopped.code == 130

@@ -565,6 +565,9 @@ def test_options_that_would_replace_what_is_kept_hold_for_a_stacks_life() -> Non
             if name in FIXED:
                 with pytest.raises(OptionsRefused, match=FIXED[name][0]):
                     refuse_replacing(deployed, other)
+            elif name == "dmarc" and one.dmarc:
+                with pytest.raises(OptionsRefused, match="give --dmarc"):
+                    refuse_replacing(deployed, other)
             else:
                 refuse_replacing(deployed, other)
     assert {name: found for name, found in lost.items() if found} == {

@@ -320,6 +320,8 @@ NOT_FRESH = refused(403, "login_not_fresh")
         ([(408, {}, b"<html>")], True),
         ([(429, {}, {})] * 4, True),
         ([(504, {}, b"<html>")] * 4, True),
+        ([(404, {}, {"message": "no such route"})], True),
+        ([LOST, (404, {}, {"message": "no such route"})], True),
         # The service, but after a try of which nobody knows:
         ([LOST, NOT_FRESH], True),
         ([(502, {}, b"<html>"), refused(401, "not_logged_in")], True),

@@ -43,7 +43,7 @@ def test_what_is_too_long_for_a_terminal_breaks_between_words_and_not_in_command
     assert err.getvalue() == (
         "error: it`s short\n"
         "hint: nobody knows about it yet:\n`paletta orders show P-2026` says what\nbecame of it\n"
-        "hint: `paletta admin refunds list\n--order P-2026-000001` ends\n"
+        "hint:\n`paletta admin refunds list --order P-2026-000001`\nends\n"
     )
     plain, _, err = sink()
     plain.hint(words)

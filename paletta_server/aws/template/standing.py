@@ -46,11 +46,13 @@ def shape(options: Options) -> dict[str, Value]:
 
 
 def refuse_replacing(deployed: str, options: Options) -> None:
-    """Raises `OptionsRefused` where `options` would replace what `deployed`, a template's text, has made.
+    """Raises `OptionsRefused` where `options` would replace what `deployed`, a template's text, has made, or take away
+    what nobody asked to lose.
 
     It is taken as `aws cloudformation get-template` prints it, or as it was deployed.
     """
-    before = _options_of(deployed)
+    template = _template(deployed)
+    before = _options_of(template)
     for name, (option, what) in FIXED.items():
         had, wanted = before[name], shape(options)[name]
         if had != wanted:
@@ -58,14 +60,23 @@ def refuse_replacing(deployed: str, options: Options) -> None:
                 f"{option} holds for a stack's life: {what}\n"
                 f"hint: deployed is {name} `{_word(had)}`, asked for `{_word(wanted)}`; another one takes another stack"
             )
+    records = template.get("Resources", {}).get("MailRecords", {}).get("Properties", {}).get("RecordSets", [])
+    has = any("_dmarc." in str(record["Name"]) for record in records)
+    if has and options.hosted_zone is not None and not options.dmarc:
+        # Stacks made it without being asked once. Without it, mail fails at whoever looks for it.
+        raise OptionsRefused("the stack made the record `_dmarc`, and would take it away\nhint: give --dmarc")
 
 
-def _options_of(text: str) -> Mapping[str, Any]:
+def _template(text: str) -> dict[str, Any]:
     found: Any = _read(text)
     if isinstance(found, dict) and "TemplateBody" in found:
         # A template in JSON comes as what it is, one in YAML as a text.
         found = found["TemplateBody"]
         found = _read(found) if isinstance(found, str) else found
+    return found if isinstance(found, dict) else {}
+
+
+def _options_of(found: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
         options = dict(found["Metadata"]["Options"])
         if "bucket" not in options:
