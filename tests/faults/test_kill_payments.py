@@ -204,6 +204,9 @@ def shop(whole_shop: Shop) -> Iterator[Shop]:
     for worker in whole_shop.site.extra:
         worker.kill()
     whole_shop.site.extra.clear()
+    api = whole_shop.site.api
+    if api.process is None or not api.process.running:  # a test that failed half-way leaves it killed
+        api.start()
     whole_shop.site.empty("orders, external_events, procrastinate_jobs")
 
 

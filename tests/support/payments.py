@@ -149,6 +149,8 @@ class Counter:
 
 async def account(runtime: Runtime, order_id: int) -> Account:
     async with runtime.db.transaction() as session:
+        # As it was at one moment: a worker may be at it.
+        await session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
         order = await session.get_one(Order, order_id)
         rows = {
             model: list(
