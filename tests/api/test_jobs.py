@@ -16,7 +16,7 @@ from sqlalchemy.exc import InternalError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 import paletta_server.tasks  # noqa: F401 (every job there is)
-from paletta_server.core import turns
+from paletta_server.core import queue, turns
 from paletta_server.core.database import psycopg_connection
 from paletta_server.core.jobs import defer, run_worker
 from paletta_server.core.runtime import Runtime
@@ -257,6 +257,20 @@ async def test_being_put_off_by_older_workers_costs_a_job_none_of_its_own_tries(
         status, wait = await tried(replace(runtime, store=store), known)
     assert (status, 0 < wait <= 3) == ("todo", True), "the first of its own"
     await tried_well(runtime, known)
+
+
+async def test_an_operators_retry_gives_a_job_that_was_put_off_its_own_tries(runtime: Runtime) -> None:
+    async with runtime.db.transaction() as session:
+        await defer(session, "ingest.discard", prefix="media/clip_x/run_x/")
+        put_off = "UPDATE procrastinate_jobs SET status = 'failed', attempts = 49, args = args || '{\"_put_off\": 49}'"
+        job = await session.scalar(text(put_off + " RETURNING id"))
+        assert job is not None
+        assert "_put_off" not in (await queue.listed(session))[0].arguments
+        await queue.retry(session, job)
+    nowhere = runtime.settings.model_copy(update={"s3_endpoint": f"http://127.0.0.1:{free_ports(1)[0]}"})
+    async with ObjectStore(nowhere) as store:
+        status, wait = await tried(replace(runtime, store=store), "ingest.discard")
+    assert (status, 1 < wait <= 3) == ("todo", True), "not at once, again and again"
 
 
 async def tried_well(runtime: Runtime, name: str) -> None:

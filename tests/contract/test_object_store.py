@@ -14,6 +14,7 @@ import pytest
 from awscrt import checksums
 from pydantic import SecretStr
 
+from paletta_server.core import storeclient
 from paletta_server.core.settings import Settings
 from paletta_server.core.storage import ObjectStore, StoreError
 from tests.support.opaque import Opaque
@@ -118,3 +119,9 @@ async def test_nothing_depends_on_what_an_etag_is(settings: Settings, opaque: Op
 
 def _crc64nvme(body: bytes) -> str:
     return base64.b64encode(int(checksums.crc64nvme(body)).to_bytes(8, "big")).decode()
+
+
+@pytest.mark.parametrize(("brief", "tries"), [(True, storeclient.TRIES_BRIEF), (False, storeclient.TRIES)])
+def test_a_call_is_sent_as_often_as_is_said(settings: Settings, brief: bool, tries: int) -> None:
+    """botocore has two words for it, and one of them counts what comes after the first."""
+    assert ObjectStore(settings, brief=brief)._client().meta.config.retries["total_max_attempts"] == tries
