@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from paletta_server.app import create_app
 from paletta_server.commands.search import build_all
@@ -543,6 +545,34 @@ async def test_a_build_that_dies_leaves_the_live_index(
     opensearch_indexes.create(client, ALIAS)  # a build that could not even clean up
     assert await rebuild(runtime.db, client, ALIAS) is not None
     assert len(opensearch.indexes) == 1
+    client.close()
+
+
+async def test_an_index_that_became_the_live_one_stays_though_the_lock_was_lost_just_then(
+    shelf: Shelf,
+    runtime: Runtime,
+    here: Settings,
+    opensearch: FakeOpenSearch,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await shelf.put("tram")
+    published = opensearch_indexes.publish
+    cut = (
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND database ="
+        " (SELECT oid FROM pg_database WHERE datname = current_database())"
+        " AND (classid::bigint << 32) + objid::bigint = %s"
+    )
+
+    def publish(*what: Any) -> None:
+        published(*what)
+        with psycopg.connect(runtime.settings.libpq_url, autocommit=True) as other:
+            other.execute(cut, [shared_follower.LOCK_WRITING])
+
+    monkeypatch.setattr(opensearch_indexes, "publish", publish)
+    client = connect(here)
+    with pytest.raises(OperationalError):
+        await rebuild(runtime.db, client, ALIAS)
+    assert [opensearch_indexes.live(client, ALIAS)] == list(opensearch.indexes)
     client.close()
 
 
