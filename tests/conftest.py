@@ -290,7 +290,7 @@ def run_jobs(runtime: Runtime) -> Callable[[], Awaitable[None]]:
         )
         while True:
             # Jobs defer jobs: a worker that does not wait may leave before its last one has.
-            await run_worker(runtime, name="test", concurrency=2, wait=False)
+            await run_worker(runtime, name="test", concurrency=1, wait=False)
             async with runtime.db.transaction() as session:
                 if not await session.scalar(waiting):
                     return

@@ -15,7 +15,7 @@ from paletta_server.analytics.collector import Collector
 from paletta_server.core.runtime import Runtime
 from paletta_server.payments.sandbox import desk
 from tests.conftest import MakeUser, Person
-from tests.support.analytics import add_up, begin, rows, write
+from tests.support.analytics import add_up, rows, still, write
 from tests.support.clips import Shelf
 from tests.support.orders import Till, Wanted
 from tests.support.payments import Counter, at_its_address
@@ -26,8 +26,9 @@ TRAM = "clip_tram22222222"
 
 
 @pytest.fixture
-async def collector(app: FastAPI) -> Collector:
-    return await begin(app)
+async def collector(app: FastAPI) -> AsyncIterator[Collector]:
+    async with still(app) as made:
+        yield made
 
 
 @pytest.fixture

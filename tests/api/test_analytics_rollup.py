@@ -24,14 +24,15 @@ from paletta_server.core.database import Database
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
 from paletta_server.embedded.ports import free_ports
-from tests.support.analytics import begin, rows, write
+from tests.support.analytics import rows, still, write
 
 SUMS = "SELECT kind, sum(times), sum(visitors), sum(empty) FROM analytics_counts GROUP BY 1 ORDER BY 1"
 
 
 @pytest.fixture
-async def collector(app: FastAPI) -> Collector:
-    return await begin(app)
+async def collector(app: FastAPI) -> AsyncIterator[Collector]:
+    async with still(app) as made:
+        yield made
 
 
 async def written(runtime: Runtime, *counts: int, **more: object) -> None:
@@ -141,16 +142,14 @@ async def test_events_wait_for_a_database_that_is_away(
         settings.model_copy(update={"database_url": SecretStr("postgresql://127.0.0.1:1/nowhere")})
     )
     theirs, collector._database = collector._database, away
-    try:
-        for _ in range(3):
-            assert (await client.get("/v1/clips", params={"q": "quokka"})).status_code == 200
-        for _ in range(2):
-            with pytest.raises(Exception, match="connect"):
-                await collector.flush()
-        assert collector.held == 3
-    finally:
-        collector._database = theirs
-        await away.close()
+    for _ in range(3):
+        assert (await client.get("/v1/clips", params={"q": "quokka"})).status_code == 200
+    for _ in range(2):
+        with pytest.raises(Exception, match="connect"):
+            await collector.flush()
+    assert collector.held == 3
+    await away.close()
+    collector._database = theirs
     await collector.flush()
     runtime: Runtime = app.state.runtime
     assert await rows(runtime, "SELECT count(*), count(DISTINCT batch_id) FROM analytics_events") == [(3, 1)]

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,14 @@ from paletta_server.analytics import books
 from paletta_server.core.runtime import Runtime
 from tests.cli.conftest import Run
 from tests.conftest import Person
-from tests.support.analytics import add_up, begin, rows, write
+from tests.support.analytics import add_up, rows, still, write
 from tests.support.orders import Till, Wanted
 
 
 @pytest.fixture
-async def till(app: FastAPI, runtime: Runtime, people: dict[str, Person]) -> Till:
-    await begin(app)
-    return await Till.of(runtime, people["admin"].email, people["contributor"].email)
+async def till(app: FastAPI, runtime: Runtime, people: dict[str, Person]) -> AsyncIterator[Till]:
+    async with still(app):
+        yield await Till.of(runtime, people["admin"].email, people["contributor"].email)
 
 
 async def history(runtime: Runtime, till: Till) -> str:

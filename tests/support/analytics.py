@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
@@ -15,15 +17,20 @@ from paletta_server.analytics.collector import Collector
 from paletta_server.core.runtime import Runtime
 
 
-async def begin(app: FastAPI) -> Collector:
-    """The application's collector, without what tests before this one noted."""
-    collector: Collector = app.state.analytics
-    await collector.flush()
+@asynccontextmanager
+async def still(app: FastAPI) -> AsyncIterator[Collector]:
+    """A collector in the place of the application's, which writes when it is told to and at no other time."""
+    theirs: Collector = app.state.analytics
+    await theirs.flush()  # what tests before this one noted
     runtime: Runtime = app.state.runtime
     async with runtime.db.transaction() as session:
         for table in ("batches", "events", "visitors", "counts", "queries", "salts"):
             await session.execute(text(f"DELETE FROM analytics_{table}"))
-    return collector
+    app.state.analytics = Collector(runtime.db)
+    try:
+        yield app.state.analytics
+    finally:
+        app.state.analytics = theirs
 
 
 async def add_up(runtime: Runtime) -> None:
