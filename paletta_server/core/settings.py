@@ -217,10 +217,33 @@ class Settings(BaseSettings):
             raise ValueError("write it as postgresql://USER:PASSWORD@HOST/DATABASE")
         return value
 
-    @field_validator("public_url", "s3_endpoint", "otel_endpoint")
+    @field_validator(
+        *("public_url", "s3_endpoint", "aws_endpoint", "mediaconvert_endpoint", "otel_endpoint"),
+        *("completions_queue_url", "mail_events_queue_url", "stripe_api_base"),
+    )
     @classmethod
-    def _no_trailing_slash(cls, value: str | None) -> str | None:
-        return value.rstrip("/") if value else value
+    def _services(cls, value: str | None) -> str | None:
+        return readable.address(value) if value else value
+
+    @field_validator("opensearch_url")
+    @classmethod
+    def _search(cls, value: SecretStr | None) -> SecretStr | None:
+        return SecretStr(readable.address(value.get_secret_value(), login=True)) if value else value
+
+    @field_validator("mediaconvert_role")
+    @classmethod
+    def _role(cls, value: str | None) -> str | None:
+        return readable.arn(value, "iam", "role") if value else value
+
+    @field_validator("mediaconvert_queue")
+    @classmethod
+    def _queue(cls, value: str | None) -> str | None:
+        return readable.arn(value, "mediaconvert", "queues") if value else value
+
+    @field_validator("mail_from")
+    @classmethod
+    def _sender(cls, value: str) -> str:
+        return readable.sender(value)
 
     @field_validator("operator_emails")
     @classmethod

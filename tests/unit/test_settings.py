@@ -45,8 +45,7 @@ def test_a_number_that_cannot_work_is_refused() -> None:
 
 
 def test_production_is_reached_by_https_alone() -> None:
-    for address in ("HTTP://shop.example", "ftp://shop.example", "shop.example"):
-        assert "PALETTA_PUBLIC_URL must be https" in refused(env="production", public_url=address)
+    assert "PALETTA_PUBLIC_URL must be https" in refused(env="production", public_url="HTTP://shop.example")
     assert Settings(_env_file=None, env="production", public_url="https://shop.example") is not None
 
 
@@ -54,3 +53,76 @@ def test_another_database_is_refused_without_telling_its_password() -> None:
     said = refused(database_url="mysql://paletta:hunter22@db/paletta")
     assert said.startswith("database_url: write it as postgresql://")
     assert "hunter22" not in said
+
+
+ADDRESSES = [
+    *("public_url", "s3_endpoint", "aws_endpoint", "mediaconvert_endpoint", "otel_endpoint"),
+    *("completions_queue_url", "mail_events_queue_url", "stripe_api_base"),
+]
+
+
+@pytest.mark.parametrize("name", ADDRESSES)
+def test_an_address_is_one_before_anything_asks_it(name: str) -> None:
+    for wrong in (
+        *("shop.example", "s3://shop", "ftp://shop.example", "https://", "https://:443", "http://shop:x"),
+        *(
+            "https://shop.example?a=b",
+            "https://shop.example#a",
+            "https://shop.example\n",
+            "https://sh op.example",
+        ),
+        *("https://ana:hunter22@shop.example", "http://shop.example:99999", "http://[::1"),
+    ):
+        said = refused(**{name: wrong})
+        assert said.startswith(f"{name}: "), wrong
+        assert "write it as https://HOST" in said, wrong
+        assert "hunter22" not in said
+    for good in (
+        "https://shop.example/",
+        "http://127.0.0.1:8333",
+        "http://[::1]:4318",
+        "https://shop.example/a/b",
+    ):
+        made = Settings(_env_file=None, **{name: good})  # type: ignore[arg-type]
+        assert getattr(made, name) == good.rstrip("/")
+
+
+def test_opensearch_may_want_a_login_which_is_not_told() -> None:
+    made = Settings(_env_file=None, opensearch_url=SecretStr("https://ana:hunter22@search.example/"))
+    assert made.opensearch_url == SecretStr("https://ana:hunter22@search.example")
+    said = refused(opensearch_url=SecretStr("ana:hunter22@search.example"))
+    assert said.startswith("opensearch_url: write it as https://HOST")
+    assert "hunter22" not in said
+
+
+def test_a_role_and_a_queue_are_named_as_amazon_names_them() -> None:
+    role, queue = (
+        "arn:aws:iam::111122223333:role/films",
+        "arn:aws-cn:mediaconvert:cn-north-1:111122223333:queues/a",
+    )
+    assert (
+        Settings(_env_file=None, mediaconvert_role=role, mediaconvert_queue=queue).mediaconvert_queue == queue
+    )
+    for wrong in (
+        "films",
+        queue,
+        "arn:aws:iam::1111:role/films",
+        "arn:aws:iam::111122223333:user/films",
+        role + " ",
+    ):
+        assert "is no ARN of a role: arn:aws:iam::ACCOUNT:role/NAME" in refused(mediaconvert_role=wrong)
+    assert "arn:aws:mediaconvert:REGION:ACCOUNT:queues/NAME" in refused(mediaconvert_queue="Default")
+
+
+def test_mails_come_from_an_address() -> None:
+    for wrong in (
+        "Paletta",
+        "Paletta <no-reply>",
+        "a@b.example, c@d.example",
+        "Shop, Inc <a@b.example>",
+        "@b",
+        "a@",
+    ):
+        assert "is no sender; write it as Paletta <no-reply@example.com>" in refused(mail_from=wrong)
+    for good in ("no-reply@localhost", '"Shop, Inc" <a@b.example>', "Paletta <no-reply@localhost>"):
+        assert Settings(_env_file=None, mail_from=good).mail_from == good
