@@ -78,6 +78,7 @@ async def examine(settings: Settings, stack: Path | None = None) -> list[Finding
         "transfer": _transfer,
         "delivery": outside.delivery,
         "mail": _mail,
+        "payments": outside.payments,
         "proxies": _proxies,
         "sandbox": _sandbox,
         "ffmpeg": _ffmpeg,

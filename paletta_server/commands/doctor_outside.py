@@ -1,4 +1,4 @@
-"""The doctor's look at what is outside: the delivery of files, Amazon SES."""
+"""The doctor's look at what is outside: the delivery of files, Amazon SES, who is paid through."""
 
 from __future__ import annotations
 
@@ -77,3 +77,43 @@ async def ses(settings: Settings) -> str:
             "warning",
         )
     return "Amazon SES"
+
+
+async def payments(settings: Settings) -> str:
+    """Ask each gateway something that changes nothing, with the rights that comparing our books needs."""
+    if not settings.gateways:
+        raise Trouble("nobody can pay", "name a gateway in PALETTA_GATEWAYS", "warning")
+    if "stripe" in settings.gateways:
+        await _stripe(settings)
+    return ", ".join(settings.gateways)
+
+
+async def _stripe(settings: Settings) -> None:
+    from datetime import UTC, datetime, timedelta
+
+    from paletta_server.payments.gateway import GatewayDown, Refused
+    from paletta_server.payments.gateways.stripe import StripeGateway
+
+    key = settings.stripe_secret_key
+    if key is None:
+        raise Trouble(
+            "PALETTA_GATEWAYS names `stripe`, and there is no key for it: no such checkout opens",
+            "set PALETTA_STRIPE_SECRET_KEY, or take `stripe` out of PALETTA_GATEWAYS",
+        )
+    try:
+        await StripeGateway(settings).list_checkouts(datetime.now(UTC) - timedelta(minutes=1))
+    except (GatewayDown, Refused) as error:
+        raise Trouble(
+            f"Stripe: {first_line(error.__cause__ or error)}",
+            "see PALETTA_STRIPE_SECRET_KEY, and with a restricted key what it may read",
+        ) from error
+    if settings.stripe_webhook_secret is None:
+        raise Trouble(
+            "Stripe cannot tell us of payments: they are found by asking, minutes later",
+            f"add {settings.public_url}/v1/webhooks/stripe at Stripe and set PALETTA_STRIPE_WEBHOOK_SECRET",
+            "warning",
+        )
+    if settings.env == "production" and "_test_" in key.get_secret_value():
+        raise Trouble(
+            "Stripe's test key sells for no money", "set PALETTA_STRIPE_SECRET_KEY to a live one", "warning"
+        )

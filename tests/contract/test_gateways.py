@@ -15,6 +15,8 @@ import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
 
+from paletta_server.commands.doctor import Trouble
+from paletta_server.commands.doctor_outside import payments
 from paletta_server.core.runtime import Runtime
 from paletta_server.orders import service as orders
 from paletta_server.orders.models import Order
@@ -343,6 +345,40 @@ async def test_unreachable_is_not_refused(stripe_at_home: tuple[FakeStripe, Runt
     wrong = runtime.settings.model_copy(update={"stripe_secret_key": SecretStr("sk_test_wrong")})
     with pytest.raises(GatewayDown):
         await gateways.of(replace(runtime, settings=wrong), "stripe").fetch(reference)
+
+
+async def test_the_doctor_asks_stripe(stripe_at_home: tuple[FakeStripe, Runtime]) -> None:
+    fake, runtime = stripe_at_home
+
+    async def trouble(**changes: object) -> tuple[str, str]:
+        with pytest.raises(Trouble) as found:
+            await payments(runtime.settings.model_copy(update=changes))
+        return found.value.outcome, f"{found.value} {found.value.fix}"
+
+    assert await payments(runtime.settings) == "stripe, sandbox, invoice"
+    asked = len(fake.requests)
+    assert await payments(runtime.settings.model_copy(update={"gateways": ("invoice",)})) == "invoice"
+    assert len(fake.requests) == asked
+
+    outcome, said = await trouble(stripe_secret_key=None)
+    assert outcome == "failed"
+    assert "PALETTA_STRIPE_SECRET_KEY" in said
+    assert len(fake.requests) == asked
+    outcome, said = await trouble(stripe_secret_key=SecretStr("sk_test_wrong"))
+    assert outcome == "failed"
+    assert said.startswith("Stripe: ")
+    assert "PALETTA_STRIPE_SECRET_KEY" in said
+    outcome, said = await trouble(stripe_api_base="http://127.0.0.1:1")
+    assert outcome == "failed"
+    outcome, said = await trouble(stripe_webhook_secret=None)
+    assert outcome == "warning"
+    assert f"{runtime.settings.public_url}/v1/webhooks/stripe" in said
+    outcome, said = await trouble(env="production")
+    assert outcome == "warning"
+    assert "test key" in said
+    outcome, said = await trouble(gateways=())
+    assert outcome == "warning"
+    assert "nobody can pay" in said
 
 
 async def test_what_stripe_broke_down_over_is_begun_anew(shop: tuple[FakeStripe, Counter]) -> None:
