@@ -52,14 +52,15 @@ def connect(settings: Settings | None = None, *, login: bool = True, tries: int 
     """A client for the service in force, with the stored token.
 
     Raises NotAuthorised when nobody is logged in, unless `login` is False (public endpoints; the token is
-    then sent if there is one).
+    then sent if there is one), or when the profile is not there and nothing else says which service is meant.
     """
     from paletta_cli.credentials import token, where
     from paletta_cli.output import Output
+    from paletta_cli.settings import names_a_service
 
     settings = settings or load()
     stored = token(settings)
-    if login and stored is None:
+    if stored is None and (login or not names_a_service(settings)):
         raise _not_logged_in(settings)
     service = Service(settings.url, stored, tries=tries)
     service.on_wait = Output().note

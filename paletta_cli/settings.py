@@ -77,6 +77,12 @@ def load() -> Settings:
     )
 
 
+def names_a_service(settings: Settings) -> bool:
+    """Whether the address is one that somebody chose: not where a profile is named that is not there, beside others."""
+    asked = flags.url or os.environ.get("PALETTA_URL")
+    return bool(asked) or not settings.profiles or settings.profile in settings.profiles
+
+
 def state_dir() -> Path:
     """The directory of the upload journal and of crash logs.
 

@@ -129,11 +129,12 @@ def test_a_profile_that_is_not_there_is_named_with_those_that_are(
     monkeypatch.setattr(settings, "flags", settings._Flags())
     for name in ("olga", "ana"):
         settings.save_profile(settings.load(), name, settings.Profile("http://127.0.0.1:9"))
-    assert main.main(["--profile", "nobody", "whoami"]) == 4
-    assert capsys.readouterr().err == (
-        "error: there is no profile `nobody`\n"
-        "hint: there are `olga`, `ana`; `paletta --profile nobody login` makes another\n"
-    )
+    for command in (["whoami"], ["search", "tram"]):  # a stranger may search, but where?
+        assert main.main(["--profile", "nobody", *command]) == 4
+        assert capsys.readouterr().err == (
+            "error: there is no profile `nobody`\n"
+            "hint: there are `olga`, `ana`; `paletta --profile nobody login` makes another\n"
+        )
 
 
 def test_not_logged_in_is_exit_4(capsys: pytest.CaptureFixture[str]) -> None:
