@@ -165,7 +165,9 @@ async def test_switches_are_listed_audited_and_need_a_fresh_login(
     await client.delete("/v1/admin/flags/no-uploads", headers=admin.headers)
     await client.delete("/v1/admin/flags/no-uploads", headers=admin.headers)
     async with runtime.db.transaction() as session:
-        rows = await session.execute(text("SELECT action, object FROM audit_logs WHERE action LIKE 'flag:%' ORDER BY id"))
+        rows = await session.execute(
+            text("SELECT action, object FROM audit_logs WHERE action LIKE 'flag:%' ORDER BY id")
+        )
         assert [tuple(row) for row in rows] == [("flag:set", "no-uploads"), ("flag:cleared", "no-uploads")]
         await session.execute(text("UPDATE api_tokens SET authenticated_at = now() - interval '1 day'"))
     stale = await client.put("/v1/admin/flags/no-uploads", json={}, headers=admin.headers)
