@@ -281,7 +281,7 @@ def run_jobs(runtime: Runtime) -> Callable[[], Awaitable[None]]:
     """`await run_jobs()`: be a worker until every queue is empty."""
     from sqlalchemy import text
 
-    from paletta_server.core.jobs import run_worker
+    from tests.support.working import work_off
 
     async def run() -> None:
         waiting = text(
@@ -290,7 +290,7 @@ def run_jobs(runtime: Runtime) -> Callable[[], Awaitable[None]]:
         )
         while True:
             # Jobs defer jobs: a worker that does not wait may leave before its last one has.
-            await run_worker(runtime, name="test", concurrency=1, wait=False)
+            await work_off(runtime)
             async with runtime.db.transaction() as session:
                 if not await session.scalar(waiting):
                     return

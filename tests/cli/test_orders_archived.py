@@ -19,7 +19,6 @@ from fastapi import FastAPI
 from sqlalchemy import text
 
 from paletta_server.core import bucket
-from paletta_server.core.jobs import run_worker
 from paletta_server.core.runtime import Runtime
 from paletta_server.core.settings import Settings
 from paletta_server.core.storage import ObjectStore, StoreError
@@ -29,6 +28,7 @@ from tests.conftest import Person
 from tests.support import aws
 from tests.support.orders import Sold, Till, Wanted, revoke
 from tests.support.stack import MailSink
+from tests.support.working import work_off
 
 HD, ORIGINAL = b"an hd file " * 1000, b"the original file " * 5000
 NOT_THERE_YET, SOME_FAILED = 8, 6
@@ -73,7 +73,7 @@ class Archive:
     async def work(self) -> None:
         """Be a worker until the queues are empty."""
         for _ in range(3):  # jobs defer jobs
-            await run_worker(self.runtime, name="test", concurrency=1, wait=False)
+            await work_off(self.runtime)
 
     async def ask(self, sold: Sold, tier: str) -> Any:
         wish = {"files": [{"item_id": sold.items[0].uid, "tier": tier}]}

@@ -10,7 +10,6 @@ from typing import Any
 from fastapi import FastAPI
 from sqlalchemy import func, select, text
 
-from paletta_server.core.jobs import run_worker
 from paletta_server.core.runtime import Runtime
 from paletta_server.delivery.models import Entitlement
 from paletta_server.earnings import service as earnings
@@ -20,6 +19,7 @@ from paletta_server.payments import service
 from paletta_server.payments.models import Dispute, ExternalEvent, Payment, PaymentEvent, Refund, RefundItem
 from tests.support.orders import Sold, Till, Wanted
 from tests.support.serving import serving
+from tests.support.working import work_off
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Counter:
         """Be a worker until nothing is left to do now; what is scheduled for later is done now too."""
         while True:
             await self.hurry()
-            await run_worker(self.runtime, name="test", concurrency=1, wait=False)
+            await work_off(self.runtime)
             async with self.runtime.db.transaction() as session:
                 if not await session.scalar(
                     text("SELECT count(*) FROM procrastinate_jobs WHERE status = 'todo'")
