@@ -206,12 +206,14 @@ async def opened(settings: Settings) -> AsyncIterator[procrastinate.App]:
             yield app
 
 
-async def run_worker(runtime: Runtime, *, name: str, concurrency: int, wait: bool = True) -> None:
+async def run_worker(
+    runtime: Runtime, *, name: str, concurrency: int, rest: int = REST_AT_ONCE, wait: bool = True
+) -> None:
     """Work until told to stop (SIGTERM, SIGINT), or with `wait=False` until the queues are empty; then the schedule
     queues nothing meanwhile.
 
-    `concurrency` films are ingested at once. Everything else has a lane of its own, so that a mail never waits
-    behind a film. On a stop, running jobs get a moment to finish; what is cut off is taken up by another worker.
+    `concurrency` films are ingested at once. Everything else has a lane of its own, `rest` wide, so that a mail never
+    waits behind a film. On a stop, running jobs get a moment to finish; what is cut off is taken up by another worker.
     """
     async with opened(runtime.settings) as app:
         schedule = app.periodic_registry
@@ -225,7 +227,7 @@ async def run_worker(runtime: Runtime, *, name: str, concurrency: int, wait: boo
         with_them = {"runtime": runtime, "tallies": tallies}
         lanes = [
             asyncio.create_task(_lane(app, with_them, f"{name}-{label}", queues, width, wait=wait))
-            for label, queues, width in (("films", FILMS, concurrency), ("rest", REST, REST_AT_ONCE))
+            for label, queues, width in (("films", FILMS, concurrency), ("rest", REST, rest))
         ]
         try:
             if wait:
