@@ -128,7 +128,8 @@ def test_a_stack_is_backed_up_lost_and_restored_into_another(tmp_path: Path) -> 
         assert again.returncode == 1, "the account is there"
 
         body = {"email": "a@example.org", "password": "nine brass otters hum"}
-        answer = httpx.post(f"http://127.0.0.1:{other}/v1/auth/login", json=body, trust_env=False)
+        address = f"http://127.0.0.1:{other}/v1/auth/login"
+        answer = httpx.post(address, json=body, trust_env=False, timeout=60)
         assert answer.status_code == 200, "the API that ran meanwhile serves what was restored"
         second.end()
     empty = tmp_path / "empty"

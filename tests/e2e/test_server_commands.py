@@ -253,7 +253,7 @@ def test_only_a_trusted_proxy_says_who_its_clients_are(
         for line in process.stderr:
             if "Uvicorn running" in line:
                 break
-        with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2")) as proxy:
+        with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2"), timeout=60) as proxy:
             proxy.get(f"http://127.0.0.1:{port}/v1/nowhere", headers={"X-Forwarded-For": "203.0.113.9"})
         request = next(line for line in process.stderr if "/v1/nowhere" in line)
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -12,7 +13,8 @@ import sys
 import sysconfig
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +43,29 @@ def server(
 
 
 def get(url: str) -> tuple[int, Any]:
-    with urllib.request.urlopen(url, timeout=20) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return answer.status, json.load(answer)
 
 
 def wait_until_gone(pids: Sequence[int]) -> None:
-    _gone, alive = psutil.wait_procs(
-        [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=20
-    )
+    there = []
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            there.append(psutil.Process(pid))
+    _gone, alive = psutil.wait_procs(there, timeout=60)
     left = [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
     assert not left, f"outlived the stack: {left}"
+
+
+def all_running(note: Path, members: Iterable[str]) -> dict[str, int]:
+    """The process ids once every member runs: one may die of another's death, and comes back after that one."""
+    deadline = time.monotonic() + 60
+    while True:
+        found: dict[str, int] = json.loads(note.read_text())["pids"]
+        if found.keys() == {*members}:
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)  # the stack notes it in a file
 
 
 def test_from_start_to_stop(tmp_path: Path) -> None:
@@ -108,8 +123,7 @@ def test_from_start_to_stop(tmp_path: Path) -> None:
             up.wait_for(f"`{name}` ended by signal 9; starting it again")
             up.wait_for(f"{name}: ready")
         assert get(f"{status['url']}/readyz")[0] == 200
-        now = json.loads((data / "run" / "stack.json").read_text())["pids"]
-        assert set(now) == set(status["pids"])
+        now = all_running(data / "run" / "stack.json", status["pids"])
 
         assert up.end(signal.SIGTERM) == 0, up.said
     wait_until_gone([*status["pids"].values(), *now.values()])
@@ -201,7 +215,12 @@ def test_a_member_that_keeps_dying_ends_the_stack_with_its_last_words(tmp_path: 
         assert up.wait() == 1
     said = "\n".join(up.said)
     assert "`worker-1` ended on start; starting it again\n  error: PALETTA_INGEST_MAX_FPS: " in said
-    assert "error: `worker-1` ended 6 times within 60 s, last on start\n" in said
+    # Its own death and five starts: either is enough, and how long the starts take is for the machine to say.
+    assert re.search(
+        r"^error: `worker-1` (ended 6 times within 60 s|could not be started 5 times on end), last on start$",
+        said,
+        re.M,
+    ), said
     assert "PALETTA_INGEST_MAX_FPS" in said
     assert f"hint: its log is `{data / 'logs' / 'worker-1.log'}`" in said
     wait_until_gone(pids.values())
