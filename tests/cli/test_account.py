@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
+from paletta_server.core.runtime import Runtime
 from tests.conftest import MakeUser, Person
 from tests.support.accounts import OTHER, PASSWORD, RunJobs, contributors_by_hand, link_in
+from tests.support.days import within_a_day
 from tests.support.serving import serving
 from tests.support.stack import MailSink
 
@@ -86,8 +88,9 @@ class Terminal:
         ours, theirs = pty.openpty()
         self._fd = ours
         self._process = await asyncio.create_subprocess_exec(
-            *PROGRAM, *self.argv, stdin=theirs, stdout=theirs, stderr=theirs, env=self.environment
-        )
+            *PROGRAM, *self.argv, stdin=theirs, stdout=theirs, stderr=theirs, env=self.environment,
+            start_new_session=True,  # passwords are asked for here, not on the terminal of whoever runs the tests
+        )  # fmt: skip
         os.close(theirs)
         return self
 
@@ -244,8 +247,9 @@ async def test_tokens_for_scripts(paletta: Run, make_user: MakeUser, tmp_path: P
 
 
 async def test_tokens_read_well_in_80_columns(
-    paletta: Run, on_a_terminal: Run, people: dict[str, Person]
+    paletta: Run, on_a_terminal: Run, people: dict[str, Person], runtime: Runtime
 ) -> None:
+    await within_a_day(runtime)
     mine = {"PALETTA_TOKEN": people["contributor"].token}
     scopes = ("--scope", "uploads", "--scope", "clips", "--scope", "profile")
     await paletta("tokens", "create", "nightly upload of the studio's second machine", *scopes, **mine)

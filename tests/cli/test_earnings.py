@@ -16,6 +16,7 @@ from paletta_server.payments import service as payments
 from paletta_server.payments.sandbox import desk
 from tests.cli.conftest import Run
 from tests.conftest import MakeUser, Person
+from tests.support.days import within_a_day
 from tests.support.earnings import IBAN, hold_is_over
 from tests.support.orders import Sold, Till, Wanted
 from tests.support.payments import Counter
@@ -31,6 +32,7 @@ async def people(make_user: MakeUser) -> dict[str, Person]:
 
 @pytest.fixture
 async def counter(runtime: Runtime, people: dict[str, Person]) -> Counter:
+    await within_a_day(runtime)
     return Counter(runtime, await Till.of(runtime, people["customer"].email, people["contributor"].email))
 
 
