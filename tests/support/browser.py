@@ -97,6 +97,7 @@ class Browser:
         self._session = None
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self._call("Page.enable")
+        self._call("Page.setLifecycleEventsEnabled", enabled=True)
         self._call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -115,10 +116,14 @@ class Browser:
         self._profile.cleanup()
 
     _session: str | None = None
+    _loader: str | None = None
 
     def open(self, address: str) -> None:
         """Go to an address and wait until it is there."""
-        self._loading(lambda: self._call("Page.navigate", url=address))
+        self._events.clear()
+        # By its own name: the empty page of the beginning may say only now that it is there.
+        loader = self._call("Page.navigate", url=address)["loaderId"]
+        self._loaded(lambda one: one == loader)
 
     def press(self, words: str) -> None:
         """Click, as a mouse does, on the one button or link with these words, and wait for the page that follows."""
@@ -130,13 +135,13 @@ class Browser:
         )
         assert isinstance(place, list), f"{place} buttons say “{words}” on\n{self.text}"
 
-        def click() -> None:
-            for kind in ("mousePressed", "mouseReleased"):
-                self._call(
-                    "Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1
-                )
-
-        self._loading(click)
+        self._events.clear()
+        before = self._loader
+        for kind in ("mousePressed", "mouseReleased"):
+            self._call(
+                "Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1
+            )
+        self._loaded(lambda one: one != before)
 
     @property
     def text(self) -> str:
@@ -158,10 +163,14 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def _loading(self, act: Callable[[], object]) -> None:
-        self._events.clear()
-        act()
-        while not any(event["method"] == "Page.loadEventFired" for event in self._events):
+    def _loaded(self, which: Callable[[str], bool]) -> None:
+        """Return when such a page is there; `which` is told the id of each that is."""
+        while True:
+            for event in self._events:
+                params = event.get("params", {})
+                if params.get("name") == "load" and which(params["loaderId"]):
+                    self._loader = params["loaderId"]
+                    return
             self._events.append(self._next())
 
     def _call(self, method: str, **params: Any) -> dict[str, Any]:
