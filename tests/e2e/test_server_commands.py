@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,7 @@ import pytest
 
 from paletta_server.core.settings import Settings
 from paletta_server.embedded.ports import free_ports
+from tests.support.closed import closed_ports
 from tests.support.up import clean_env
 
 
@@ -47,8 +49,14 @@ def environment(settings: Settings) -> dict[str, str]:
     }
 
 
-def test_doctor_names_the_fix_of_everything_that_is_missing(tmp_path: Path) -> None:
-    nothing = free_ports(3)
+@pytest.fixture
+def nothing() -> Iterator[list[int]]:
+    """Ports at which nobody answers."""
+    with closed_ports(3) as ports:
+        yield ports
+
+
+def test_doctor_names_the_fix_of_everything_that_is_missing(tmp_path: Path, nothing: list[int]) -> None:
     done = server(
         *("doctor", "--json"),
         cwd=tmp_path,
@@ -69,13 +77,13 @@ def test_doctor_names_the_fix_of_everything_that_is_missing(tmp_path: Path) -> N
     assert "hunter" not in done.stdout
 
 
-def test_doctor_names_the_fix_where_there_are_no_credentials(tmp_path: Path) -> None:
+def test_doctor_names_the_fix_where_there_are_no_credentials(tmp_path: Path, nothing: list[int]) -> None:
     # Without a home nor a metadata service there is nowhere to find any.
     done = server(
         *("doctor", "--json"),
         cwd=tmp_path,
         AWS_EC2_METADATA_DISABLED="true",
-        PALETTA_S3_ENDPOINT=f"http://127.0.0.1:{free_ports(1)[0]}",
+        PALETTA_S3_ENDPOINT=f"http://127.0.0.1:{nothing[0]}",
     )
     found = {finding["check"]: finding for finding in json.loads(done.stdout)["findings"]}
     for check in ("bucket", "transfer"):
@@ -84,8 +92,10 @@ def test_doctor_names_the_fix_where_there_are_no_credentials(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("arguments", [("migrate",), ("create-user", "a@example.org", "--password-stdin")])
-def test_a_database_that_is_away_is_said_in_words(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    url = f"postgresql://paletta:hunter22@127.0.0.1:{free_ports(1)[0]}/paletta"
+def test_a_database_that_is_away_is_said_in_words(
+    tmp_path: Path, nothing: list[int], arguments: tuple[str, ...]
+) -> None:
+    url = f"postgresql://paletta:hunter22@127.0.0.1:{nothing[0]}/paletta"
     done = server(*arguments, cwd=tmp_path, stdin="nine brass otters hum\n", PALETTA_DATABASE_URL=url)
     assert done.returncode == 1
     assert done.stderr.startswith("error: the database at postgresql://paletta:***@127.0.0.1:"), done.stderr
@@ -198,8 +208,10 @@ def test_a_wrong_setting_is_named_without_its_value(tmp_path: Path) -> None:
     assert "hunter22" not in done.stderr
 
 
-def test_a_worker_without_a_database_names_the_setting(settings: Settings, tmp_path: Path) -> None:
-    nowhere = f"postgresql://ada:hunter22@127.0.0.1:{free_ports(1)[0]}/paletta"
+def test_a_worker_without_a_database_names_the_setting(
+    settings: Settings, tmp_path: Path, nothing: list[int]
+) -> None:
+    nowhere = f"postgresql://ada:hunter22@127.0.0.1:{nothing[0]}/paletta"
     done = server("worker", cwd=tmp_path, **{**environment(settings), "PALETTA_DATABASE_URL": nowhere})
     assert done.returncode == 1
     assert "hint: set PALETTA_DATABASE_URL" in done.stderr.splitlines()[-1]
