@@ -78,7 +78,7 @@ async def shop(client: httpx.AsyncClient, runtime: Runtime, make_user: MakeUser)
 
 
 async def fetched(url: str, **headers: str) -> httpx.Response:
-    async with httpx.AsyncClient(trust_env=False) as store:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as store:
         return await store.get(url, headers=headers)
 
 
@@ -239,7 +239,8 @@ def words_of(data: bytes) -> str:
     import zlib
 
     found = []
-    for match in re.finditer(rb"stream\r?\n(.*?)\r?\nendstream", data, re.DOTALL):
+    # What is packed may end in any byte, in that of a line's end too.
+    for match in re.finditer(rb"stream\n(.*?)\nendstream", data, re.DOTALL):
         try:
             found.append(zlib.decompress(match[1]).decode("latin-1"))
         except zlib.error:
