@@ -114,7 +114,7 @@ async def test_long_polls_are_counted_apart(
 ) -> None:
     person = await make_user("contributor")
     batch = await Uploader(client, person.headers).batch()
-    path = f"/v1/upload-batches/{batch}/progress?after=99&wait=20"
+    path = f"/v1/upload-batches/{batch}/progress?after=99&wait=55"
     async with node(settings, requests_at_once=1, long_polls_at_once=2) as small:
         polls = [asyncio.create_task(small.client.get(path, headers=person.headers)) for _ in range(2)]
         waiters = small.runtime.notify._waiters
@@ -125,7 +125,7 @@ async def test_long_polls_are_counted_apart(
         began = time.monotonic()
         small.runtime.notify.end()
         assert [(await poll).status_code for poll in polls] == [200, 200]
-        assert time.monotonic() - began < 2, "a node about to stop answers its polls"
+        assert time.monotonic() - began < 40, "a node about to stop answers its polls"
         again = await small.client.get(path, headers=person.headers)
         assert (again.status_code, again.headers["connection"]) == (200, "close")
         ready = await small.client.get("/readyz")
@@ -148,9 +148,19 @@ def test_every_route_that_waits_is_known_as_one(app: FastAPI) -> None:
 
 async def test_without_a_free_connection_the_answer_comes_soon(settings: Settings, runtime: Runtime) -> None:
     async with node(settings, database_pool_size=1, database_wait_seconds=0.3) as small:
+        enough = asyncio.Event()
+
+        async def take() -> int:
+            """What the node does by itself may have a connection just now: then once more."""
+            while True:
+                answer = await small.client.get("/v1/categories")
+                if answer.status_code != 503 or enough.is_set():
+                    return answer.status_code
+
         async with stuck(runtime):
-            taken = [asyncio.create_task(small.client.get("/v1/categories")) for _ in range(6)]
+            taken = [asyncio.create_task(take()) for _ in range(6)]
             await blocked(runtime, 6)  # one that is kept, five for a rush
+            enough.set()
             began = time.monotonic()
             refused = await small.client.get("/v1/categories")
             took = time.monotonic() - began
@@ -160,7 +170,7 @@ async def test_without_a_free_connection_the_answer_comes_soon(settings: Setting
         assert probed["checks"]["database"] == "ok", "that answers, and another node is no better off"
         assert int(refused.headers["retry-after"]) >= 1
         assert 0.2 < took < 8, "sooner than the lock would have come, or its limit"
-        assert {(await task).status_code for task in taken} <= {200, 503}
+        assert {await task for task in taken} <= {200, 503}
 
 
 async def test_a_schema_older_than_the_code_is_not_ready(client: httpx.AsyncClient, runtime: Runtime) -> None:
@@ -197,7 +207,7 @@ async def test_a_body_that_does_not_come_holds_its_place_for_a_moment_only(
     async with (
         node(settings, requests_at_once=2) as small,
         serving(small.app) as url,
-        httpx.AsyncClient(base_url=url) as client,
+        httpx.AsyncClient(base_url=url, timeout=60) as client,
     ):
         port = httpx.URL(url).port
         assert port is not None
@@ -212,7 +222,7 @@ async def test_who_goes_away_in_the_middle_is_no_fault_of_ours(settings: Setting
     async with (
         node(settings) as small,
         serving(small.app) as url,
-        httpx.AsyncClient(base_url=url) as client,
+        httpx.AsyncClient(base_url=url, timeout=60) as client,
     ):
 
         async def counted(status: int) -> float:
@@ -288,7 +298,7 @@ async def test_half_sent_requests_keep_nobody_out(
     async with (
         node(settings, requests_at_once=50) as small,
         serving(small.app) as url,
-        httpx.AsyncClient(base_url=url) as client,
+        httpx.AsyncClient(base_url=url, timeout=60) as client,
         contextlib.AsyncExitStack() as held,
     ):
         port = httpx.URL(url).port
