@@ -292,7 +292,7 @@ async def test_uploads_and_ingest(runtime: Runtime, shelf: Shelf, collector: Col
         " SELECT :uid, id, clip_id, :attempt, 'media/', now() - interval '100 s' FROM uploads LIMIT 1 RETURNING 1"
     )
     end = (
-        "UPDATE ingest_runs SET finished_at = now() - make_interval(secs => 100 - :took), status = :status,"
+        "UPDATE ingest_runs SET finished_at = created_at + make_interval(secs => :took), status = :status,"
         " error = :error, figures = CAST(:figures AS jsonb) WHERE uid = :uid RETURNING 1"
     )
     for number, (took, status, error, figures) in enumerate(

@@ -30,7 +30,7 @@ DAY = 86_400
 
 
 async def tried(runtime: Runtime, name: str, *, attempts: int | None = None) -> tuple[str, float]:
-    """Let the waiting job `name` run now, after `attempts`: its status, and the seconds to its next try."""
+    """Let the waiting job `name` run now, after `attempts`: its status, and the seconds from then to its next try."""
     async with runtime.db.transaction() as session:
         await session.execute(
             text(
@@ -43,8 +43,9 @@ async def tried(runtime: Runtime, name: str, *, attempts: int | None = None) -> 
     async with runtime.db.transaction() as session:
         row = await session.execute(
             text(
-                "SELECT status::text, extract(epoch FROM scheduled_at - now()) FROM procrastinate_jobs"
-                " WHERE task_name = :name"
+                "SELECT status::text, extract(epoch FROM scheduled_at - (SELECT max(at) FROM procrastinate_events"
+                " WHERE job_id = job.id AND type IN ('deferred_for_retry', 'failed')))"
+                " FROM procrastinate_jobs AS job WHERE task_name = :name"
             ),
             {"name": name},
         )
