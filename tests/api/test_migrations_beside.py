@@ -114,7 +114,7 @@ def test_two_nodes_migrate_at_once(empty: Settings, tmp_path: Path) -> None:
         )
         for _ in range(3)
     ]
-    said = [runner.communicate(timeout=120)[0] for runner in runners]
+    said = [runner.communicate(timeout=300)[0] for runner in runners]
     assert [runner.returncode for runner in runners] == [0, 0, 0], said
     assert migrations.versions(empty) == (migrations.revisions()[-1],) * 2
 
@@ -162,25 +162,27 @@ async def test_a_migration_does_not_make_everybody_queue_behind_a_long_transacti
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(1) as thread:
         running = loop.run_in_executor(thread, lambda: migrations.migrate(apart, beside=coming))
-        slowest, until, seen = 0.0, time.monotonic() + 7, 0
+        held_up, seen = list[float](), 0
         async with await psycopg.AsyncConnection.connect(apart.libpq_url, autocommit=True) as other:
-            while time.monotonic() < until:
-                began = time.monotonic()
-                await other.execute("SELECT count(*) FROM clips")
-                slowest = max(slowest, time.monotonic() - began)
-                seen += 1
-                await asyncio.sleep(0.02)
+            async with asyncio.timeout(90):
+                while len(held_up) < 2 or seen <= 20:
+                    began = time.monotonic()
+                    await other.execute("SELECT count(*) FROM clips")
+                    if (took := time.monotonic() - began) > 0.5:
+                        held_up.append(took)
+                    seen += 1
+                    await asyncio.sleep(0.02)
             assert not running.done(), "the table is held: it cannot have happened"
             holder.rollback()
-            await asyncio.wait_for(running, 30)
+            await asyncio.wait_for(running, 60)
             (row,) = await (await other.execute("SELECT count(*) FROM moods")).fetchall()
             valid = await other.execute(
                 "SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix_clips_mood'::regclass"
             )
             assert await valid.fetchall() == [(True,)]
     assert row == (0,)
-    assert seen > 20
-    assert 0.5 < slowest < migrations.LOCK_SECONDS + 1.5, slowest
+    assert max(held_up) < 4 * migrations.LOCK_SECONDS, held_up
+    assert migrations.LOCK_SECONDS == 2
 
 
 async def test_a_migration_gives_up_in_words(
