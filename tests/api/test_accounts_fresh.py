@@ -37,7 +37,7 @@ async def test_a_login_counts_for_ten_minutes(
 ) -> None:
     admin = await make_user("admin")
     assert await code_of(client, admin.headers) == "not_found", "the order, not the login"
-    await forget(runtime, 9.9)
+    await forget(runtime, 9.5)
     assert await code_of(client, admin.headers) == "not_found"
     await forget(runtime, 10.1)
     assert await code_of(client, admin.headers) == "login_not_fresh"

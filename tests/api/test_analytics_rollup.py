@@ -82,7 +82,7 @@ async def test_a_roll_up_that_is_killed_is_done_by_the_next(
     assert await rows(runtime, SUMS) == []
     process.kill()
     await process.wait()
-    async with asyncio.timeout(20), runtime.db.transaction() as session:
+    async with asyncio.timeout(60), runtime.db.transaction() as session:
         # Free as soon as the server has noticed.
         await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": rollup.LOCK})
     assert await rollup.roll_up(runtime.db) == 1
@@ -170,7 +170,9 @@ async def api(settings: Settings, folder: Path, port: int) -> AsyncIterator[http
         sys.executable, "-m", "paletta_server.cli", "api", "--port", str(port), env=environment
     )
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60
+        ) as client:
             async with asyncio.timeout(60):
                 while process.returncode is None:
                     try:
@@ -182,7 +184,7 @@ async def api(settings: Settings, folder: Path, port: int) -> AsyncIterator[http
             yield client
     finally:
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 20) in (0, -signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 60) in (0, -signal.SIGTERM)
 
 
 async def test_two_api_processes_write_while_it_is_added_up(

@@ -160,7 +160,7 @@ async def test_a_plan_of_changes_waits_for_nobody(up: Uploader, runtime: Runtime
     async with runtime.db.transaction() as session:
         await hold(session, "clips", clip)
         plan = await asyncio.wait_for(
-            up.call("POST", "/clips/apply", json={"items": [entry], "dry_run": True}), 5
+            up.call("POST", "/clips/apply", json={"items": [entry], "dry_run": True}), 60
         )
     assert (plan["applied"], len(plan["changes"])) == (False, 1)
 
@@ -315,7 +315,7 @@ async def test_the_sweep_passes_over_a_batch_that_somebody_holds(up: Uploader, r
         await session.execute(text("UPDATE upload_batches SET touched_at = now() - interval '2 days'"))
     async with runtime.db.transaction() as session:
         await hold(session, "upload_batches", held)
-        await asyncio.wait_for(reap(runtime), 5)
+        await asyncio.wait_for(reap(runtime), 60)
     states = [(await up.call("GET", f"/upload-batches/{batch}"))["status"] for batch in (held, free)]
     assert states == ["open", "settled"]
 

@@ -252,7 +252,7 @@ async def test_from_the_topic_to_the_list(
             stop.set()
         await partial(mail_events.handle, runtime)(one)
 
-    await asyncio.wait_for(consume(reading, handle, ready=runtime.db.answers, stop=stop), 30)
+    await asyncio.wait_for(consume(reading, handle, ready=runtime.db.answers, stop=stop), 60)
     assert await rows(runtime, "SELECT address, reason FROM suppressed_addresses") == [(ANA, "bounce")]
     left = await asyncio.to_thread(
         reading._client.get_queue_attributes,

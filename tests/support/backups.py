@@ -36,7 +36,7 @@ async def fetch(settings: Settings, person: Person, sold: Sold) -> dict[tuple[st
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=settings.public_url) as client,
-        httpx.AsyncClient(trust_env=False) as store,
+        httpx.AsyncClient(trust_env=False, timeout=60) as store,
     ):
         wanted = [{"item_id": item, "tier": tier} for item, tier in sold.data]
         answer = await client.post("/v1/downloads", json={"files": wanted}, headers=person.headers)

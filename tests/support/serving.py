@@ -59,9 +59,9 @@ def serving_in_a_thread(app: FastAPI) -> Iterator[str]:
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), name="serving", daemon=True)
     thread.start()
-    address, stop = told.get(timeout=10)
+    address, stop = told.get(timeout=60)
     try:
         yield address
     finally:
         stop()
-        thread.join(10)
+        thread.join(60)

@@ -219,7 +219,7 @@ class MailSink:
     def start(self) -> None:
         self._thread = threading.Thread(target=self._serve, name="mail-sink", daemon=True)
         self._thread.start()
-        assert self._ready.wait(10), "the mail sink did not start"
+        assert self._ready.wait(60), "the mail sink did not start"
 
     def _serve(self) -> None:
         from aiosmtpd.smtp import SMTP

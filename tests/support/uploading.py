@@ -41,7 +41,9 @@ class Uploader:
     client: httpx.AsyncClient
     headers: dict[str, str]
     # Without TLS, whose certificates take longer to load than most tests' uploads.
-    store: httpx.AsyncClient = field(default_factory=lambda: httpx.AsyncClient(trust_env=False, verify=False))
+    store: httpx.AsyncClient = field(
+        default_factory=lambda: httpx.AsyncClient(trust_env=False, verify=False, timeout=60)
+    )
 
     async def call(self, method: str, path: str, expect: int = 200, **kwargs: Any) -> Any:
         answer = await self.client.request(method, f"/v1{path}", headers=self.headers, **kwargs)
