@@ -35,6 +35,8 @@ from tests.support.serving import serving
 MIB = 1024 * 1024
 LARGE = 20 * MIB  # two parts
 MIDST = LARGE // UNREAD_BLOCK - 1  # the blocks after which it is on its way, and not there
+RARELY = 3600.0
+"""Seconds after which how far an upload is is told: whether that is so depends on the machine, not on what is said."""
 HEAD = """\
 paletta: 1
 defaults:
@@ -83,7 +85,11 @@ async def environment(url: str, make_user: MakeUser, tmp_path: Path, monkeypatch
 
 
 @pytest.fixture
-def paletta(environment: None, capsys: pytest.CaptureFixture[str]) -> Paletta:
+def paletta(
+    environment: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Paletta:
+    monkeypatch.setattr("paletta_cli.transfer.view._PLAIN_SECONDS", RARELY)
+
     async def run(*argv: str | Path) -> Ran:
         capsys.readouterr()
         code = await asyncio.to_thread(cli.main, [str(word) for word in argv])
@@ -120,7 +126,10 @@ class Process:
 
     @classmethod
     async def start(cls, *argv: str | Path, **extra: str) -> Process:
-        code = "from paletta_cli.main import run; run()"
+        code = (
+            f"from paletta_cli.transfer import view; view._PLAIN_SECONDS = {RARELY};"
+            " from paletta_cli.main import run; run()"
+        )
         return cls(
             await asyncio.create_subprocess_exec(
                 sys.executable,
