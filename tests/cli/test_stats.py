@@ -19,13 +19,11 @@ from paletta_server.core.runtime import Runtime
 from tests.cli.conftest import Run
 from tests.conftest import Person
 from tests.support.analytics import add_up, rows, still, write
-from tests.support.days import within_a_day
 from tests.support.orders import Till, Wanted
 
 
 @pytest.fixture
 async def till(app: FastAPI, runtime: Runtime, people: dict[str, Person]) -> AsyncIterator[Till]:
-    await within_a_day(runtime)
     async with still(app):
         yield await Till.of(runtime, people["admin"].email, people["contributor"].email)
 

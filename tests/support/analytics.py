@@ -15,14 +15,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from paletta_server.analytics import books, rollup
 from paletta_server.analytics.collector import Collector
 from paletta_server.core.runtime import Runtime
+from tests.support.days import within_a_day
 
 
 @asynccontextmanager
 async def still(app: FastAPI) -> AsyncIterator[Collector]:
-    """A collector in the place of the application's, which writes when it is told to and at no other time."""
+    """A collector in the place of the application's, which writes when it is told to and at no other time.
+
+    The day stays the same one for as long as a test lasts: figures are of days.
+    """
     theirs: Collector = app.state.analytics
     await theirs.flush()  # what tests before this one noted
     runtime: Runtime = app.state.runtime
+    await within_a_day(runtime)
     async with runtime.db.transaction() as session:
         for table in ("batches", "events", "visitors", "counts", "queries", "salts"):
             await session.execute(text(f"DELETE FROM analytics_{table}"))
