@@ -143,14 +143,16 @@ class Emptier:
         self._connection: psycopg.Connection[Any] | None = None
 
     def empty(self) -> None:
-        try:
-            self._open().execute(_EMPTY)
-        except psycopg.errors.DeadlockDetected:  # with a background task's transaction, which is over now
-            self._open().execute(_EMPTY)
-        except psycopg.OperationalError:
-            if self._connection is not None and not self._connection.closed:
-                raise
-            self._open().execute(_EMPTY)
+        for tries_left in (3, 2, 1, 0):
+            try:
+                self._open().execute(_EMPTY)
+                return
+            except psycopg.errors.DeadlockDetected:  # with a background task's transaction, which is over now
+                if not tries_left:
+                    raise
+            except psycopg.OperationalError:
+                if not tries_left or (self._connection is not None and not self._connection.closed):
+                    raise
 
     def close(self) -> None:
         if self._connection is not None:
@@ -158,7 +160,8 @@ class Emptier:
 
     def _open(self) -> psycopg.Connection[Any]:
         if self._connection is None or self._connection.closed:
-            conninfo = make_conninfo(self._url, application_name="emptier", options="-c lock_timeout=10000")
+            # Longer than anybody's transaction may be idle.
+            conninfo = make_conninfo(self._url, application_name="emptier", options="-c lock_timeout=65000")
             self._connection = psycopg.connect(conninfo, autocommit=True)
             # Above the triggers that keep the audit log and that references hold.
             self._connection.execute("SET session_replication_role = replica")
