@@ -151,7 +151,7 @@ async def test_metrics_with_a_token_are_for_who_brings_it(settings: Settings) ->
 async def test_a_node_that_is_stopped_as_it_starts_does_stop(settings: Settings) -> None:
     """What follows changes is woken by the notifier's first word at just that moment."""
     app = create_app(settings)
-    async with asyncio.timeout(30), app.router.lifespan_context(app):
+    async with asyncio.timeout(60), app.router.lifespan_context(app):
         pass
 
 
@@ -205,7 +205,7 @@ async def test_whatever_goes_wrong_the_reaper_goes_on() -> None:
     # An engine that is not connected raises something else than a lost connection does.
     reaper = asyncio.create_task(jobs._reap_for_ever(jobs._app, 30))
     try:
-        await asyncio.wait_for(said.wait(), 5)
+        await asyncio.wait_for(said.wait(), 60)
         await asyncio.wait({reaper}, timeout=0)
         assert not reaper.done()
     finally:
