@@ -46,8 +46,17 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell starts what it puts into the background so, and the commands that tests interrupt would inherit it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    _examples_have_time()
     if not hasattr(config, "workerinput") and getattr(config.option, "numprocesses", None):
         _start_stack()
+
+
+def _examples_have_time() -> None:
+    """How long an example takes, and how long drawing it, is up to what else runs on the machine at that moment."""
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile("paletta", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("paletta")
 
 
 @pytest.hookimpl(wrapper=True)
