@@ -61,7 +61,7 @@ async def test_what_is_handled_is_gone_and_the_loop_stops_when_told(queue: Queue
         if len(seen) == 25:
             stop.set()
 
-    await asyncio.wait_for(consume(queue, handle, ready=always, stop=stop), 20)
+    await asyncio.wait_for(consume(queue, handle, ready=always, stop=stop), 60)
     assert sorted(seen, key=int) == [str(number) for number in range(25)]
     assert await queue.receive(wait_seconds=0) == []
 
@@ -87,9 +87,9 @@ async def test_what_cannot_be_handled_comes_back_until_the_queue_gives_it_up(
         return found
 
     queue.receive = at_once  # type: ignore[method-assign]
-    await asyncio.wait_for(consume(queue, handle, ready=always, stop=stop), 20)
+    await asyncio.wait_for(consume(queue, handle, ready=always, stop=stop), 60)
     assert sorted(seen) == [("fine", 1), ("poison", 1), ("poison", 2)]
-    told = [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+    told = [record for record in caplog.records if record.name == queues.log.name]
     assert len(told) == 2
     # Where the fault is the message's, where in our code it was found says nothing to anybody.
     assert {record.exc_info is None for record in told} == {error is Unhandleable}
@@ -109,7 +109,7 @@ async def test_junk_delays_nothing(queue: Queue, monkeypatch: pytest.MonkeyPatch
             raise Unhandleable("not understood")
         stop.set()
 
-    await asyncio.wait_for(consume(queue, handle, ready=always, stop=stop), 20)
+    await asyncio.wait_for(consume(queue, handle, ready=always, stop=stop), 60)
     assert junk == 3
 
 
@@ -168,11 +168,11 @@ async def test_what_the_last_poll_brings_is_given_back(queue: Queue) -> None:
         seen.append(message)
 
     consuming = asyncio.create_task(consume(queue, handle, ready=always, stop=stop))
-    await asyncio.wait_for(asking.wait(), 20)
+    await asyncio.wait_for(asking.wait(), 60)
     stop.set()
     await asyncio.sleep(0)  # it hears of it first
     await send(queue, "late")
-    await asyncio.wait_for(consuming, 20)
+    await asyncio.wait_for(consuming, 60)
     assert not seen
     assert [(one.body, one.receives) for one in await queue.receive(wait_seconds=0)] == [("late", 2)]
 
@@ -205,9 +205,9 @@ async def test_a_mute_queue_keeps_nobody_who_is_told_to_stop(
             raise AssertionError("it brought something")
 
         consuming = asyncio.create_task(consume(mute, handle, ready=always, stop=stop))
-        await asyncio.wait_for(asking.wait(), 20)
+        await asyncio.wait_for(asking.wait(), 60)
         stop.set()
-        await asyncio.wait_for(consuming, 20)
+        await asyncio.wait_for(consuming, 60)
     assert [type(error) for error in ended] == [ReadTimeoutError]
 
 

@@ -7,6 +7,7 @@ import json
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -49,6 +50,17 @@ def postgres() -> Any:
 def _sql(server: EmbeddedPostgres, statement: str) -> None:
     with psycopg.connect(server.url("postgres", superuser=True), autocommit=True) as admin:
         admin.execute(statement)  # type: ignore[arg-type]
+
+
+def _writes_again(server: EmbeddedPostgres) -> None:
+    """Return once who connects may write: the server reads its configuration in its own time."""
+    deadline = time.monotonic() + 60
+    while True:
+        with psycopg.connect(server.url("postgres", superuser=True)) as fresh:
+            if fresh.execute("SHOW default_transaction_read_only").fetchone() == ("off",):
+                return
+        assert time.monotonic() < deadline, "it reads its configuration no more"
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -104,12 +116,12 @@ async def test_every_way_to_the_database_brings_a_token(
     before = len(gate.tokens)
     async with Runtime.open(through, listen=True) as runtime:
         woken = runtime.notify.subscribe("topic")
-        await asyncio.wait_for(woken.wait(), 10)  # it listens
+        await asyncio.wait_for(woken.wait(), 60)  # it listens
         woken.clear()
         async with runtime.db.transaction() as session:
             await notify.announce(session, "topic")
             await jobs.defer(session, "clips.discard", keys=[])
-        await asyncio.wait_for(woken.wait(), 10)
+        await asyncio.wait_for(woken.wait(), 60)
         await jobs.run_worker(runtime, name="test", concurrency=1, wait=False)
         async with runtime.db.transaction() as session:
             # What is due by the clock may be queued meanwhile.
@@ -220,7 +232,7 @@ async def test_a_writer_that_became_a_replica_is_left(
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=through.public_url) as client,
     ):
-        database: Database = app.state.runtime.db
+        database = Database(through, pool_size=1)  # the application's is its background tasks' as well
         assert await ask(database)
         await asyncio.to_thread(_sql, postgres, "ALTER SYSTEM SET default_transaction_read_only = on")
         await asyncio.to_thread(_sql, postgres, "SELECT pg_reload_conf()")
@@ -240,6 +252,8 @@ async def test_a_writer_that_became_a_replica_is_left(
         finally:
             await asyncio.to_thread(_sql, postgres, "ALTER SYSTEM RESET default_transaction_read_only")
             await asyncio.to_thread(_sql, postgres, "SELECT pg_reload_conf()")
+            await asyncio.to_thread(_writes_again, postgres)
+            await database.close()
         taken = await client.post("/v1/auth/register", json=who)
         assert taken.status_code < 300, taken.text
 
