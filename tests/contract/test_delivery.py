@@ -93,7 +93,7 @@ def sold(delivery: Delivery, seconds: int = 60) -> str:
 
 
 async def get(url: str, **headers: str) -> httpx.Response:
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
         return await http.get(url, headers={name.replace("_", "-"): value for name, value in headers.items()})
 
 

@@ -506,7 +506,7 @@ async def test_an_order_given_up_while_a_bank_decides(shop: tuple[FakeStripe, Co
             assert await orders.expired(session) == [], "it does not keep others waiting"
     await service.settle(counter.runtime, payment.id)
     before = len(fake.requests)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await counter.work()
     assert [path for _, path, _ in fake.requests[before:] if path.endswith("expire")] == []
     account = await counter.account(sold.order.id)

@@ -84,7 +84,7 @@ async def test_nothing_depends_on_what_an_etag_is(settings: Settings, opaque: Op
     behind = settings.model_copy(update={"s3_endpoint": opaque.address})
     parts = [b"a" * 5 * 1024 * 1024, b"the end"]
     whole = b"".join(parts)
-    async with ObjectStore(behind) as store, httpx.AsyncClient(trust_env=False) as http:
+    async with ObjectStore(behind) as store, httpx.AsyncClient(trust_env=False, timeout=60) as http:
         small, crc = "originals/kms/small", _crc64nvme(whole)
         url, headers = store.presign_put(small, size=len(whole), crc64nvme=crc, seconds=60)
         assert (await http.put(url, content=whole, headers=headers)).status_code == 200

@@ -120,7 +120,7 @@ def test_a_server_left_running_is_replaced(database: EmbeddedPostgres) -> None:
     left = database.process
     successor = EmbeddedPostgres(database.data_dir, durable=False)
     url = successor.start()
-    assert left.wait(10) is not None
+    assert left.wait(60) is not None
     assert rows(url, "SELECT 1") == [(1,)]
     successor.stop()
     database.start()
@@ -216,7 +216,7 @@ def ask(address: Address, method: str, key: str, body: bytes | None = None) -> t
         now=datetime.now(UTC),
     )
     host = address.endpoint.removeprefix("http://")
-    connection = http.client.HTTPConnection(host, timeout=20)
+    connection = http.client.HTTPConnection(host, timeout=60)
     try:
         connection.request(method, url.removeprefix(address.endpoint), body=body)
         answer = connection.getresponse()
@@ -226,7 +226,7 @@ def ask(address: Address, method: str, key: str, body: bytes | None = None) -> t
 
 
 def knock(port: int, method: str, path: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, path)
         return connection.getresponse().status

@@ -85,7 +85,7 @@ async def test_so_many_are_asked_so_many_wait_and_the_rest_is_refused(
 
     asked = [asyncio.create_task(asking.ask(question)) for _ in range(MOST)]
     for _ in range(AT_ONCE):
-        assert await asyncio.to_thread(busy.acquire, timeout=10)
+        assert await asyncio.to_thread(busy.acquire, timeout=60)
     with pytest.raises(Unavailable, match="too many"):
         await asking.ask(question)
     assert not busy.acquire(blocking=False)
