@@ -90,7 +90,7 @@ class Exchange:
     """The store's own answer, or the proxy's in its place."""
     by_store: bool = False
     answered: bool = False
-    """The whole answer was handed to the client."""
+    """The whole answer was handed to the client, which was still there to take it."""
     passed: int = 0
     """Bytes of the answer's body that were handed to the client."""
 
@@ -168,7 +168,7 @@ class FaultProxy:
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self._serve, name="fault-proxy", daemon=True)
         self._thread.start()
-        assert self._ready.wait(10), "the proxy did not start"
+        assert self._ready.wait(60), "the proxy did not start"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -336,8 +336,9 @@ class _Relay:
         self._proxy.tell(self._exchange, "replied")
         left = {"lose_reply": 0, "cut_reply": self._fault.at}.get(self._fault.kind)
         body = BodyReader(self._from_store, reply, asked=self._exchange.method)
-        block = reply.raw()
+        block, heard = reply.raw(), False
         while block:
+            heard = self._client_listens()
             if left is not None:
                 self._to_client.write(block[:left])
                 left -= min(left, len(block))
@@ -351,7 +352,7 @@ class _Relay:
         if end := body.end():
             self._to_client.write(end)
             await self._to_client.drain()
-        self._exchange.answered = True
+        self._exchange.answered = heard
         return reply.keeps_alive and not body.until_close and self._store_listens()
 
     async def _spoilt(self, block: bytes) -> bytes:
@@ -370,6 +371,10 @@ class _Relay:
             while await self._from_client.read(BLOCK):
                 pass
         raise _Broken(reset=fault.kind == "reset_body")
+
+    def _client_listens(self) -> bool:
+        """One that has given up is written to without an error: it hears nothing all the same."""
+        return not self._from_client.at_eof() and self._from_client.exception() is None
 
     def _store_listens(self) -> bool:
         return not self._to_store.is_closing() and not self._from_store.at_eof()

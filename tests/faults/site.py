@@ -39,6 +39,9 @@ SECONDS = 120
 """How long a command may take before a test calls it hung. Nothing here takes a quarter of it."""
 HASTE = 40
 """What waits and time limits of the command line are divided by: 120 s without a byte become 3."""
+PATIENT = 4
+"""The same where requests are counted: 30 s, which a busy machine does not take for an answer. A second that it took
+would be one more try."""
 EMAIL = "ana@example.org"
 PASSWORD = "seven umbrellas under a lazy viaduct"
 

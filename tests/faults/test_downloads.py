@@ -25,7 +25,7 @@ from paletta_cli.transfer.retry import TRIES
 from paletta_server.embedded.ports import free_ports
 from tests.faults.bought import Bought, buy
 from tests.faults.proxy import Exchange, Fault, Step
-from tests.faults.site import Server, Site, runs
+from tests.faults.site import PATIENT, Server, Site, runs
 
 RUNS = runs("PALETTA_TEST_DOWNLOAD_RUNS", 208)
 PAGE = 4096
@@ -255,13 +255,18 @@ def test_interrupted_it_says_how_to_go_on_and_does(site: Site, tmp_path: Path) -
             some.set()
 
     site.to_store.watch = watch
+    # However late it is interrupted, it has not come to its end.
+    site.to_store.plan = lambda exchange: (
+        Fault("stall_body") if exchange.is_download and exchange.first >= 12 * RANGE else None
+    )
     argv = ("download", "--all", "--to", str(tmp_path / "films"))
-    slow = site.download(*argv, "--limit-rate", "300K", "--jobs", "2", state=tmp_path, range_bytes=RANGE)
+    slow = site.download(*argv, "--jobs", "2", state=tmp_path, range_bytes=RANGE, haste=PATIENT)
     assert some.wait(60), slow.wait()
     slow.interrupt()
     slow.wait()
     assert (slow.code, "run the same command again" in slow.stderr) == (INTERRUPTED, True), slow
     assert bought.check_names(tmp_path / "films") == []
+    site.to_store.heal()
     last = site.download(*argv, state=tmp_path, range_bytes=RANGE).wait()
     assert last.code == OK, last
     assert last.result["skipped"] >= 5 * RANGE, last
@@ -292,18 +297,18 @@ def test_a_hopeless_line_is_given_up_in_bounds_and_said_so(site: Site, tmp_path:
     plan, code, words, most = HOPELESS[case]
     bought = buy(site, [50_000], seed=case)
     site.to_store.plan = lambda exchange: plan(exchange) if exchange.is_download else None
-    done = site.download(
-        "download", "--all", "--to", str(tmp_path / "films"), state=tmp_path, range_bytes=RANGE
-    ).wait()
+    haste = (
+        120 if code == GAVE_UP else PATIENT
+    )  # it gives up when all tries are used, however each of them ended
+    argv = ("download", "--all", "--to", str(tmp_path / "films"))
+    done = site.download(*argv, state=tmp_path, range_bytes=RANGE, haste=haste).wait()
     told = f"{done}\n" + "\n".join(map(str, site.to_store.exchanges))
     assert done.code == code, told
     assert words in told, told
     assert bought.check_names(tmp_path / "films") == []
     assert sum(one.is_download for one in site.to_store.exchanges) <= most, told
     site.to_store.heal()
-    assert (
-        site.download("download", "--all", "--to", str(tmp_path / "films"), state=tmp_path).wait().code == OK
-    )
+    assert site.download(*argv, state=tmp_path).wait().code == OK
     bought.check(tmp_path / "films")
 
 

@@ -15,8 +15,8 @@ import pytest
 
 from paletta_cli.transfer.drill import STATES
 from paletta_cli.transfer.wire import UNREAD_BLOCK
-from tests.faults.proxy import Exchange, Step
-from tests.faults.site import PART, Site, make_folder, runs
+from tests.faults.proxy import Exchange, Fault, Step
+from tests.faults.site import PART, PATIENT, Site, make_folder, runs
 
 MOMENTS = runs("PALETTA_TEST_KILL_MOMENTS", 102)
 SMALL = (180_000, 250_000, 60_000)
@@ -129,11 +129,13 @@ def test_another_machine_goes_on_with_what_one_left(
             one_part_there.set()
 
     site.to_store.watch = watch
-    # The first part takes seconds at this rate, the second and last one is small.
-    slowly = site.upload(files[0].parent, state=tmp_path / "one", options=("--limit-rate", "4M"))
-    assert one_part_there.wait(60), slowly.wait()
-    slowly.kill()
-    assert slowly.killed
+    # Of the two parts one does not arrive as long as this process lives.
+    site.to_store.plan = lambda exchange: Fault("stall", at=1000) if exchange.length == PART else None
+    stuck = site.upload(files[0].parent, state=tmp_path / "one", haste=PATIENT)
+    assert one_part_there.wait(60), stuck.wait()
+    stuck.kill()
+    assert stuck.killed
+    site.to_store.plan = None
     acknowledged.next_process()
     last = site.upload(files[0].parent, state=tmp_path / "other").wait()
     assert last.code == 0, last

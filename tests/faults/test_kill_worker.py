@@ -117,19 +117,23 @@ class Crew:
         assert self._died.acquire(timeout=60), f"{self._armed} never came; died before: {self.deaths}"
 
     def _watcher(self, server: Server) -> Callable[[Exchange, Step], None]:
+        alive = True
+
         def kill(why: str) -> None:
             server.kill()
             self.deaths.append(f"{server.name} at {why}")
             self._died.release()
 
         def watch(exchange: Exchange, step: Step) -> None:
+            nonlocal alive
             moment = self._armed
-            if moment is None or (exchange.method, step) != (moment.method, moment.step):
+            # What a dead worker asked for still goes through its proxy, when the next one's moment is set already.
+            if not alive or moment is None or (exchange.method, step) != (moment.method, moment.step):
                 return
             self._left -= 1
             if self._left > 0:
                 return
-            self._armed = None
+            self._armed, alive = None, False
             if moment.after:
                 threading.Timer(moment.after, kill, [f"{moment} of {exchange}"]).start()
             else:

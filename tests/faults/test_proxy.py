@@ -35,21 +35,23 @@ class Ends:
         self.key = f"/paletta-shared/proxy/{uuid.uuid4().hex}"
         self.data = os.urandom(SIZE)
 
-    def put(self, fault: Fault | None) -> int | Exception:
-        """The status that the client sees, or the exception that it gets."""
+    def put(self, fault: Fault | None, *, patience: float = 60) -> int | Exception:
+        """The status that the client sees, or the exception that it gets after `patience` seconds without a word."""
         self._proxy.plan = lambda exchange: fault if exchange.is_transfer else None
         checksum = base64.b64encode(crc64nvme(self.data).to_bytes(8, "big")).decode()
         headers = {"content-length": str(SIZE), "x-amz-checksum-crc64nvme": checksum}
         try:
-            return self._ask("PUT", headers, self.data)[0]
+            return self._ask("PUT", headers, self.data, patience)[0]
         except (OSError, http.client.HTTPException) as error:
             return error
 
     def stored(self) -> bytes | None:
-        status, body = self._ask("GET", {}, None)
+        status, body = self._ask("GET", {}, None, 60)
         return body if status == 200 else None
 
-    def _ask(self, method: str, headers: dict[str, str], body: bytes | None) -> tuple[int, bytes]:
+    def _ask(
+        self, method: str, headers: dict[str, str], body: bytes | None, patience: float
+    ) -> tuple[int, bytes]:
         url = presign(
             method,
             self._proxy.url + self.key,
@@ -59,7 +61,7 @@ class Ends:
             headers=headers,
         )
         parts = urlsplit(url)
-        connection = http.client.HTTPConnection(parts.netloc, timeout=3)
+        connection = http.client.HTTPConnection(parts.netloc, timeout=patience)
         try:
             connection.request(method, f"{parts.path}?{parts.query}", body, headers)
             answer = connection.getresponse()
@@ -107,7 +109,7 @@ def test_a_cut_reply_ends_within_its_head(ends: Ends) -> None:
 
 
 def test_a_stall_is_ended_by_the_client(ends: Ends, proxy: FaultProxy) -> None:
-    assert isinstance(ends.put(Fault("stall", at=1000)), TimeoutError)
+    assert isinstance(ends.put(Fault("stall", at=1000), patience=2), TimeoutError)
     assert ends.stored() is None
 
 

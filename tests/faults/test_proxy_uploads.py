@@ -17,7 +17,7 @@ from paletta_cli.transfer.retry import DIGEST_TRIES, TRIES
 from paletta_server.embedded.ports import free_ports
 from tests.faults.plans import RandomPlan
 from tests.faults.proxy import Exchange, Fault, FaultProxy, Step
-from tests.faults.site import PART, Server, Site, make_folder, runs
+from tests.faults.site import HASTE, PART, PATIENT, Server, Site, make_folder, runs
 
 RUNS = runs("PALETTA_TEST_FAULT_RUNS", 60)
 GAVE_UP, SOME_FAILED = 5, 6
@@ -73,7 +73,10 @@ def test_a_hopeless_line_is_given_up_in_bounds_and_said_so(site: Site, tmp_path:
     plan, code, words, most = HOPELESS[case]
     files = make_folder(tmp_path / "clips", [200_000, 150_000], seed=case)
     site.to_store.plan = lambda exchange: plan(exchange) if exchange.is_transfer else None
-    done = site.upload(tmp_path / "clips", state=tmp_path / "state").wait()
+    haste = (
+        HASTE if code == GAVE_UP else PATIENT
+    )  # it gives up when all tries are used, however each of them ended
+    done = site.upload(tmp_path / "clips", state=tmp_path / "state", haste=haste).wait()
     told = f"{done}\n{_log(site.to_store)}"
     assert done.code == code, told
     assert words in told, told
@@ -93,7 +96,7 @@ def test_one_file_that_cannot_pass_does_not_keep_the_others(site: Site, tmp_path
         "clip03.mp4": "stored",
     }
     site.to_store.heal()
-    again = site.upload(options=("--failed", "last"), state=tmp_path / "state").wait()
+    again = site.upload(options=("--failed", "last"), state=tmp_path / "state", haste=PATIENT).wait()
     assert again.code == 0, again
     assert [one.length for one in site.to_store.transfers] == [150_000], "the others are not sent again"
     site.check(files)
@@ -128,8 +131,12 @@ def test_a_store_that_answers_nothing_is_not_waited_for_endlessly(site: Site, tm
 
     site.to_store.plan = plan
     done = site.upload(tmp_path / "clips", state=tmp_path / "state").wait()
-    assert done.code == 0, done
-    assert set(seen.values()) == {2}, "each part once in vain and once well"
+    told = f"{done}\n{_log(site.to_store)}"
+    assert done.code == 0, told
+    sent = site.to_store.transfers
+    stalled = Counter(one.length for one in sent if one.fault is not None)
+    heard = Counter(one.length for one in sent if one.fault is None and one.answered)
+    assert stalled == heard == Counter([300_000, PART, 9]), f"each part once in vain and once well\n{told}"
     site.check(files)
 
 
@@ -158,12 +165,13 @@ def test_an_expired_url_is_signed_again_and_costs_no_try(site: Site, brief: Serv
 
     site.to_store.plan = plan
     address = re.sub(r"/healthz$", "", str(brief.ready_url))
-    done = site.upload(tmp_path / "clips", state=tmp_path / "state", url=address).wait()
+    done = site.upload(tmp_path / "clips", state=tmp_path / "state", url=address, haste=PATIENT).wait()
     told = f"{done}\n{_log(site.to_store)}"
     assert done.code == 0, told
-    assert late[200_000] == TRIES + 2, told
+    # At least: any address is too old by a second that this machine was busy elsewhere.
+    assert late[200_000] >= TRIES + 2, told
     expired = [one for one in site.to_store.transfers if one.by_store and one.status == 403]
-    assert {one.length for one in expired} == {PART, 77}, "the store refused both parts as expired"
+    assert {one.length for one in expired} >= {PART, 77}, f"the store refused both parts as expired\n{told}"
     site.check(files)
 
 
