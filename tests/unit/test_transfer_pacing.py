@@ -70,7 +70,7 @@ def test_slow_down_halves_and_pauses_everybody_once_per_burst() -> None:
     assert not got.wait(0.05), "nobody may go during the pause"
     clock.now += 31.0
     budget.release()  # wakes whoever waits (and gives back a slot that the next line takes)
-    assert got.wait(5)
+    assert got.wait(60)
     assert budget.acquire()
     waiting.join()
     budget.slow_down(asked=20.0)
@@ -101,7 +101,7 @@ def test_stop_lets_everybody_go() -> None:
     waiting = threading.Thread(target=lambda: answers.append(budget.acquire()))
     waiting.start()
     budget.stop()
-    waiting.join(5)
+    waiting.join(60)
     assert answers == [False]
 
 

@@ -45,9 +45,9 @@ def test_one_that_is_not_admitted_stays_and_who_comes_before_it_is_asked_instead
     taken: list[list[int]] = []
     taker = threading.Thread(target=lambda: taken.append(inbox.take(admit=admit)))
     taker.start()
-    assert asked.wait(5)
+    assert asked.wait(60)
     inbox.put(4)
-    taker.join(5)
+    taker.join(60)
     assert taken == [[4]]
     assert len(inbox) == 1
 
@@ -79,7 +79,7 @@ def test_a_waiting_taker_hears_of_new_things_and_of_the_end() -> None:
     inbox.put(1)
     inbox.put(2)
     inbox.close()
-    worker.join(5)
+    worker.join(60)
     assert taken == [[1], [2]]
     inbox.clear()
     assert len(inbox) == 0

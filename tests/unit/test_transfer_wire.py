@@ -211,9 +211,9 @@ def test_close_cuts_what_is_under_way(server: Server, source: io.FileIO) -> None
 
     sender = threading.Thread(target=put)
     sender.start()
-    assert reading.wait(5)
+    assert reading.wait(60)
     wire.close()
-    sender.join(5)
+    sender.join(60)
     assert failed
 
 
