@@ -160,8 +160,9 @@ def test_a_keyring_is_used_where_there_is_one_and_never_waited_for_long(
         assert json.loads(written) == {f"default {DEFAULT_URL}": {"store": "keyring"}}
         assert credentials.token(settings.load()) == "plt_secret"
         ring.hung = threading.Event()
-        monkeypatch.setattr(credentials, "_KEYRING_SECONDS", 0.05)
-        assert credentials.token(settings.load()) is None
+        with monkeypatch.context() as impatient:  # with the one that hangs, not with the one that answers
+            impatient.setattr(credentials, "_KEYRING_SECONDS", 0.05)
+            assert credentials.token(settings.load()) is None
         ring.hung.set()
         ring.hung = None
         assert credentials.forget_token(settings.load())
