@@ -135,7 +135,7 @@ async def test_who_breaks_out_of_a_decoder_is_still_in_jail(
         [str(laid.text), port],
         source=source,
         out_dir=tmp_path / "out",
-        limits=RunLimits(20, 20),
+        limits=RunLimits(60, 20),
         program="probe",
     )
     assert done.status == 0, done.stderr
@@ -165,7 +165,7 @@ async def test_ffmpeg_itself_cannot_reach_files_or_servers(
             [*options, *demuxer, "-i", f"file:{SOURCE}", "-f", "null", "-"],
             source=source,
             out_dir=tmp_path,
-            limits=RunLimits(20, 20),
+            limits=RunLimits(60, 20),
         )
         assert done.status != 0
         assert hostile.MARK not in done.stderr
