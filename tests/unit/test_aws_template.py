@@ -250,6 +250,15 @@ GIVEN = {
 }
 
 
+MADE = {
+    "Completions": "https://sqs.us-east-1.amazonaws.com/123456789012/completions",
+    "MailEventsQueue": "https://sqs.us-east-1.amazonaws.com/123456789012/mail-events",
+    "TranscodingQueue": "arn:aws:mediaconvert:us-east-1:123456789012:queues/films",
+    "TranscodingRole": "arn:aws:iam::123456789012:role/transcoding",
+}
+"""What settings are held to, of what the template makes: an SQS queue's `Ref` is its address, the others' `Arn`."""
+
+
 def resolved(value: Any) -> str:
     """Something of the right shape for what CloudFormation puts in."""
     if isinstance(value, str):
@@ -257,6 +266,11 @@ def resolved(value: Any) -> str:
     text = str(value)
     if value.get("Ref") in GIVEN:
         return GIVEN[value["Ref"]]
+    if value.get("Ref") in ("Completions", "MailEventsQueue"):
+        return MADE[value["Ref"]]
+    name, attribute = value.get("Fn::GetAtt", ("", ""))
+    if attribute == "Arn" and name in MADE:
+        return MADE[name]
     if "CidrBlock" in text or "VpcCidr" in text:
         return "10.20.0.0/16"
     if "OperatorEmails" in text:
