@@ -13,7 +13,7 @@ from paletta_server.core.runtime import Runtime
 from tests.api.test_permissions import PUBLIC
 from tests.conftest import MakeUser, Person
 from tests.support.clips import Shelf
-from tests.support.searching import caught_up, search_of
+from tests.support.searching import caught_up, counting, search_of
 from tests.support.shop import Customer, set_prices
 
 TRAM, FERRY, FOG = "clip_tram22222222", "clip_ferry2222222", "clip_fgg222222222"
@@ -269,9 +269,10 @@ async def test_a_view_counts_once_per_caller_and_never_the_owners(
     shop: Shelf, app: FastAPI, client: httpx.AsyncClient, make_user: MakeUser
 ) -> None:
     buyer = (await make_user("customer")).headers
-    for headers in (buyer, buyer, {}, {}, shop.up.headers):
-        assert (await client.get(f"/v1/clips/{TRAM}", headers=headers)).status_code == 200
-        await search_of(app).views.flush()
+    async with counting(app) as views:
+        for headers in (buyer, buyer, {}, {}, shop.up.headers):
+            assert (await client.get(f"/v1/clips/{TRAM}", headers=headers)).status_code == 200
+            await views.flush()
     seen = (await client.get(f"/v1/clips/{TRAM}", headers=shop.up.headers)).json()
     assert seen["views"] == 2
     other = (await client.get(f"/v1/clips/{FOG}", headers=shop.up.headers)).json()
@@ -284,8 +285,9 @@ async def test_what_is_looked_at_becomes_popular(
     from paletta_server.search.tasks import popularity
 
     assert await ids(client, sort="popular") == [FOG, FERRY, TRAM]
-    await client.get(f"/v1/clips/{FERRY}")
-    await search_of(app).views.flush()
+    async with counting(app) as views:
+        await client.get(f"/v1/clips/{FERRY}")
+        await views.flush()
     await popularity(runtime)
     await caught_up(app)
     assert await ids(client, sort="popular") == [FERRY, FOG, TRAM]
