@@ -218,7 +218,9 @@ async def test_a_living_worker_is_in_the_way(folder: Folder, fresh: Settings) ->
     manifest = await asyncio.to_thread(verify, folder)
     mark(fresh)
     with psycopg.connect(fresh.libpq_url) as connection:
-        connection.execute("INSERT INTO procrastinate_workers DEFAULT VALUES")
+        connection.execute(
+            "INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() + interval '1 hour')"
+        )
     async with Runtime.open(fresh) as target:
         with pytest.raises(BackupError, match="workers are running"):
             await restore(target, folder, manifest, replace_all=True)

@@ -35,7 +35,7 @@ async def test_orphans_go_and_what_is_under_way_stays(stock: Stock) -> None:
     await stock.up.put(single["put"], small)
     await stock.sql(
         "INSERT INTO ingest_runs (uid, upload_id, clip_id, attempt, status, prefix)"
-        " SELECT 'run_living', id, clip_id, 1, 'transcoding', 'media/x/run_living/' FROM uploads LIMIT 1"
+        " SELECT 'run_living', id, clip_id, 1, 'transcoding', 'media/x/run_living/' FROM uploads ORDER BY id LIMIT 1"
     )
     await stock.put("media/x/run_living/comp.mp4", b"of an attempt under way")
     await stock.put("media/x/run_dead/comp.mp4", b"of an attempt long gone")

@@ -107,6 +107,8 @@ async def test_previews_that_anybody_could_fetch_are_withheld_meanwhile(
 ) -> None:
     through_edges = runtime.settings.model_copy(update={"cloudfront_domain": "films.example.net"})
     monkeypatch.setitem(app.state._state, "runtime", replace(runtime, settings=through_edges))
+    # Tests before this one leave objects of clips that are named alike.
+    await runtime.store.delete([one.key async for one in runtime.store.every_object("media/")])
     tram, other = await shelf.put("tram", media=True), await shelf.put("other", media=True)
     sold = f"media/{tram}/hd.mp4"
     async with runtime.db.transaction() as session:
