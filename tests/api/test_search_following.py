@@ -26,15 +26,18 @@ from paletta_server.search.index import Query
 from paletta_server.search.replica import Replica
 from tests.conftest import Person
 from tests.support.clips import Shelf
-from tests.support.searching import until
+from tests.support.searching import standing_still, until
 from tests.support.shop import priced, set_prices
 
 TRAM = "clip_tram22222222"
 
 
 @pytest.fixture
-async def follower(runtime: Runtime, tmp_path: Path) -> AsyncIterator[Callable[[], Awaitable[Follower]]]:
-    """Another node's replica, in a folder of its own; called again, the same node after a restart."""
+async def follower(
+    app: FastAPI, runtime: Runtime, tmp_path: Path
+) -> AsyncIterator[Callable[[], Awaitable[Follower]]]:
+    """Another node's replica, in a folder of its own, and the only one that follows; called again, the same node after
+    a restart."""
     here = Runtime(
         runtime.settings.model_copy(update={"search_dir": tmp_path / "node"}),
         runtime.db,
@@ -49,7 +52,8 @@ async def follower(runtime: Runtime, tmp_path: Path) -> AsyncIterator[Callable[[
         made.append(Follower(here))
         return made[-1]
 
-    yield start
+    async with standing_still(app):
+        yield start
     for old in made:
         await old.close()
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -383,6 +384,7 @@ class FakeOpenSearch:
     def __init__(self) -> None:
         self.indexes: dict[str, Index] = {}
         self.points: dict[str, tuple[str, dict[str, Doc]]] = {}
+        self._numbers = count()
         self.lock = threading.RLock()
         self.item_failures: dict[str, list[int]] = {}
         """Statuses with which the next writes of a document fail."""
@@ -541,7 +543,7 @@ class FakeOpenSearch:
         if not re.fullmatch(r"\d+s", params.get("keep_alive", "")):
             raise refuse("[keep_alive] is needed", "action_request_validation_exception")
         key, index = self.index(name)
-        point = f"point-{len(self.requests)}_{key}=="
+        point = f"point-{next(self._numbers)}_{key}=="
         self.points[point] = (key, dict(index.shown))
         return 200, {"pit_id": point, "_shards": {"failed": 0}, "creation_time": 0}
 
@@ -691,8 +693,13 @@ def serving() -> Iterator[FakeOpenSearch]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = (
+            128  # whoever finds the queue of 5 full tries again after a second, and after more
+        )
+
+    server = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     fake.url = f"http://127.0.0.1:{server.server_port}"
