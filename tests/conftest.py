@@ -68,14 +68,6 @@ def pytest_collection() -> Generator[None, object, object]:
         return (yield)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those with processes of their own first: they take longest, and what begins last is waited for alone."""
-    long = ("faults", "e2e")
-    items.sort(
-        key=lambda item: long.index(item.path.parent.name) if item.path.parent.name in long else len(long)
-    )
-
-
 def pytest_unconfigure(config: pytest.Config) -> None:
     global _stack
     if _stack is not None:
